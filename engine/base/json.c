@@ -1,0 +1,180 @@
+/* engine/base/json.c - see json.h. */
+#include "engine/base/json.h"
+
+#include "engine/base/utf8.h"
+
+#include <math.h>
+
+/* jansson recurses while parsing; this pre-scan bounds the depth before it starts. */
+static bool depth_ok(struct str s)
+{
+    int depth = 0;
+    bool in_string = false;
+    for (size_t i = 0; i < s.n; i++) {
+        char c = s.p[i];
+        if (in_string) {
+            if (c == '\\')
+                i++;
+            else if (c == '"')
+                in_string = false;
+        } else if (c == '"') {
+            in_string = true;
+        } else if (c == '{' || c == '[') {
+            if (++depth > JSON_DEPTH_MAX)
+                return false;
+        } else if (c == '}' || c == ']') {
+            depth--;
+        }
+    }
+    return true;
+}
+
+enum status json_parse(struct str text, const char *what, json_t **ret, struct err *err)
+{
+    if (!depth_ok(text))
+        return err_set(err, ST_FORMAT, "%s: JSON nested deeper than %d levels", what,
+                       JSON_DEPTH_MAX);
+    json_error_t je;
+    json_t *v = json_loadb(text.p ? text.p : "", text.n,
+                           JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
+    if (!v) {
+        if (json_error_code(&je) == json_error_out_of_memory)
+            return err_set(err, ST_NOMEM, "%s: JSON", what);
+        return err_set(err, ST_FORMAT, "%s: invalid JSON at line %d, column %d: %s", what, je.line,
+                       je.column, je.text);
+    }
+    *ret = v;
+    return ST_OK;
+}
+
+void json_free(json_t *v)
+{
+    json_decref(v);
+}
+
+/* NULL: absent or null. */
+static const json_t *member(const json_t *obj, const char *key, bool must, struct err *err)
+{
+    const json_t *v = json_object_get(obj, key);
+    if (v && !json_is_null(v))
+        return v;
+    if (must)
+        err_set(err, ST_FORMAT, "'%s' is missing", key);
+    return NULL;
+}
+
+enum status json_get_str(const json_t *obj, const char *key, bool must, struct str *ret,
+                         struct err *err)
+{
+    const json_t *v = member(obj, key, must, err);
+    if (!v)
+        return err->code;
+    if (!json_is_string(v))
+        return err_set(err, ST_FORMAT, "'%s' must be a string", key);
+    *ret = (struct str){ json_string_value(v), json_string_length(v) };
+    return ST_OK;
+}
+
+enum status json_get_i64(const json_t *obj, const char *key, bool must, int64_t min, int64_t max,
+                         int64_t *ret, struct err *err)
+{
+    const json_t *v = member(obj, key, must, err);
+    if (!v)
+        return err->code;
+    int64_t i;
+    if (json_is_integer(v))
+        i = json_integer_value(v);
+    else if (json_is_real(v) && floor(json_real_value(v)) == json_real_value(v) &&
+             fabs(json_real_value(v)) <= 9007199254740992.0)
+        i = (int64_t)json_real_value(v); /* clients send 5.0 for 5 */
+    else
+        return err_set(err, ST_FORMAT, "'%s' must be a whole number", key);
+    if (i < min || i > max)
+        return err_set(err, ST_RANGE, "'%s' is %lld, allowed is %lld..%lld", key, (long long)i,
+                       (long long)min, (long long)max);
+    *ret = i;
+    return ST_OK;
+}
+
+enum status json_get_f64(const json_t *obj, const char *key, bool must, double min, double max,
+                         double *ret, struct err *err)
+{
+    const json_t *v = member(obj, key, must, err);
+    if (!v)
+        return err->code;
+    if (!json_is_number(v))
+        return err_set(err, ST_FORMAT, "'%s' must be a number", key);
+    double d = json_number_value(v);
+    if (!(d >= min && d <= max))
+        return err_set(err, ST_RANGE, "'%s' is %g, allowed is %g..%g", key, d, min, max);
+    *ret = d;
+    return ST_OK;
+}
+
+enum status json_get_bool(const json_t *obj, const char *key, bool must, bool *ret, struct err *err)
+{
+    const json_t *v = member(obj, key, must, err);
+    if (!v)
+        return err->code;
+    if (!json_is_boolean(v))
+        return err_set(err, ST_FORMAT, "'%s' must be true or false", key);
+    *ret = json_is_true(v);
+    return ST_OK;
+}
+
+static int append(const char *p, size_t n, void *data)
+{
+    struct buf *out = data;
+    buf_put(out, p, n);
+    return out->failed ? -1 : 0;
+}
+
+enum status json_write(const json_t *v, struct buf *out, struct err *err)
+{
+    if (json_dump_callback(v, append, out, JSON_COMPACT | JSON_ENCODE_ANY) != 0)
+        return err_set(err, ST_NOMEM, "writing JSON");
+    return ST_OK;
+}
+
+json_t *json_text(struct str s)
+{
+    json_t *v = json_stringn(s.p ? s.p : "", s.n);
+    if (v)
+        return v;
+    struct buf fixed = BUF_INIT;
+    utf8_repair(s, &fixed);
+    if (!fixed.failed)
+        v = json_stringn(fixed.p ? fixed.p : "", fixed.n);
+    buf_clear(&fixed);
+    return v;
+}
+
+void json_quote(struct buf *out, struct str s)
+{
+    static const char hex[] = "0123456789abcdef";
+    struct buf fixed = BUF_INIT;
+    if (!utf8_valid(s)) {
+        utf8_repair(s, &fixed);
+        s = buf_view(&fixed);
+        out->failed |= fixed.failed;
+    }
+    buf_char(out, '"');
+    size_t start = 0;
+    for (size_t i = 0; i < s.n; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        if (c >= 0x20 && c != '"' && c != '\\')
+            continue;
+        buf_put(out, s.p + start, i - start);
+        start = i + 1;
+        if (c == '"' || c == '\\') {
+            buf_put(out, (char[]){ '\\', (char)c }, 2);
+        } else if (c == '\n') {
+            buf_put(out, "\\n", 2);
+        } else {
+            buf_put(out, (char[]){ '\\', 'u', '0', '0', hex[c >> 4], hex[c & 15] }, 6);
+        }
+    }
+    buf_put(out, s.p + start, s.n - start);
+    buf_char(out, '"');
+    buf_clear(&fixed);
+}

@@ -1,0 +1,186 @@
+/* engine/engine.h - the facade: what server/, eval/ and the command line may include.
+ *
+ * An engine owns one model, its plan, weights, slots and one scheduler thread. Requests enter
+ * through a bounded queue; events leave through a callback on the engine thread (never blocking,
+ * never calling back into the engine except engine_cancel()). Functions are safe from any thread
+ * unless noted. */
+#ifndef STROBE_ENGINE_H
+#define STROBE_ENGINE_H
+
+#include "engine/base/buf.h"
+#include "engine/base/err.h"
+#include "engine/base/json.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct engine; /* opaque */
+
+enum engine_flash { ENGINE_FLASH_AUTO, ENGINE_FLASH_OFF, ENGINE_FLASH_DENSE, ENGINE_FLASH_SPARSE };
+enum engine_source {
+    ENGINE_SOURCE_AUTO,
+    ENGINE_SOURCE_URING,
+    ENGINE_SOURCE_PREAD,
+    ENGINE_SOURCE_BUFFERED
+};
+
+struct engine_opts {
+    const char *model;  /* path of a GGUF file or Hugging Face folder */
+    uint64_t ram_bytes; /* 0: no cap beyond the machine's */
+    uint32_t n_thread;  /* 0: all online cores */
+    uint32_t n_slot;    /* sequences that decode together; 0: 4 */
+    uint32_t n_ctx;     /* positions per slot; 0: the model's, at most 4096 */
+    uint32_t n_batch;   /* prefill tokens per pass; 0: 512 */
+    uint32_t queue_max; /* waiting requests; 0: 64 */
+    enum engine_flash flash;
+    enum engine_source source;
+    int cpu_level;          /* -1: best; else enum cpu_level */
+    const char *activation; /* override, see model.h */
+    const char *cache_dir;  /* calibration cache; NULL: none */
+    void (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total);
+    void *progress_ctx;
+};
+
+/* Loads and starts. Errors: as model_open, ST_BUDGET (names the least that works), ST_NOMEM. */
+enum status engine_open(const struct engine_opts *opts, struct engine **ret, struct err *err);
+/* Finishes or cancels everything, joins, frees. */
+void engine_close(struct engine *e);
+/* Fills *ret as a JSON document with the plan ("resident_bytes", "streamed_bytes", "kv_bytes",
+ * "scratch_bytes", "total_bytes", "least_bytes", "fits", "tokens_per_second", "limit", "mode"...)
+ * without loading weights. */
+enum status engine_estimate(const struct engine_opts *opts, json_t **ret, struct err *err);
+/* The `inspect` document, without loading weights. */
+enum status engine_inspect(const struct engine_opts *opts, json_t **ret, struct err *err);
+
+struct engine_info {
+    const char *model_id; /* file stem or folder name: the id in /v1/models */
+    const char *path, *arch, *quant, *hash;
+    uint64_t n_param, model_bytes, ram_budget, resident_bytes, streamed_bytes;
+    uint32_t n_ctx, n_ctx_train, n_vocab, n_layer, n_embd, n_slot, n_thread, queue_max;
+    const char *flash_mode; /* "off", "dense" */
+    const char *source;     /* "io_uring+direct"... or "ram" */
+    const char *cpu_level;
+    bool has_chat_template;          /* false: the documented fallback is used */
+    const char *chat_template_error; /* "" or why the model's own template is unusable */
+    const char *tokenizer_warning;   /* "" or text */
+    int32_t bos, eos;                /* -1: none */
+    double load_ms;
+    int64_t created; /* Unix seconds: file time */
+};
+const struct engine_info *engine_info(const struct engine *e);
+
+/* ---- text ---- */
+struct token_list {
+    int32_t *id;
+    size_t n;
+};
+void token_list_clear(struct token_list *t);
+enum status engine_tokenize(const struct engine *e, struct str text, bool add_bos,
+                            bool parse_special, struct token_list *ret, struct err *err);
+enum status engine_detokenize(const struct engine *e, const int32_t *id, size_t n, struct buf *out,
+                              struct err *err);
+/* Bytes of one token as they stand in running text (may be part of a character). */
+void engine_piece(const struct engine *e, int32_t id, struct buf *out);
+/* messages, tools, ...: the body of a chat request or of /apply-template. ST_ARG carries the
+ * template's own message. */
+enum status engine_apply_template(const struct engine *e, const json_t *request, struct buf *out,
+                                  struct err *err);
+
+/* ---- generation ---- */
+enum { GEN_STOPS_MAX = 16, GEN_LOGPROBS_MAX = 20, GEN_BIAS_MAX = 1024 };
+
+struct gen_bias {
+    int32_t token;
+    float bias;
+};
+
+struct gen_params {
+    uint32_t max_tokens;  /* 0: score the prompt only; UINT32_MAX: until the context is full */
+    float temperature;    /* 0: greedy */
+    uint32_t top_k;       /* 0: off */
+    float top_p;          /* 1: off */
+    float min_p;          /* 0: off */
+    float repeat_penalty; /* 1: off; over the last repeat_last_n tokens */
+    uint32_t repeat_last_n;
+    float presence_penalty, frequency_penalty; /* OpenAI's; 0: off */
+    uint64_t seed;                             /* same seed, same request: same tokens */
+    int32_t logprobs;     /* -1: none; else this many alternatives per token, 0..20 */
+    bool prompt_logprobs; /* echo scoring: log-probabilities of prompt tokens 1.. too */
+    bool ignore_eos;
+    bool cache_prompt;               /* reuse a matching prefix (default true) */
+    const char *stop[GEN_STOPS_MAX]; /* borrowed during engine_submit() only */
+    size_t n_stop;
+    const struct gen_bias *bias; /* borrowed during engine_submit() only */
+    size_t n_bias;
+};
+void gen_params_init(struct gen_params *p); /* the defaults: temperature 0.8, top_k 40, top_p 0.95,
+                                               min_p 0.05, max_tokens 256 */
+
+enum gen_kind { GEN_STARTED, GEN_PROMPT, GEN_TOKEN, GEN_DONE };
+enum gen_finish { FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_ERROR };
+
+struct gen_logprob {
+    int32_t token;
+    float logprob;
+};
+
+struct gen_event {
+    enum gen_kind kind;
+    /* GEN_PROMPT (prompt_logprobs only): one event per prompt token; GEN_TOKEN: one per generated
+     * token. `text` may be empty while bytes are held back (incomplete UTF-8, possible stop
+     * string); the texts of all GEN_TOKEN events and of GEN_DONE joined are the continuation. */
+    int32_t token;
+    struct str text; /* valid UTF-8, borrowed for the call */
+    float
+        logprob; /* of the model's distribution before temperature and filters; NaN: first token */
+    const struct gen_logprob *top;
+    size_t n_top;
+    /* GEN_DONE */
+    enum gen_finish finish;
+    const char *stop_text; /* the stop string that ended it, NULL: end token or other */
+    const struct err *err; /* FINISH_ERROR */
+    uint32_t prompt_tokens, cached_tokens, completion_tokens;
+    double queue_ms, prefill_ms, decode_ms;
+};
+
+/* Runs on the engine thread; must not block. The last event of a request is GEN_DONE, exactly once.
+ */
+typedef void gen_event_fn(void *ctx, const struct gen_event *ev);
+
+/* Copies what it needs. prompt: ids incl. BOS, 1..n_ctx. *id > 0 names the request for cancel.
+ * Errors: ST_ARG (empty prompt, id out of range, prompt longer than the context: both numbers
+ * named), ST_BUSY (queue full), ST_CLOSED, ST_NOMEM. After an error no event comes. */
+enum status engine_submit(struct engine *e, const int32_t *prompt, size_t n_prompt,
+                          const struct gen_params *p, gen_event_fn *fn, void *ctx, uint64_t *id,
+                          struct err *err);
+/* The request ends with FINISH_CANCELLED within a layer's time; unknown ids are ignored. Also
+ * allowed inside a callback. */
+void engine_cancel(struct engine *e, uint64_t id);
+/* true: a submit now would not fail with ST_BUSY (a hint for admission before the body is read). */
+bool engine_has_room(const struct engine *e);
+/* No new requests; running ones go on. engine_idle() tells when none is left. */
+void engine_drain(struct engine *e);
+bool engine_idle(const struct engine *e);
+
+/* ---- figures ---- */
+enum { ENGINE_SLOTS_MAX = 256 };
+struct slot_info {
+    bool busy;
+    uint64_t request;
+    uint32_t n_prompt, n_done, n_generated; /* n_done: prompt tokens processed */
+    uint32_t n_cached_tokens;               /* tokens whose KV the slot holds */
+};
+struct engine_stats {
+    uint64_t requests, cancelled, errors, rejected;
+    uint64_t prompt_tokens, prompt_tokens_cached, generated_tokens;
+    uint64_t prefill_ns, decode_ns, passes;
+    uint32_t queued, active;
+    uint64_t ram_peak; /* anonymous RSS high-water mark of the process, bytes */
+    uint64_t bytes_read, reads, stall_ns;
+    uint64_t allocations; /* heap allocations made by the engine thread while decoding: stays 0 */
+    uint32_t n_slot;
+    struct slot_info slot[ENGINE_SLOTS_MAX];
+};
+void engine_stats(const struct engine *e, struct engine_stats *ret);
+
+#endif

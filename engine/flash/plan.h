@@ -1,0 +1,58 @@
+/* engine/flash/plan.h - where each byte of a model lives under a memory budget, decided before
+ * anything is loaded: resident, or streamed layer by layer through a ring of layer slots. Pure
+ * arithmetic over the tensor table; its table equals what the process uses (flash.md 5.7). */
+#ifndef STROBE_FLASH_PLAN_H
+#define STROBE_FLASH_PLAN_H
+
+#include "engine/base/err.h"
+#include "engine/io/calibrate.h"
+#include "engine/model/model.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum flash_mode {
+    FLASH_AUTO,  /* resident when it fits, else dense streaming */
+    FLASH_OFF,   /* all resident or refuse */
+    FLASH_DENSE, /* stream even what would fit beyond the budget */
+    FLASH_SPARSE /* neuron-level: ST_UNSUPPORTED until the model and build can */
+};
+
+struct plan_in {
+    uint64_t ram_bytes; /* cap for anonymous memory of the process; 0: no cap */
+    enum flash_mode mode;
+    uint64_t kv_bytes;        /* all slots, from infer */
+    uint64_t scratch_bytes;   /* activations, logits, sampler, from infer */
+    uint64_t tokenizer_bytes; /* vocabulary tables and metadata already held */
+    struct disk_model disk;
+    double mem_bytes_per_s; /* measured or assumed DRAM read rate, for the prediction */
+};
+
+struct plan {
+    enum flash_mode mode;    /* FLASH_OFF (resident) or FLASH_DENSE after planning */
+    uint64_t ram_bytes;      /* the budget, or what is needed when there was none */
+    uint64_t resident_bytes; /* packed weights that stay */
+    uint64_t ring_bytes;     /* layer slots for streamed weights */
+    uint64_t staging_bytes;  /* read buffers */
+    uint64_t kv_bytes, scratch_bytes, overhead_bytes;
+    uint64_t total_bytes;    /* sum: <= ram_bytes when fits */
+    uint64_t streamed_bytes; /* read from disk per pass over all layers */
+    uint64_t least_bytes;    /* the smallest budget that would work */
+    uint32_t n_ring;         /* layer slots */
+    bool fits;
+    double tokens_per_s; /* predicted decode rate of one sequence */
+    const char *limit;   /* "memory bandwidth", "disk bandwidth" - static text */
+    uint8_t *pinned;     /* [model_n_tensor], 1: resident; owned */
+};
+
+/* Fills *ret also when it does not fit (fits = false, least_bytes says the cure), so that
+ * `estimate` can print it. Errors: ST_NOMEM, ST_UNSUPPORTED. plan_clear() afterwards. */
+enum status plan_make(const struct model *m, const struct plan_in *in, struct plan *ret,
+                      struct err *err);
+/* ST_BUDGET with both numbers when !fits. */
+enum status plan_check(const struct plan *p, struct err *err);
+void plan_clear(struct plan *p);
+/* The cgroup (v1 or v2) memory limit of this process, or physical RAM when there is none. */
+uint64_t plan_memory_limit(void);
+
+#endif

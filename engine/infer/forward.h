@@ -1,0 +1,38 @@
+/* engine/infer/forward.h - the transformer forward pass for every supported architecture: one
+ * function per block part, steered by hparams. Owner: the engine thread. Allocates at creation
+ * only. */
+#ifndef STROBE_INFER_FORWARD_H
+#define STROBE_INFER_FORWARD_H
+
+#include "engine/flash/weights.h"
+#include "engine/infer/kv.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+/* Consecutive tokens of one sequence. Positions below pos0 are in the cache already. */
+struct batch_seq {
+    uint32_t slot, pos0, n_tok;
+    const int32_t *token;      /* [n_tok] borrowed, each < n_vocab */
+    uint32_t n_logits;         /* logits are computed for the last n_logits tokens (0: none) */
+    const atomic_bool *cancel; /* may be NULL; all sequences cancelled: the pass stops at a layer */
+};
+
+struct forward; /* opaque */
+
+/* Scratch for batches of max_tok tokens with max_logits rows of logits; 0: does not fit. */
+size_t forward_bytes(const struct hparams *hp, uint32_t max_tok, uint32_t max_logits,
+                     unsigned n_thread);
+/* Keeps everything borrowed. Errors: ST_NOMEM, ST_UNSUPPORTED. */
+enum status forward_create(const struct model *m, struct weights *w, struct kv *kv,
+                           const struct kernels *k, struct pool *pool, uint32_t max_tok,
+                           uint32_t max_logits, struct forward **ret, struct err *err);
+void forward_free(struct forward *f);
+/* Runs all layers once over all sequences together. sum n_tok <= max_tok, sum n_logits <=
+ * max_logits. *logits: f32 [sum n_logits, n_vocab], in the order of the sequences, valid until the
+ * next run. A token's logits do not depend on the other sequences or on the cutting into batches.
+ * Errors: ST_IO, ST_FORMAT (streaming), ST_CANCELLED. The cache positions written are then void. */
+enum status forward_run(struct forward *f, const struct batch_seq *seq, size_t n_seq,
+                        const float **logits, struct err *err);
+
+#endif

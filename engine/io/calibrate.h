@@ -1,0 +1,37 @@
+/* engine/io/calibrate.h - the device model of a disk: T = N * a + B / BW for N reads of B bytes in
+ * all at the best depth (flash.md 1.1, 5.1). Measures with O_DIRECT random and sequential reads on
+ * a real file; bounded in time. Results are cached as JSON by device under the data directory. */
+#ifndef STROBE_IO_CALIBRATE_H
+#define STROBE_IO_CALIBRATE_H
+
+#include "engine/base/err.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct disk_model {
+    double read_s;          /* a: seconds per read at the best depth */
+    double bytes_per_s;     /* BW */
+    double seq_bytes_per_s; /* sequential 1 MiB reads */
+    double latency_s;       /* one 4 KiB read at depth 1, median */
+    uint32_t depth;         /* where throughput stops growing (within 5 %) */
+    double fit_error;       /* largest relative residual of the fit */
+    bool measured;          /* false: built-in defaults, nothing was measured */
+};
+
+struct calibrate_opts {
+    const char *path;    /* file to read, or folder: a scratch file of `file_bytes` is made there */
+    uint64_t file_bytes; /* scratch size, default 1 GiB */
+    double budget_s;     /* default 10 */
+    const char *cache_dir;                                      /* NULL: do not store */
+    void (*progress)(void *ctx, const char *what, double done); /* may be NULL */
+    void *ctx;
+};
+
+enum status calibrate_run(const struct calibrate_opts *opts, struct disk_model *ret,
+                          struct err *err);
+/* The cached model of the device that holds `path`; defaults (measured = false) when none. */
+enum status calibrate_load(const char *cache_dir, const char *path, struct disk_model *ret,
+                           struct err *err);
+
+#endif
