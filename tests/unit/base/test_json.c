@@ -1,0 +1,94 @@
+#include "engine/base/json.h"
+#include "tests/support/data.h"
+
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+Test(json, members_are_checked_and_named)
+{
+    struct err e = ERR_INIT;
+    json_t *d;
+    cr_assert_eq(json_parse(STR("{\"a\":5,\"b\":2.5,\"c\":\"x\",\"d\":true,\"e\":null,\"f\":7.0}"),
+                            "t", &d, &e),
+                 ST_OK);
+    int64_t i = -1;
+    double f = 0;
+    bool b = false;
+    struct str s = STR("");
+    cr_expect_eq(json_get_i64(d, "a", true, 0, 9, &i, &e), ST_OK);
+    cr_expect_eq(i, 5);
+    cr_expect_eq(json_get_i64(d, "f", true, 0, 9, &i, &e), ST_OK);
+    cr_expect_eq(i, 7);
+    cr_expect_eq(json_get_f64(d, "b", true, 0, 9, &f, &e), ST_OK);
+    cr_expect_eq(json_get_bool(d, "d", true, &b, &e), ST_OK);
+    cr_expect_eq(json_get_str(d, "c", true, &s, &e), ST_OK);
+    cr_expect(b && str_is(s, "x"));
+    cr_expect_eq(json_get_i64(d, "e", false, 0, 9, &i, &e), ST_OK);
+    cr_expect_eq(i, 7);
+    cr_expect_eq(json_get_i64(d, "b", false, 0, 9, &i, &e), ST_FORMAT);
+    cr_expect_str_eq(e.msg, "'b' must be a whole number");
+    err_clear(&e);
+    cr_expect_eq(json_get_i64(d, "a", false, 0, 4, &i, &e), ST_RANGE);
+    err_clear(&e);
+    cr_expect_eq(json_get_str(d, "zz", true, &s, &e), ST_FORMAT);
+    cr_expect_str_eq(e.msg, "'zz' is missing");
+    json_free(d);
+}
+
+Test(json, depth_and_duplicates_are_refused)
+{
+    struct err e = ERR_INIT;
+    json_t *d;
+    struct buf b = BUF_INIT;
+    for (int i = 0; i < JSON_DEPTH_MAX + 1; i++)
+        buf_char(&b, '[');
+    cr_expect_eq(json_parse(buf_view(&b), "t", &d, &e), ST_FORMAT);
+    cr_expect_not_null(strstr(e.msg, "nested deeper"));
+    buf_clear(&b);
+    err_clear(&e);
+    cr_expect_eq(json_parse(STR("{\"a\":1,\"a\":2}"), "t", &d, &e), ST_FORMAT);
+}
+
+Test(json, quoting_round_trips_any_bytes)
+{
+    struct str in = STR("a\"\\\n\x01\x7F\xFFz\xE2\x82\xAC");
+    struct buf b = BUF_INIT;
+    struct err e = ERR_INIT;
+    json_t *d;
+    json_quote(&b, in);
+    cr_assert_eq(json_parse(buf_view(&b), "t", &d, &e), ST_OK, "%s", e.msg);
+    cr_expect_str_eq(json_string_value(d), "a\"\\\n\x01\x7F\xEF\xBF\xBDz\xE2\x82\xAC");
+    json_free(d);
+    buf_clear(&b);
+}
+
+/* y_ must parse, n_ must not, i_ may do either but must not crash. */
+Test(json, the_public_test_suite_is_answered_as_it_asks)
+{
+    char dir[4096], path[8192];
+    if (!data_path("json/test_parsing", dir)) {
+        data_skip("json suite", "json/test_parsing");
+        return;
+    }
+    DIR *dp = opendir(dir);
+    size_t seen = 0;
+    for (struct dirent *de; (de = readdir(dp));) {
+        char kind = de->d_name[0];
+        if (de->d_name[1] != '_')
+            continue;
+        snprintf(path, sizeof path, "%s/%s", dir, de->d_name);
+        size_t n;
+        char *text = data_read(path, &n);
+        struct err e = ERR_INIT;
+        json_t *d = NULL;
+        enum status st = json_parse((struct str){ text, n }, de->d_name, &d, &e);
+        cr_expect(kind == 'i' || (st == ST_OK) == (kind == 'y'), "%s: %s", de->d_name, e.msg);
+        json_free(d);
+        free(text);
+        seen++;
+    }
+    closedir(dp);
+    cr_expect_gt(seen, 300u);
+}
