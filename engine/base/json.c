@@ -29,14 +29,18 @@ static bool depth_ok(struct str s)
     return true;
 }
 
-enum status json_parse(struct str text, const char *what, json_t **ret, struct err *err)
+static enum status parse(struct str text, const char *what, size_t flags, json_t **ret,
+                         struct err *err)
 {
+    /* jansson stops at a raw NUL after the value and calls that the end. */
+    if (text.n && memchr(text.p, '\0', text.n))
+        return err_set(err, ST_FORMAT, "%s: invalid JSON: it holds a NUL byte", what);
     if (!depth_ok(text))
         return err_set(err, ST_FORMAT, "%s: JSON nested deeper than %d levels", what,
                        JSON_DEPTH_MAX);
     json_error_t je;
-    json_t *v = json_loadb(text.p ? text.p : "", text.n,
-                           JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
+    json_t *v =
+        json_loadb(text.p ? text.p : "", text.n, flags | JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
     if (!v) {
         if (json_error_code(&je) == json_error_out_of_memory)
             return err_set(err, ST_NOMEM, "%s: JSON", what);
@@ -45,6 +49,16 @@ enum status json_parse(struct str text, const char *what, json_t **ret, struct e
     }
     *ret = v;
     return ST_OK;
+}
+
+enum status json_parse(struct str text, const char *what, json_t **ret, struct err *err)
+{
+    return parse(text, what, 0, ret, err);
+}
+
+enum status json_parse_unique(struct str text, const char *what, json_t **ret, struct err *err)
+{
+    return parse(text, what, JSON_REJECT_DUPLICATES, ret, err);
 }
 
 void json_free(json_t *v)

@@ -16,8 +16,11 @@
 enum { JSON_DEPTH_MAX = 128 };
 
 /* `what` names the source ("request body", a path). Text must be valid UTF-8 with one value and at
- * most JSON_DEPTH_MAX levels. Duplicate keys: ST_FORMAT. Free *ret with json_free(). */
+ * most JSON_DEPTH_MAX levels. Of duplicate keys the last one counts; a key with an escaped NUL is
+ * refused (jansson's limit). Free *ret with json_free(). */
 enum status json_parse(struct str text, const char *what, json_t **ret, struct err *err);
+/* The same for files where a duplicate key means damage or deceit: ST_FORMAT. */
+enum status json_parse_unique(struct str text, const char *what, json_t **ret, struct err *err);
 void json_free(json_t *v); /* NULL is fine */
 
 /* Members of an object. `must`: absent is ST_FORMAT, else *ret keeps its value. A wrong type is
