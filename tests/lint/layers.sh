@@ -1,0 +1,46 @@
+#!/bin/sh
+# The architecture as a table: which layer may include which. A row is "folder: allowed prefixes".
+# An include that names another layer fails. Edit the table on purpose. Runs from the project's root.
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+bad=0
+check() { # folder, files glob, allowed include prefixes (egrep alternation)
+    for f in $2; do
+        [ -e "$f" ] || continue
+        hits=$(grep -nE '^#include "' "$f" | grep -vE "#include \"($3)" || true)
+        if [ -n "$hits" ]; then
+            printf '%s\n' "$hits" | sed "s|^|$f:|; s|\$|   <- $1 may not include this|"
+            bad=1
+        fi
+    done
+}
+check base 'engine/base/*.[ch]' 'engine/base/'
+check kernel 'engine/kernel/*.[ch]' 'engine/(base|kernel)/'
+check io 'engine/io/*.[ch]' 'engine/(base|io)/'
+check model 'engine/model/*.[ch]' 'engine/(base|kernel|io|model)/'
+check flash 'engine/flash/*.[ch]' 'engine/(base|kernel|io|model|flash)/'
+check infer 'engine/infer/*.[ch]' 'engine/(base|kernel|io|model|flash|infer)/'
+check engine 'engine/*.[ch]' 'engine/'
+# The command line (main.c, cli*, options*) wires options to modules; the rest of the server sees
+# the facade and base only.
+for f in server/*.[ch]; do
+    case "$f" in
+    server/main.c | server/cli*.[ch] | server/options.[ch]) check cli "$f" '(engine|server)/' ;;
+    *) check server "$f" '(engine/engine\.h|engine/base/|server/)' ;;
+    esac
+done
+# Foreign headers have one home each.
+home() { # header regex, allowed file regex
+    hits=$(grep -rnE "#include <($1)" engine server --include='*.[ch]' | grep -vE "^($2):" || true)
+    if [ -n "$hits" ]; then
+        printf '%s\n' "$hits" | sed 's|$|   <- this header has another home|'
+        bad=1
+    fi
+}
+home 'microhttpd' 'server/http[a-z_]*\.[ch]'
+home 'jansson' 'engine/base/json\.[ch]'
+home 'liburing' 'engine/io/[a-z_]*uring\.[ch]'
+home 'cblas|openblas' 'engine/kernel/blas\.c'
+home 'pcre2' 'engine/model/tokenizer_pre\.[ch]|engine/model/tokenizer[a-z_]*\.c'
+[ $bad -eq 0 ] && echo "layers: ok"
+exit $bad

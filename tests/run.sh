@@ -1,0 +1,179 @@
+#!/bin/bash
+# Installs what the tests need, builds with sanitizers and runs every suite.
+#   tests/run.sh            everything that gates a change (under 25 minutes on 2 cores)
+#   tests/run.sh --long     the long soaks too
+#   tests/run.sh STEP...    only these steps: lint asan release tsan fuzz e2e browser
+# Ends with a plain line "N passed, N failed"; exit code 1 when anything failed.
+set -u
+cd "$(dirname "$0")/.." || exit 1
+root=$PWD
+out=${STROBE_TEST_OUT:-$root/build/tests}
+mkdir -p "$out"
+long=
+steps=
+for a in "$@"; do
+    case $a in
+    --long) long=1 ;;
+    -h | --help)
+        sed -n '2,6s/^# \{0,1\}//p' "$0"
+        exit 0
+        ;;
+    *) steps="$steps $a" ;;
+    esac
+done
+[ -n "$steps" ] || steps="lint asan release tsan fuzz e2e browser"
+passed=0
+failed=0
+failures=
+ok() { passed=$((passed + $1)); }
+bad() { # count, what
+    failed=$((failed + $1))
+    failures="$failures
+  $2"
+}
+say() { printf '== %s (%ds)\n' "$*" "$SECONDS"; }
+
+# One command, one result.
+one() { # name, command...
+    local name=$1 log
+    shift
+    log=$out/$(printf '%s' "$name" | tr ' /' '__').log
+    if "$@" >"$log" 2>&1; then
+        ok 1
+    else
+        bad 1 "$name (log: $log)"
+        echo "FAILED: $name"
+        tail -n 60 "$log"
+    fi
+    grep -h '^SKIPPED' "$log" || true
+}
+
+# Configures and builds a tree; false when that fails.
+build() { # dir, compiler, meson options...
+    local dir=$1 compiler=$2
+    shift 2
+    if [ ! -f "$dir/build.ninja" ]; then
+        CC=$compiler meson setup "$dir" -Dtests=true --werror "$@" >"$out/setup.log" 2>&1 || {
+            tail -n 40 "$out/setup.log"
+            bad 1 "configure $dir"
+            return 1
+        }
+    fi
+    ninja -C "$dir" >"$out/build.log" 2>&1 || {
+        grep -E -A6 'error|FAILED' "$out/build.log" | head -n 60
+        bad 1 "build $dir"
+        return 1
+    }
+    ok 1
+}
+
+# Runs a tree's meson tests and adds up their results.
+suite() { # name, dir, meson test options...
+    local name=$1 dir=$2 log=$out/suite-$1.log n
+    shift 2
+    meson test -C "$dir" --no-rebuild --print-errorlogs -t 4 "$@" >"$log" 2>&1
+    n=$(sed -n 's/^Ok: *\([0-9]*\).*/\1/p' "$log" | tail -n 1)
+    ok "${n:-0}"
+    n=$(sed -n -E 's/^(Fail|Timeout|Unexpected Pass): *([0-9]+).*/\2/p' "$log" | awk '{s += $1} END {print s + 0}')
+    if [ "$n" -gt 0 ] || ! grep -q '^Ok:' "$log"; then
+        bad "$((n > 0 ? n : 1))" "$name: $(grep -E 'FAIL|TIMEOUT' "$log" | sed 's/  */ /g' | head -n 20 | paste -sd';')"
+        tail -n 120 "$log"
+    fi
+    grep -h '^SKIPPED' "$dir/meson-logs/testlog.txt" | sort -u || true
+}
+
+step_lint() {
+    local s
+    for s in layers format headers sizes commits; do
+        one "lint $s" "tests/lint/$s.sh"
+    done
+}
+
+step_asan() {
+    build "$out/asan" gcc --buildtype=debugoptimized -Db_sanitize=address,undefined -Db_lundef=false || return
+    suite asan "$out/asan"
+}
+
+step_release() {
+    build "$out/release" clang --buildtype=release || return
+    suite release "$out/release"
+    one "lint tidy" tests/lint/tidy.sh "$out/release"
+    build "$out/plain" gcc --buildtype=release -Dsimd=none -Dio_uring=disabled && suite portable "$out/plain" --suite kernel --suite golden
+}
+
+step_tsan() {
+    build "$out/tsan" clang --buildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false || return
+    suite tsan "$out/tsan" --suite threads
+}
+
+# Every fuzz target for a minute (five with --long), two side by side.
+step_fuzz() {
+    local dir=$out/fuzz seconds=${long:+300} t
+    [ -f "$dir/build.ninja" ] || CC=clang meson setup "$dir" -Dfuzzers=true --buildtype=debugoptimized \
+        -Db_sanitize=address,undefined -Db_lundef=false >"$out/setup.log" 2>&1
+    ninja -C "$dir" >"$out/build.log" 2>&1 || {
+        grep -E -A6 'error|FAILED' "$out/build.log" | head -n 60
+        bad 1 "build fuzzers"
+        return
+    }
+    for t in "$dir"/tests/fuzz/fuzz_*; do
+        [ -x "$t" ] && [ -f "$t" ] && echo "$t"
+    done >"$out/fuzz.list"
+    while read -r t && [ -n "$t" ]; do
+        fuzz_one "$t" "${seconds:-60}" &
+        if read -r t; then fuzz_one "$t" "${seconds:-60}" & fi
+        wait
+    done <"$out/fuzz.list"
+    while read -r t; do
+        if [ "$(cat "$out/$(basename "$t").rc" 2>/dev/null)" = 0 ]; then
+            ok 1
+        else
+            bad 1 "$(basename "$t") (log: $out/$(basename "$t").log)"
+            tail -n 40 "$out/$(basename "$t").log"
+        fi
+    done <"$out/fuzz.list"
+}
+fuzz_one() { # program, seconds
+    local name
+    name=$(basename "$1")
+    mkdir -p "$out/corpus/$name"
+    "$1" -max_total_time="$2" -rss_limit_mb=1500 -timeout=10 -print_final_stats=1 \
+        -artifact_prefix="$out/$name-" "$out/corpus/$name" tests/fuzz/seeds/"${name#fuzz_}" \
+        >"$out/$name.log" 2>&1
+    echo $? >"$out/$name.rc"
+}
+
+npm_ready() { # folder
+    [ -d "$1/node_modules" ] || npm ci --prefix "$1" --ignore-scripts --no-audit --no-fund >"$out/npm.log" 2>&1
+}
+
+step_e2e() {
+    [ -d "$out/release" ] || build "$out/release" clang --buildtype=release || return
+    local t
+    npm_ready tests/e2e || bad 1 "npm ci in tests/e2e"
+    for t in tests/e2e/*.sh; do
+        [ -e "$t" ] && one "e2e $(basename "$t" .sh)" "$t" "$out/release/server/strobe"
+    done
+    for t in tests/e2e/*.test.mjs; do
+        [ -e "$t" ] && one "e2e $(basename "$t" .test.mjs)" env STROBE="$out/release/server/strobe" node --test "$t"
+    done
+}
+
+step_browser() {
+    [ -d "$out/release" ] || build "$out/release" clang --buildtype=release || return
+    local t
+    npm_ready tests/browser || bad 1 "npm ci in tests/browser"
+    for t in tests/browser/*.test.mjs; do
+        [ -e "$t" ] && one "browser $(basename "$t" .test.mjs)" env STROBE="$out/release/server/strobe" node --test "$t"
+    done
+}
+
+deploy/packages.sh test || exit 1
+for s in $steps; do
+    say "$s"
+    "step_$s" </dev/null
+done
+say done
+[ -z "$failures" ] || printf 'failures:%s\n' "$failures"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
