@@ -1,0 +1,36 @@
+#!/bin/sh
+# Installs the Debian packages that a job needs and that are missing. Usage: packages.sh build|test
+set -eu
+build="gcc libc6-dev meson ninja-build pkg-config libmicrohttpd-dev libjansson-dev liburing-dev libpcre2-dev zlib1g-dev"
+tests="clang clang-format clang-tidy libclang-rt-14-dev libcriterion-dev curl git nodejs npm chromium libcurl4-openssl-dev python3"
+case "${1:-build}" in
+build) want=$build ;;
+test) want="$build $tests" ;;
+*)
+    echo "usage: packages.sh build|test" >&2
+    exit 2
+    ;;
+esac
+missing=
+for p in $want; do
+    dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null | grep -q '^installed$' && continue
+    # A newer Node.js from elsewhere is as good as Debian's.
+    case $p in
+    nodejs) command -v node >/dev/null 2>&1 && continue ;;
+    npm) command -v npm >/dev/null 2>&1 && continue ;;
+    esac
+    missing="$missing $p"
+done
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" = 0 ]; then
+    as_root=
+elif command -v sudo >/dev/null 2>&1; then
+    as_root=sudo
+else
+    echo "packages.sh: these packages are missing and need root or sudo to install:$missing" >&2
+    exit 1
+fi
+echo "installing:$missing" >&2
+$as_root apt-get update -qq
+# shellcheck disable=SC2086
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
