@@ -3,6 +3,7 @@
 
 #include "engine/base/num.h"
 
+#include <assert.h>
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -71,6 +72,7 @@ char *buf_room(struct buf *b, size_t n)
         b->p = p;
         b->cap = cap;
     }
+    assert(b->p); /* need >= 1, so there is a block by now */
     b->p[b->n] = '\0';
     return b->p + b->n;
 }

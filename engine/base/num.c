@@ -25,7 +25,7 @@ static enum status number_text(struct str s, const char *what, char out[NUM_TEXT
 enum status num_u64(struct str s, const char *what, uint64_t min, uint64_t max, uint64_t *ret,
                     struct err *err)
 {
-    char t[NUM_TEXT_MAX];
+    char t[NUM_TEXT_MAX] = "";
     if (number_text(s, what, t, err) != ST_OK)
         return err->code;
     char *end;
@@ -43,7 +43,7 @@ enum status num_u64(struct str s, const char *what, uint64_t min, uint64_t max, 
 enum status num_i64(struct str s, const char *what, int64_t min, int64_t max, int64_t *ret,
                     struct err *err)
 {
-    char t[NUM_TEXT_MAX];
+    char t[NUM_TEXT_MAX] = "";
     if (number_text(s, what, t, err) != ST_OK)
         return err->code;
     char *end;
@@ -62,7 +62,7 @@ enum status num_i64(struct str s, const char *what, int64_t min, int64_t max, in
 enum status num_f64(struct str s, const char *what, double min, double max, double *ret,
                     struct err *err)
 {
-    char t[NUM_TEXT_MAX];
+    char t[NUM_TEXT_MAX] = "";
     if (number_text(s, what, t, err) != ST_OK)
         return err->code;
     char *end;
@@ -106,10 +106,10 @@ static double unit_factor(const char *unit)
 
 enum status num_size(struct str s, const char *what, uint64_t *ret, struct err *err)
 {
-    char t[NUM_TEXT_MAX];
+    char t[NUM_TEXT_MAX] = "";
     if (number_text(s, what, t, err) != ST_OK)
         return err->code;
-    char *end;
+    char *end = t;
     double v = isdigit((unsigned char)t[0]) ? strtod(t, &end) : -1;
     double factor = v >= 0 ? unit_factor(end) : 0;
     if (factor == 0)
