@@ -1,0 +1,108 @@
+/* engine/kernel/internal.h - what the files of kernel/ share: the function table of a level, the
+ * panel group and the quantised activations. Not for other layers. */
+#ifndef STROBE_KERNEL_INTERNAL_H
+#define STROBE_KERNEL_INTERNAL_H
+
+#include "engine/kernel/attn.h"
+#include "engine/kernel/dispatch.h"
+#include "engine/kernel/matrix.h"
+#include "engine/kernel/vector.h"
+
+#include <stdbool.h>
+#include <string.h>
+
+enum {
+    QK = 32,           /* elements of an activation block */
+    GROUP_STEPS = 8,   /* QK / 4: vpdpbusd takes four elements */
+    PLAIN_CHUNK = 256, /* k per partial sum of plain types */
+    TOKEN_TILE = 128   /* tokens whose activations stay in L2 */
+};
+
+/* Int8 view of n_tok tokens: block-major, so that a panel block meets all tokens in one stream.
+ * q [n_block][n_tok][32], d and sx [n_block][n_tok] (scale; scale times sum of q), neg [n_block]
+ * [n_tok][2] (minus the sums of the first and second 16), sxh [n_block][n_tok][2] (d times those
+ * sums). */
+struct acts_q {
+    int8_t *q;
+    float *d, *sx, *sxh;
+    int32_t *neg;
+    size_t n_tok, n_block;
+};
+
+/* Thirty-two columns of a panel, unpacked: u[s][4r + j] is the unsigned weight of row r, column
+ * 4s + j; w = scale[h][r] * (u - offset) + min[h][r], h: which sixteen (0 when the type has one
+ * scale). */
+struct group {
+    _Alignas(64) uint8_t u[GROUP_STEPS][4 * PANEL_ROWS];
+    float scale[2][PANEL_ROWS], min[2][PANEL_ROWS];
+};
+
+struct quant_traits {
+    uint32_t groups; /* of 32 columns in one file block: 1 or 8 */
+    uint32_t shift;  /* offset = 1 << shift; 0: none */
+    bool halves;     /* own scale per 16 columns */
+    bool has_min;
+};
+
+/* One panel's products with tokens t0..t0+n. y: f32 rows y_stride apart, first row is token t0,
+ * PANEL_ROWS floats each (the caller gives a padded buffer for the last panel). */
+struct block_job {
+    enum dtype type;
+    const uint8_t *panel;
+    size_t block_stride; /* bytes of one file block of 16 rows */
+    const struct acts_q *x;
+    size_t t0, n;
+    float *y;
+    size_t y_stride;
+};
+struct plain_job {
+    enum dtype type;
+    const uint8_t *panel;        /* at column k0 */
+    const float *x;              /* token 0, column k0 */
+    size_t x_stride, n_tok, n_k; /* n_k <= PLAIN_CHUNK */
+    float *y;
+    size_t y_stride;
+    bool first; /* overwrite y, else add */
+};
+
+struct attn_job {
+    struct attn_shape sh;
+    const struct attn_seg *seg;
+    const float *q;
+    float *out;
+    uint32_t kv_head, row, n_row; /* rows of the segment, relative to row0 */
+    float *scratch;
+};
+
+struct kernels {
+    enum cpu_level level;
+    void (*block_panel)(const struct block_job *j);
+    void (*plain_panel)(const struct plain_job *j);
+    void (*quantise)(const float *x, size_t n_block, struct acts_q *a, size_t t);
+    void (*rmsnorm)(float *y, const float *x, const float *w, size_t n, float eps);
+    void (*layernorm)(float *y, const float *x, const float *w, const float *b, size_t n,
+                      float eps);
+    void (*add)(float *y, const float *x, size_t n);
+    void (*scale)(float *y, float s, size_t n);
+    void (*mul)(float *y, const float *x, size_t n);
+    void (*softcap)(float *y, float cap, size_t n);
+    void (*act)(enum act_kind kind, float threshold, float *y, const float *x, size_t n);
+    double (*logsumexp)(const float *x, size_t n);
+    size_t (*argmax)(const float *x, size_t n);
+    void (*rope)(float *x, size_t n_head, size_t d_head, size_t n_rot, const float *cs, bool neox);
+    void (*to_f16)(uint16_t *dst, const float *src, size_t n);
+    void (*attend)(const struct attn_job *j);
+};
+
+extern const struct kernels kernels_ref;
+#ifdef STROBE_SIMD_AVX2
+extern const struct kernels kernels_avx2;
+#endif
+#ifdef STROBE_SIMD_AVX512
+extern const struct kernels kernels_avx512;
+#endif
+
+/* Traits of a block type; asserts that it is one. */
+const struct quant_traits *quant_traits(enum dtype type);
+
+#endif

@@ -1,0 +1,228 @@
+/* engine/kernel/pack.c - rows to panels and back (layout: group.h). */
+#include "engine/kernel/group.h"
+#include "engine/kernel/internal.h"
+
+#include <assert.h>
+
+size_t matrix_bytes(enum dtype type, uint64_t n_row, uint64_t n_col)
+{
+    size_t row = dtype_row_bytes(type, n_col), bytes;
+    uint64_t padded;
+    if (row == 0 || n_row == 0 || n_row > UINT32_MAX - PANEL_ROWS || n_col > UINT32_MAX)
+        return 0;
+    padded = (n_row + PANEL_ROWS - 1) / PANEL_ROWS * PANEL_ROWS;
+    return __builtin_mul_overflow(row, padded, &bytes) ? 0 : bytes;
+}
+
+/* One field of the file block: `bytes` bytes of every row, in units of `unit`. */
+static const uint8_t *put_field(const uint8_t *src, uint8_t *dst, unsigned r, unsigned unit,
+                                unsigned bytes)
+{
+    for (unsigned i = 0; i < bytes; i += unit)
+        memcpy(dst + (size_t)i * PANEL_ROWS + (size_t)unit * r, src + i, unit);
+    return src + bytes;
+}
+
+static void pack_q8_0(const uint8_t *src, uint8_t *dst, unsigned r)
+{
+    uint8_t q[QK];
+    src = put_field(src, dst, r, 2, 2);
+    for (int i = 0; i < QK; i++)
+        q[i] = src[i] ^ 0x80;
+    put_field(q, dst + 32, r, 4, QK);
+}
+
+/* Q4_0, Q4_1, Q5_0, Q5_1: n_half half floats, maybe 32 high bits, 16 bytes of nibbles. */
+static void pack_nibbles(const uint8_t *src, uint8_t *dst, unsigned r, unsigned n_half, bool five)
+{
+    for (unsigned i = 0; i < n_half; i++, dst += 2 * PANEL_ROWS)
+        src = put_field(src, dst, r, 2, 2);
+    if (five) {
+        uint32_t h, out = 0;
+        memcpy(&h, src, 4);
+        for (unsigned k = 0; k < QK; k++) /* column k = 4s + j: bit s of byte j */
+            out |= (h >> k & 1) << (8 * (k % 4) + k / 4);
+        put_field((const uint8_t *)&out, dst, r, 4, 4);
+        src += 4;
+        dst += CHUNK;
+    }
+    put_field(src, dst, r, 4, 16);
+}
+
+/* K-quants: fields in panel order, each from its offset in the file block. */
+struct field {
+    uint8_t at, unit, bytes;
+};
+static void pack_fields(const uint8_t *src, uint8_t *dst, unsigned r, const struct field *f,
+                        unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        put_field(src + f[i].at, dst, r, f[i].unit, f[i].bytes);
+        dst += (size_t)f[i].bytes * PANEL_ROWS;
+    }
+}
+
+static void pack_block(enum dtype type, const uint8_t *src, uint8_t *dst, unsigned r)
+{
+    static const struct field q2k[] = { { 80, 2, 2 }, { 82, 2, 2 }, { 0, 4, 16 }, { 16, 4, 64 } };
+    static const struct field q3k[] = { { 108, 2, 2 }, { 96, 4, 12 }, { 0, 4, 32 }, { 32, 4, 64 } };
+    static const struct field q4k[] = { { 0, 2, 2 }, { 2, 2, 2 }, { 4, 4, 12 }, { 16, 4, 128 } };
+    static const struct field q5k[] = {
+        { 0, 2, 2 }, { 2, 2, 2 }, { 4, 4, 12 }, { 16, 4, 32 }, { 48, 4, 128 }
+    };
+    static const struct field q6k[] = {
+        { 208, 2, 2 }, { 192, 4, 16 }, { 128, 4, 64 }, { 0, 4, 128 }
+    };
+    switch (type) {
+    case DT_Q8_0:
+        pack_q8_0(src, dst, r);
+        return;
+    case DT_Q4_0:
+    case DT_Q5_0:
+        pack_nibbles(src, dst, r, 1, type == DT_Q5_0);
+        return;
+    case DT_Q4_1:
+    case DT_Q5_1:
+        pack_nibbles(src, dst, r, 2, type == DT_Q5_1);
+        return;
+    case DT_Q2_K:
+        pack_fields(src, dst, r, q2k, 4);
+        return;
+    case DT_Q3_K:
+        pack_fields(src, dst, r, q3k, 4);
+        return;
+    case DT_Q4_K:
+        pack_fields(src, dst, r, q4k, 4);
+        return;
+    case DT_Q5_K:
+        pack_fields(src, dst, r, q5k, 5);
+        return;
+    case DT_Q6_K:
+        pack_fields(src, dst, r, q6k, 4);
+        return;
+    default:
+        assert(!"pack_block: a plain type");
+    }
+}
+
+/* 16 rows of 2- or 4-byte elements, column-interleaved. Tiled so that each source line is used up
+ * while it is in the first-level cache. */
+static void pack_plain(size_t elem, uint32_t n_col, uint32_t n_valid, const uint8_t *src,
+                       uint8_t *dst)
+{
+    size_t row = elem * n_col;
+    for (uint32_t k0 = 0; k0 < n_col; k0 += 32) {
+        uint32_t n = n_col - k0 < 32 ? n_col - k0 : 32;
+        for (uint32_t r = 0; r < n_valid; r++) {
+            const uint8_t *s = src + r * row + k0 * elem;
+            uint8_t *d = dst + (size_t)k0 * PANEL_ROWS * elem + r * elem;
+            if (elem == 2)
+                for (uint32_t k = 0; k < n; k++)
+                    memcpy(d + (size_t)k * PANEL_ROWS * 2, s + 2 * (size_t)k, 2);
+            else
+                for (uint32_t k = 0; k < n; k++)
+                    memcpy(d + (size_t)k * PANEL_ROWS * 4, s + 4 * (size_t)k, 4);
+        }
+    }
+}
+
+void matrix_pack_panel(const struct kernels *k, enum dtype type, uint32_t n_col, uint32_t n_valid,
+                       const void *src, void *dst)
+{
+    (void)k;
+    const struct dtype_info *t = dtype_info((uint32_t)type);
+    size_t row = dtype_row_bytes(type, n_col);
+    assert(row && n_valid >= 1 && n_valid <= PANEL_ROWS);
+    if (n_valid < PANEL_ROWS)
+        memset(dst, 0, row * PANEL_ROWS);
+    if (dtype_is_plain(type)) {
+        pack_plain(t->block_bytes, n_col, n_valid, src, dst);
+        return;
+    }
+    size_t n_block = n_col / t->block_elems, stride = (size_t)t->block_bytes * PANEL_ROWS;
+    for (size_t b = 0; b < n_block; b++)
+        for (uint32_t r = 0; r < n_valid; r++)
+            pack_block(type, (const uint8_t *)src + r * row + b * t->block_bytes,
+                       (uint8_t *)dst + b * stride, r);
+}
+
+static float plain_f32(enum dtype type, const uint8_t *p)
+{
+    uint32_t w = 0;
+    float f;
+    if (type == DT_F32) {
+        memcpy(&f, p, 4);
+        return f;
+    }
+    uint16_t h;
+    memcpy(&h, p, 2);
+    if (type == DT_F16)
+        return f16_to_f32(h);
+    w = (uint32_t)h << 16;
+    memcpy(&f, &w, 4);
+    return f;
+}
+
+const struct quant_traits *quant_traits(enum dtype type)
+{
+    static const struct quant_traits traits[DT_ID_MAX] = {
+        [DT_Q8_0] = { 1, 7, false, false }, [DT_Q4_0] = { 1, 3, false, false },
+        [DT_Q5_0] = { 1, 4, false, false }, [DT_Q4_1] = { 1, 0, false, true },
+        [DT_Q5_1] = { 1, 0, false, true },  [DT_Q2_K] = { 8, 0, true, true },
+        [DT_Q3_K] = { 8, 2, true, false },  [DT_Q4_K] = { 8, 0, false, true },
+        [DT_Q5_K] = { 8, 0, false, true },  [DT_Q6_K] = { 8, 5, true, false },
+    };
+    assert(traits[type].groups);
+    return &traits[type];
+}
+
+/* Row r of one group. Products are rounded before the sum, as the file format's formula has it. */
+static void group_row(const struct quant_traits *t, const struct group *g, uint32_t r, float *out)
+{
+    int offset = t->shift ? 1 << t->shift : 0;
+    for (uint32_t i = 0; i < QK; i++) {
+        uint32_t h = t->halves ? i / 16 : 0;
+        float v = g->scale[h][r] * (float)((int)g->u[i / 4][4 * r + i % 4] - offset);
+        out[i] = t->has_min ? v + g->min[h][r] : v;
+    }
+}
+
+void matrix_row(const struct kernels *k, const struct matrix *m, uint32_t r, float *out)
+{
+    (void)k;
+    assert(r < m->n_row);
+    const struct dtype_info *t = dtype_info((uint32_t)m->type);
+    const uint8_t *panel =
+        (const uint8_t *)m->data + r / PANEL_ROWS * PANEL_ROWS * dtype_row_bytes(m->type, m->n_col);
+    r %= PANEL_ROWS;
+    if (dtype_is_plain(m->type)) {
+        for (size_t i = 0; i < m->n_col; i++)
+            out[i] = plain_f32(m->type, panel + (i * PANEL_ROWS + r) * t->block_bytes);
+        return;
+    }
+    const struct quant_traits *q = quant_traits(m->type);
+    struct group g;
+    for (size_t i = 0; i < m->n_col / QK; i++) {
+        const uint8_t *block = panel + i / q->groups * t->block_bytes * PANEL_ROWS;
+        group_unpack(m->type, block, (unsigned)(i % q->groups), &g);
+        group_row(q, &g, r, out + i * QK);
+    }
+}
+
+void dtype_to_f32(enum dtype type, const void *src, float *dst, size_t n)
+{
+    const struct dtype_info *t = dtype_info((uint32_t)type);
+    const uint8_t *s = src;
+    assert(n % t->block_elems == 0);
+    if (dtype_is_plain(type)) {
+        for (size_t i = 0; i < n; i++)
+            dst[i] = plain_f32(type, s + i * t->block_bytes);
+        return;
+    }
+    _Alignas(64) uint8_t panel[PANEL_ROWS * 256] = { 0 };
+    for (size_t b = 0; b < n / t->block_elems; b++) {
+        struct matrix one = { type, 1, t->block_elems, panel };
+        pack_block(type, s + b * t->block_bytes, panel, 0);
+        matrix_row(0, &one, 0, dst + b * t->block_elems);
+    }
+}

@@ -1,0 +1,94 @@
+#!/bin/bash
+# The command line's contract on real files. Usage: cli.sh STROBE_BINARY
+set -u
+strobe=$1
+here=$(cd "$(dirname "$0")/../.." && pwd)
+data=${STROBE_TEST_DATA:-$here/../shared/data}
+m=$data/models/stories260K/stories260K.gguf
+if [ ! -r "$m" ]; then
+    echo "SKIPPED: e2e cli needs shared data models/stories260K"
+    exit 0
+fi
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+export STROBE_DATA=$tmp/data
+n=0
+bad=0
+check() { # what, expected exit code, command...
+    local what=$1 want=$2
+    shift 2
+    "$@" >"$tmp/out" 2>"$tmp/err" </dev/null
+    local got=$?
+    n=$((n + 1))
+    if [ $got -ne "$want" ]; then
+        bad=$((bad + 1))
+        echo "FAILED: $what: exit code $got, not $want: $*"
+        head -n 5 "$tmp/out" "$tmp/err"
+    fi
+}
+expect() { # what, python expression over d (stdout as JSON), t (stdout), e (stderr)
+    n=$((n + 1))
+    python3 - "$tmp/out" "$tmp/err" "$2" <<'PY' || { bad=$((bad + 1)); echo "FAILED: $1: $2"; head -c 600 "$tmp/out" "$tmp/err"; }
+import json, sys
+t = open(sys.argv[1], encoding='utf-8').read()
+e = open(sys.argv[2], encoding='utf-8').read()
+try:
+    d = json.loads(t)
+except ValueError:
+    d = None
+sys.exit(0 if eval(sys.argv[3]) else 1)
+PY
+}
+check version 0 "$strobe" --version
+expect version 't.startswith("strobe ")'
+check help 0 "$strobe" --help
+for v in serve generate tokenize detokenize inspect estimate calibrate bench perplexity; do
+    check "help of $v" 0 "$strobe" $v --help
+    expect "help of $v" '"usage: strobe" in t and "--json" in t'
+done
+check "no verb" 2 "$strobe"
+check "unknown verb" 2 "$strobe" fly
+check "unknown option" 2 "$strobe" generate --fly
+check "missing value" 2 "$strobe" generate -m
+check "bad number" 2 "$strobe" generate -m "$m" -p x -n many
+check "no model" 2 "$strobe" generate -p x
+check "absent file" 3 "$strobe" generate -m /no/such.gguf -p x
+expect "absent file" '"/no/such.gguf" in e and len(e.splitlines()) == 1'
+for f in "$data"/models/containers/{empty.gguf,interrupted-write.gguf,git-lfs-pointer.safetensors,tiny-no-data.gguf}; do
+    check "container $(basename "$f")" 3 "$strobe" generate -m "$f" -p x
+    expect "one line for $(basename "$f")" 'len(e.splitlines()) == 1 and t == ""'
+done
+check generate 0 "$strobe" generate -m "$m" -p "Once upon a time" -n 12 --temp 0
+expect generate 't.startswith(", there was a little girl") and "Once upon" not in t'
+check "generate json" 0 "$strobe" --json generate -m "$m" -p "Once upon a time" -n 12 --temp 0
+expect "generate json" 'd["completion_tokens"] == 12 == len(d["tokens"]) and d["finish_reason"] == "length" and d["flash"]["exact"] and d["strobe"]'
+expect "timings" 'all(k in d["timings"] for k in ("load_ms", "prefill_ms", "decode_ms", "tokens_per_second"))'
+expect "flash" 'all(k in d["flash"] for k in ("mode", "ram_budget", "ram_peak", "resident_bytes", "bytes_read", "reads", "cache_hit_rate", "stall_ms", "exact"))'
+check tokenize 0 "$strobe" tokenize -m "$m" "Once upon a time"
+expect tokenize 't.split() == ["1", "403", "407", "261", "378"]'
+check "tokenize json" 0 "$strobe" tokenize -m "$m" "Once upon a time" --json --no-bos
+expect "tokenize json" 'd["tokens"] == [403, 407, 261, 378]'
+check detokenize 0 "$strobe" detokenize -m "$m" 1 403 407 261 378
+expect detokenize 't == "Once upon a time\n"'
+check "detokenize range" 2 "$strobe" detokenize -m "$m" 99999
+check "tokenize vocabulary file" 0 "$strobe" tokenize -m "$data/vocab-gguf/ggml-vocab-llama-spm.gguf" "Hello world" --no-bos
+expect "tokenize vocabulary file" 't.split() == ["15043", "3186"]'
+check inspect 0 "$strobe" inspect -m "$m" --json
+expect inspect 'd["architecture"] == "llama"'
+check estimate 0 "$strobe" estimate -m "$m" --ram 1GiB --json
+expect estimate 'd["fits"] is True and d["total_bytes"] <= 2**30'
+check "estimate too small" 4 "$strobe" estimate -m "$m" --ram 1MiB
+expect "estimate too small" '"least" in e'
+check "generate too small" 4 "$strobe" generate -m "$m" -p x --ram 1MiB
+check bench 0 "$strobe" bench -m "$m" --pp 64 --tg 16 --repeat 2 --json
+expect bench 'len(d["results"]) == 2 and all(r["tokens_per_second"] > 0 for r in d["results"])'
+head -c 40000 "$data/text/tinystories-sample.txt" >"$tmp/text"
+check perplexity 0 "$strobe" perplexity -m "$m" "$tmp/text" --ctx 128 --windows 32 --json
+expect "perplexity is the reference's" 'abs(d["perplexity"] / 4.5978 - 1) < 0.005'
+check calibrate 0 "$strobe" calibrate "$tmp" --seconds 1 --json
+expect calibrate 'd["bytes_per_second"] > 1e6'
+expect "calibrate leaves nothing behind" 'True'
+check "stop text" 0 "$strobe" generate -m "$m" -p "Once upon a time" -n 60 --temp 0 --stop girl --json
+expect "stop text" '"girl" not in d["text"] and d["finish_reason"] == "stop"'
+echo "e2e cli: $((n - bad)) of $n checks passed"
+[ $bad -eq 0 ]

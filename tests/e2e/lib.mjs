@@ -1,0 +1,60 @@
+// Starts a strobe server for a test on a free port and ends it by its pid.
+import { spawn } from 'node:child_process';
+import { existsSync, mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+
+const root = new URL('../../', import.meta.url).pathname;
+export const strobe = process.env.STROBE || join(root, 'build/release/server/strobe');
+export const data = process.env.STROBE_TEST_DATA || join(root, '../shared/data');
+export const model = join(data, 'models/stories260K/stories260K.gguf');
+
+export function haveModel(test) {
+  if (existsSync(model)) return true;
+  console.error(`SKIPPED: ${test} needs shared data models/stories260K`);
+  return false;
+}
+
+export async function startServer(args = []) {
+  const home = mkdtempSync(join(tmpdir(), 'strobe-test-'));
+  const child = spawn(strobe, ['serve', '--port', '0', '--data', home, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+  let log = '';
+  child.stderr.on('data', (d) => { log += d; });
+  const url = await new Promise((resolve, reject) => {
+    let text = '';
+    const timer = setTimeout(() => reject(new Error(`no listening line\n${log}`)), 30000);
+    child.stdout.on('data', (d) => {
+      text += d;
+      const hit = /listening on (http:\S+)/.exec(text);
+      if (hit) {
+        clearTimeout(timer);
+        resolve(hit[1]);
+      }
+    });
+    child.on('exit', (code) => reject(new Error(`server ended with ${code}\n${log}`)));
+  });
+  const ended = new Promise((resolve) => { child.on('exit', (code, signal) => resolve({ code, signal })); });
+  return {
+    url,
+    pid: child.pid,
+    log: () => log,
+    async stop() {
+      child.kill('SIGTERM');
+      const timer = setTimeout(() => child.kill('SIGKILL'), 15000);
+      const how = await ended;
+      clearTimeout(timer);
+      rmSync(home, { recursive: true, force: true });
+      return how;
+    },
+  };
+}
+
+export async function until(what, check, ms = 5000) {
+  const end = Date.now() + ms;
+  for (;;) {
+    const v = await check();
+    if (v) return v;
+    if (Date.now() > end) throw new Error(`not within ${ms} ms: ${what}`);
+    await new Promise((r) => setTimeout(r, 10));
+  }
+}

@@ -1,0 +1,142 @@
+// The real openai npm client against a real server with a real model.
+import { after, before, test } from 'node:test';
+import assert from 'node:assert/strict';
+import OpenAI from 'openai';
+import { haveModel, model, startServer, until } from './lib.mjs';
+
+const have = haveModel('openai client');
+const opts = { skip: have ? false : 'shared data absent' };
+let server;
+let client;
+
+before(async () => {
+  if (!have) return;
+  server = await startServer(['-m', model, '--slots', '2', '--queue', '2', '--ctx', '512']);
+  client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
+});
+after(async () => {
+  if (!server) return;
+  const how = await server.stop();
+  assert.deepEqual(how, { code: 0, signal: null }, server.log());
+});
+
+const ask = { model: 'stories260K', messages: [{ role: 'user', content: 'Once upon a time' }], temperature: 0, max_tokens: 24 };
+
+test('models are listed and fetched by id', opts, async () => {
+  const list = await client.models.list();
+  assert.equal(list.data.length, 1);
+  assert.equal((await client.models.retrieve(list.data[0].id)).id, list.data[0].id);
+  await assert.rejects(client.models.retrieve('no-such-model'), (e) => e.status === 404 && e.code === 'model_not_found');
+});
+
+test('a chat answers with usage', opts, async () => {
+  const r = await client.chat.completions.create(ask);
+  assert.equal(r.object, 'chat.completion');
+  assert.equal(r.choices[0].message.role, 'assistant');
+  assert.equal(r.usage.completion_tokens, 24);
+  assert.equal(r.usage.total_tokens, r.usage.prompt_tokens + 24);
+  assert.equal(r.choices[0].finish_reason, 'length');
+});
+
+test('a stream joins to the same text and ends with usage', opts, async () => {
+  const whole = await client.chat.completions.create(ask);
+  const stream = await client.chat.completions.create({ ...ask, stream: true, stream_options: { include_usage: true } });
+  let text = '';
+  let usage = null;
+  let finish = null;
+  let role = null;
+  for await (const c of stream) {
+    if (c.usage) {
+      usage = c.usage;
+      assert.deepEqual(c.choices, []);
+    }
+    const d = c.choices[0];
+    if (!d) continue;
+    role = d.delta.role || role;
+    text += d.delta.content || '';
+    finish = d.finish_reason || finish;
+  }
+  assert.equal(text, whole.choices[0].message.content);
+  assert.equal(role, 'assistant');
+  assert.equal(finish, 'length');
+  assert.equal(usage.completion_tokens, 24);
+});
+
+test('the streaming helper of the client accepts the stream', opts, async () => {
+  const runner = client.chat.completions.stream(ask);
+  const final = await runner.finalChatCompletion();
+  assert.equal(final.choices[0].finish_reason, 'length');
+});
+
+test('greedy completion equals the reference continuation', opts, async () => {
+  const r = await client.completions.create({ model: 'stories260K', prompt: 'Once upon a time', max_tokens: 20, temperature: 0 });
+  assert.match(r.choices[0].text, /there was a little girl/);
+});
+
+test('log-probabilities come in both formats and agree', opts, async () => {
+  const chat = await client.chat.completions.create({ ...ask, max_tokens: 4, logprobs: true, top_logprobs: 3 });
+  const lp = chat.choices[0].logprobs.content;
+  assert.equal(lp.length, 4);
+  for (const t of lp) {
+    assert.equal(t.top_logprobs.length, 3);
+    assert.equal(t.top_logprobs[0].logprob, t.logprob); // greedy
+    assert.ok(t.logprob <= 0);
+  }
+  const plain = await client.completions.create({ model: 'm', prompt: 'One day', max_tokens: 1, temperature: 0, logprobs: 1, echo: true });
+  const old = plain.choices[0].logprobs;
+  assert.equal(old.token_logprobs[0], null);
+  assert.equal(old.tokens.length, old.token_logprobs.length);
+  assert.equal(old.text_offset.length, old.tokens.length);
+  assert.ok(old.token_logprobs.slice(1).every((x) => x <= 0));
+  assert.ok(plain.choices[0].text.startsWith('One day') || plain.choices[0].text.includes('One day'));
+});
+
+test('the same seed gives the same text, another one does not', opts, async () => {
+  const go = async (seed) => (await client.completions.create({ model: 'm', prompt: 'The cat', max_tokens: 30, temperature: 1.2, seed })).choices[0].text;
+  assert.equal(await go(7), await go(7));
+  assert.notEqual(await go(7), await go(8));
+});
+
+test('several choices and several prompts are numbered', opts, async () => {
+  const r = await client.completions.create({ model: 'm', prompt: ['One', 'Two'], n: 2, max_tokens: 3, temperature: 1 });
+  assert.deepEqual(r.choices.map((c) => c.index).sort(), [0, 1, 2, 3]);
+});
+
+test('an abort frees the slot within 100 ms', opts, async () => {
+  const stop = new AbortController();
+  const stream = await client.chat.completions.create({ ...ask, max_tokens: 480, stream: true }, { signal: stop.signal });
+  for await (const c of stream) {
+    if (c.choices[0]?.delta?.content) break;
+  }
+  stop.abort();
+  const start = Date.now();
+  await until('all slots idle', async () => {
+    const slots = await (await fetch(`${server.url}/slots`)).json();
+    return slots.every((s) => !s.is_processing);
+  }, 2000);
+  assert.ok(Date.now() - start < 300, `took ${Date.now() - start} ms`); // 100 ms for us, the rest is polling
+});
+
+test('a full queue answers 429 with Retry-After and the client retries', opts, async () => {
+  const long = { model: 'm', prompt: 'a', max_tokens: 400, temperature: 1, ignore_eos: true };
+  const many = await Promise.all(Array.from({ length: 40 }, () => fetch(`${server.url}/v1/completions`, {
+    method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(long) })
+    .then(async (r) => ({ status: r.status, retry: r.headers.get('retry-after'), body: await r.json() }))));
+  const busy = many.filter((r) => r.status === 429);
+  assert.ok(busy.length > 0, 'no request was refused');
+  assert.ok(busy.every((r) => Number(r.retry) >= 1 && r.body.error.code === 'queue_full'));
+  assert.ok(many.every((r) => r.status === 200 || r.status === 429));
+  const patient = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 4 });
+  const all = await Promise.all(Array.from({ length: 8 }, () => patient.completions.create({ ...long, max_tokens: 40 })));
+  assert.equal(all.length, 8);
+});
+
+test('a prompt longer than the context is refused with both numbers', opts, async () => {
+  await assert.rejects(client.completions.create({ model: 'm', prompt: 'cat '.repeat(2000), max_tokens: 1 }),
+    (e) => e.status === 400 && e.code === 'context_length_exceeded' && /512/.test(e.message));
+});
+
+test('a JSON schema is refused by name, not ignored', opts, async () => {
+  await assert.rejects(client.chat.completions.create({ ...ask, response_format: { type: 'json_object' } }),
+    (e) => e.status === 400 && /response_format/.test(e.message));
+});
