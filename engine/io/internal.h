@@ -1,0 +1,41 @@
+/* engine/io/internal.h - what the three sources share. Not for other layers. */
+#ifndef STROBE_IO_INTERNAL_H
+#define STROBE_IO_INTERNAL_H
+
+#include "engine/io/source.h"
+
+struct source_ops {
+    const char *name;
+    size_t (*submit)(struct source *s, struct source_req *const *reqs, size_t n);
+    size_t (*wait)(struct source *s, struct source_req **done, size_t max, size_t min);
+    void (*close)(struct source *s); /* frees everything but the files and the struct's base */
+};
+
+/* First member of each implementation. Owner: the thread that submits and waits. */
+struct source {
+    const struct source_ops *ops;
+    int *fd;
+    char **path;
+    uint32_t n_file, n_path, depth, in_flight;
+    size_t align;
+    struct source_stats stats;
+};
+
+enum { SOURCE_DEPTH_MAX = 1024, SOURCE_DEPTH_DEFAULT = 32 };
+
+/* Opens the files into s (O_DIRECT when `direct`) and finds the alignment. ST_UNSUPPORTED: the file
+ * system has no O_DIRECT. */
+enum status source_open_files(struct source *s, const char *const *paths, uint32_t n_file,
+                              bool direct, struct err *err);
+void source_close_files(struct source *s);
+
+/* Accounts one read's outcome `n` (bytes, or -errno). true: the request is complete (req->err says
+ * how), false: submit the rest, [offset + got, ...). */
+bool source_advance(const struct source *s, struct source_req *req, long n);
+
+enum status source_uring_open(const char *const *paths, uint32_t n_file, uint32_t depth,
+                              struct source **ret, struct err *err);
+enum status source_pread_open(const char *const *paths, uint32_t n_file, uint32_t depth,
+                              bool direct, struct source **ret, struct err *err);
+
+#endif

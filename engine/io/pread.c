@@ -1,0 +1,112 @@
+/* engine/io/pread.c - reads by a few threads with pread: where io_uring is refused, and, without
+ * O_DIRECT, for file systems that lack it and for comparison. */
+#include "engine/base/queue.h"
+#include "engine/io/internal.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { READERS_MAX = 16 };
+
+struct preader {
+    struct source src;
+    struct queue *todo, *ready; /* each holds `depth` requests: pushes cannot fail */
+    pthread_t thread[READERS_MAX];
+    uint32_t n_thread;
+};
+
+static void *reader_main(void *arg)
+{
+    struct preader *p = arg;
+    struct source_req *req;
+    while ((req = queue_pop(p->todo, -1)) != NULL) {
+        long n;
+        do {
+            n = pread(p->src.fd[req->file], (char *)req->dst + req->got, req->len - req->got,
+                      (off_t)(req->offset + req->got));
+        } while (!source_advance(&p->src, req, n < 0 ? -errno : n));
+        queue_try_push(p->ready, req);
+    }
+    return NULL;
+}
+
+static size_t preader_submit(struct source *s, struct source_req *const *reqs, size_t n)
+{
+    struct preader *p = (struct preader *)s;
+    for (size_t i = 0; i < n; i++)
+        queue_try_push(p->todo, reqs[i]);
+    return n;
+}
+
+static size_t preader_wait(struct source *s, struct source_req **done, size_t max, size_t min)
+{
+    struct preader *p = (struct preader *)s;
+    size_t n = 0;
+    while (n < max) {
+        void *req = n < min ? queue_pop(p->ready, -1) : queue_try_pop(p->ready);
+        if (!req)
+            break;
+        done[n++] = req;
+    }
+    return n;
+}
+
+static void preader_close(struct source *s)
+{
+    struct preader *p = (struct preader *)s;
+    if (p->todo)
+        queue_close(p->todo);
+    for (uint32_t i = 0; i < p->n_thread; i++)
+        pthread_join(p->thread[i], NULL);
+    queue_free(p->todo);
+    queue_free(p->ready);
+}
+
+static const struct source_ops direct_ops = {
+    .name = "pread+direct",
+    .submit = preader_submit,
+    .wait = preader_wait,
+    .close = preader_close,
+};
+static const struct source_ops buffered_ops = {
+    .name = "buffered",
+    .submit = preader_submit,
+    .wait = preader_wait,
+    .close = preader_close,
+};
+
+static enum status start(struct preader *p, struct err *err)
+{
+    uint32_t want = p->src.depth < READERS_MAX ? p->src.depth : READERS_MAX;
+    if (p->src.ops == &buffered_ops && want > 4)
+        want = 4; /* the page cache serialises; more threads only cost CPU */
+    if (queue_create(p->src.depth, &p->todo, err) != ST_OK ||
+        queue_create(p->src.depth, &p->ready, err) != ST_OK)
+        return err->code;
+    for (; p->n_thread < want; p->n_thread++) {
+        int e = pthread_create(&p->thread[p->n_thread], NULL, reader_main, p);
+        if (e)
+            return err_sys(err, e, "pthread_create");
+    }
+    return ST_OK;
+}
+
+enum status source_pread_open(const char *const *paths, uint32_t n_file, uint32_t depth,
+                              bool direct, struct source **ret, struct err *err)
+{
+    struct preader *p = calloc(1, sizeof *p);
+    if (!p)
+        return err_set(err, ST_NOMEM, "reader");
+    p->src.ops = direct ? &direct_ops : &buffered_ops;
+    p->src.depth = depth;
+    if (source_open_files(&p->src, paths, n_file, direct, err) == ST_OK && start(p, err) == ST_OK) {
+        *ret = &p->src;
+        return ST_OK;
+    }
+    preader_close(&p->src);
+    source_close_files(&p->src);
+    free(p);
+    return err->code;
+}

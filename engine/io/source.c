@@ -1,0 +1,205 @@
+/* engine/io/source.c - the part that all sources share: files, alignment, short reads, the choice.
+ */
+#include "engine/io/source.h"
+
+#include "engine/base/clock.h"
+#include "engine/io/internal.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { ALIGN_DEFAULT = 4096, ALIGN_MAX = 1 << 20 };
+
+/* What direct reads of this file must be aligned to; 0: it cannot do them. */
+static size_t direct_align(int fd)
+{
+#ifdef STATX_DIOALIGN
+    struct statx st;
+    if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &st) == 0 && (st.stx_mask & STATX_DIOALIGN)) {
+        size_t a = st.stx_dio_offset_align, m = st.stx_dio_mem_align;
+        a = a > m ? a : m;
+        /* Whole pages: smaller reads cost the same, and buffers are page-aligned anyway. */
+        return a == 0 ? 0 : a < ALIGN_DEFAULT ? ALIGN_DEFAULT : a <= ALIGN_MAX ? a : 0;
+    }
+#endif
+    return ALIGN_DEFAULT;
+}
+
+static enum status open_file(const char *path, bool direct, int *ret, size_t *align,
+                             struct err *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC | (direct ? O_DIRECT : 0));
+    if (fd < 0 && direct && errno == EINVAL)
+        return err_set(err, ST_UNSUPPORTED, "'%s': the file system has no direct reads", path);
+    if (fd < 0) {
+        err_sys(err, errno, "open");
+        return err_ctx(err, "'%s'", path);
+    }
+    size_t a = direct ? direct_align(fd) : 1;
+    if (a == 0) {
+        close(fd);
+        return err_set(err, ST_UNSUPPORTED, "'%s': the file system has no direct reads", path);
+    }
+    if (a > *align)
+        *align = a;
+    *ret = fd;
+    return ST_OK;
+}
+
+enum status source_open_files(struct source *s, const char *const *paths, uint32_t n_file,
+                              bool direct, struct err *err)
+{
+    s->fd = calloc(n_file, sizeof *s->fd);
+    s->path = calloc(n_file, sizeof *s->path);
+    s->align = 1;
+    if (!s->fd || !s->path)
+        return err_set(err, ST_NOMEM, "reader of %u files", n_file);
+    for (uint32_t i = 0; i < n_file; i++) {
+        s->path[i] = strdup(paths[i]);
+        s->n_path++;
+        if (!s->path[i])
+            return err_set(err, ST_NOMEM, "reader of %u files", n_file);
+        if (open_file(paths[i], direct, &s->fd[i], &s->align, err) != ST_OK)
+            return err->code;
+        s->n_file++; /* counts opened files: what close_files() must close */
+    }
+    return ST_OK;
+}
+
+void source_close_files(struct source *s)
+{
+    for (uint32_t i = 0; i < s->n_file; i++)
+        close(s->fd[i]);
+    for (uint32_t i = 0; s->path && i < s->n_path; i++)
+        free(s->path[i]);
+    free(s->path);
+    free(s->fd);
+}
+
+bool source_advance(const struct source *s, struct source_req *req, long n)
+{
+    if (n == -EINTR || n == -EAGAIN)
+        return false;
+    req->done_ns = clock_ns();
+    if (n < 0) {
+        err_sys(&req->err, (int)-n, "read");
+        err_ctx(&req->err, "'%s' at byte %llu", s->path[req->file],
+                (unsigned long long)(req->offset + req->got));
+        return true;
+    }
+    req->got += (size_t)n;
+    if (req->got >= req->need)
+        return true;
+    /* A short read goes on from a boundary; one that ends off a boundary, or gives nothing, met the
+     * end of the file. */
+    if (n > 0 && req->got % s->align == 0)
+        return false;
+    err_set(&req->err, ST_FORMAT, "'%s' ends at byte %llu while in use: it was truncated",
+            s->path[req->file], (unsigned long long)(req->offset + req->got));
+    return true;
+}
+
+enum status source_open(const char *const *paths, uint32_t n_file, struct source_opts opts,
+                        struct source **ret, struct err *err)
+{
+    uint32_t depth = opts.depth ? opts.depth : SOURCE_DEPTH_DEFAULT;
+    if (n_file == 0 || depth > SOURCE_DEPTH_MAX)
+        return err_set(err, ST_RANGE, "reader: %u files, depth %u", n_file, depth);
+    switch (opts.kind) {
+    case SOURCE_URING:
+        return source_uring_open(paths, n_file, depth, ret, err);
+    case SOURCE_PREAD:
+        return source_pread_open(paths, n_file, depth, true, ret, err);
+    case SOURCE_BUFFERED:
+        return source_pread_open(paths, n_file, depth, false, ret, err);
+    case SOURCE_AUTO:
+        break;
+    }
+    /* A refusal of the mechanism falls through; a missing file does not get better by retrying. */
+    struct err why = ERR_INIT;
+    if (source_uring_open(paths, n_file, depth, ret, &why) == ST_OK)
+        return ST_OK;
+    if (why.code == ST_NOTFOUND) {
+        *err = why;
+        return err->code;
+    }
+    err_clear(&why);
+    if (source_pread_open(paths, n_file, depth, true, ret, &why) == ST_OK)
+        return ST_OK;
+    return source_pread_open(paths, n_file, depth, false, ret, err);
+}
+
+void source_close(struct source *s)
+{
+    if (!s)
+        return;
+    struct source_req *done[16];
+    while (s->in_flight)
+        source_wait(s, done, 16, 1);
+    s->ops->close(s);
+    source_close_files(s);
+    free(s);
+}
+
+const char *source_name(const struct source *s)
+{
+    return s->ops->name;
+}
+
+size_t source_align(const struct source *s)
+{
+    return s->align;
+}
+
+uint32_t source_depth(const struct source *s)
+{
+    return s->depth;
+}
+
+size_t source_submit(struct source *s, struct source_req *const *reqs, size_t n)
+{
+    size_t room = s->depth - s->in_flight;
+    if (n > room)
+        n = room;
+    for (size_t i = 0; i < n; i++) {
+        assert(reqs[i]->file < s->n_file && reqs[i]->offset % s->align == 0 &&
+               reqs[i]->len % s->align == 0 && reqs[i]->need <= reqs[i]->len);
+        reqs[i]->got = 0;
+        reqs[i]->err = (struct err)ERR_INIT;
+        reqs[i]->submit_ns = clock_ns();
+    }
+    s->in_flight += (uint32_t)n; /* before: a request may complete at once */
+    return s->ops->submit(s, reqs, n);
+}
+
+size_t source_wait(struct source *s, struct source_req **done, size_t max, size_t min)
+{
+    if (min > s->in_flight)
+        min = s->in_flight;
+    if (min > max)
+        min = max;
+    uint64_t start = clock_ns();
+    size_t n = s->ops->wait(s, done, max, min);
+    s->stats.wait_ns += clock_ns() - start;
+    s->in_flight -= (uint32_t)n;
+    for (size_t i = 0; i < n; i++) {
+        s->stats.reads++;
+        s->stats.bytes += done[i]->got;
+    }
+    return n;
+}
+
+uint32_t source_in_flight(const struct source *s)
+{
+    return s->in_flight;
+}
+
+struct source_stats source_stats(const struct source *s)
+{
+    return s->stats;
+}

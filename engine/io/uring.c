@@ -1,0 +1,99 @@
+/* engine/io/uring.c - reads through io_uring with O_DIRECT. The owner thread submits and reaps;
+ * there is no polling thread (SQPOLL burns a core for nothing here: baselines.md 1.4). */
+#include "engine/io/internal.h"
+
+#include <errno.h>
+#include <liburing.h>
+#include <stdlib.h>
+
+struct uring {
+    struct source src;
+    struct io_uring ring;
+};
+
+static void queue_read(struct uring *u, struct source_req *req)
+{
+    /* Never NULL: the ring has `depth` entries and no more are in flight. */
+    struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
+    io_uring_prep_read(sqe, u->src.fd[req->file], (char *)req->dst + req->got,
+                       (unsigned)(req->len - req->got), req->offset + req->got);
+    io_uring_sqe_set_data(sqe, req);
+}
+
+static size_t uring_submit(struct source *s, struct source_req *const *reqs, size_t n)
+{
+    struct uring *u = (struct uring *)s;
+    for (size_t i = 0; i < n; i++)
+        queue_read(u, reqs[i]);
+    while (io_uring_submit(&u->ring) == -EINTR)
+        ;
+    return n;
+}
+
+/* Takes what is complete; unfinished reads go back into the ring. */
+static size_t reap(struct uring *u, struct source_req **done, size_t max)
+{
+    struct io_uring_cqe *cqe;
+    size_t n = 0;
+    unsigned again = 0;
+    while (n < max && io_uring_peek_cqe(&u->ring, &cqe) == 0) {
+        struct source_req *req = io_uring_cqe_get_data(cqe);
+        int res = cqe->res;
+        io_uring_cqe_seen(&u->ring, cqe);
+        if (source_advance(&u->src, req, res)) {
+            done[n++] = req;
+        } else {
+            queue_read(u, req);
+            again++;
+        }
+    }
+    if (again)
+        io_uring_submit(&u->ring);
+    return n;
+}
+
+static size_t uring_wait(struct source *s, struct source_req **done, size_t max, size_t min)
+{
+    struct uring *u = (struct uring *)s;
+    size_t n = reap(u, done, max);
+    while (n < min) {
+        struct io_uring_cqe *cqe;
+        io_uring_submit_and_wait(&u->ring, 1); /* also what an interrupted submit left behind */
+        if (io_uring_peek_cqe(&u->ring, &cqe) == 0)
+            n += reap(u, done + n, max - n);
+    }
+    return n;
+}
+
+static void uring_close(struct source *s)
+{
+    io_uring_queue_exit(&((struct uring *)s)->ring);
+}
+
+static const struct source_ops uring_ops = {
+    .name = "io_uring+direct",
+    .submit = uring_submit,
+    .wait = uring_wait,
+    .close = uring_close,
+};
+
+enum status source_uring_open(const char *const *paths, uint32_t n_file, uint32_t depth,
+                              struct source **ret, struct err *err)
+{
+    struct uring *u = calloc(1, sizeof *u);
+    if (!u)
+        return err_set(err, ST_NOMEM, "io_uring reader");
+    u->src.ops = &uring_ops;
+    u->src.depth = depth;
+    if (source_open_files(&u->src, paths, n_file, true, err) == ST_OK) {
+        int r = io_uring_queue_init(depth, &u->ring, 0);
+        if (r == 0) {
+            *ret = &u->src;
+            return ST_OK;
+        }
+        err_sys(err, -r, "io_uring_queue_init"); /* EPERM or ENOSYS inside many containers */
+    }
+    source_close_files(&u->src);
+    free(u);
+    return err->code;
+}
