@@ -34,7 +34,8 @@ struct plan {
     uint64_t resident_bytes; /* packed weights that stay */
     uint64_t ring_bytes;     /* layer slots for streamed weights */
     uint64_t staging_bytes;  /* read buffers */
-    uint64_t kv_bytes, scratch_bytes, overhead_bytes;
+    uint64_t piece_bytes;    /* largest single read */
+    uint64_t kv_bytes, scratch_bytes, tokenizer_bytes, overhead_bytes;
     uint64_t total_bytes;    /* sum: <= ram_bytes when fits */
     uint64_t streamed_bytes; /* read from disk per pass over all layers */
     uint64_t least_bytes;    /* the smallest budget that would work */
