@@ -1,0 +1,441 @@
+/* engine/infer/forward.c - see forward.h. Buffers (all f32, T = max_tok):
+ *   x    [T, n_embd]              residual stream
+ *   h    [T, n_embd]              normed input of a branch
+ *   h2   [T, n_embd]              second norm (parallel blocks) or a branch's output
+ *   qkv  [T, (n_head + n_kv) d_k + n_kv d_v]
+ *   att  [T, n_head d_v]
+ *   g, u [T, n_ff]                gate and up; qkv and att share their room: a branch ends before
+ * the next begins cs   [T, n_rot]               rotations logits [max_logits, n_vocab] Element-wise
+ * work goes over tokens through the pool when there are several, inline otherwise. */
+#include "engine/infer/forward.h"
+
+#include "engine/base/arena.h"
+#include "engine/base/num.h"
+#include "engine/infer/rope.h"
+
+#include <assert.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SEQ_MAX = 512 };
+
+struct forward {
+    const struct model *m;
+    const struct hparams *hp;
+    struct weights *w;
+    struct kv *kv;
+    const struct kernels *k;
+    struct pool *pool;
+    struct rope rope;
+    struct arena mem;
+    uint32_t max_tok, max_logits;
+    struct acts acts;
+    float *x, *h, *h2, *qkv, *att, *g, *u, *cs, *logits;
+    char *scratch;
+    size_t scratch_stride;
+    /* the pass in progress */
+    const struct batch_seq *seq;
+    size_t n_seq;
+    uint32_t n_tok;
+    uint32_t *row_pos, *row_slot; /* [max_tok] */
+    int32_t *row_token;
+    struct attn_seg seg[SEQ_MAX];
+    /* the token-wise step in progress */
+    const struct weights_view *v;
+    uint32_t layer;
+};
+
+static uint32_t q_dim(const struct hparams *hp)
+{
+    return hp->n_head * hp->d_k;
+}
+
+static uint32_t qkv_dim(const struct hparams *hp)
+{
+    return (hp->n_head + hp->n_kv) * hp->d_k + hp->n_kv * hp->d_v;
+}
+
+static struct attn_shape attn_shape(const struct hparams *hp, uint32_t layer)
+{
+    bool local = hp->window && (hp->window_layers[layer / 64] >> (layer % 64) & 1);
+    return (struct attn_shape){ .n_head = hp->n_head,
+                                .n_kv = hp->n_kv,
+                                .d_k = hp->d_k,
+                                .d_v = hp->d_v,
+                                .scale = hp->attn_scale,
+                                .softcap = hp->attn_softcap,
+                                .window = local ? hp->window : 0 };
+}
+
+static size_t widest(const struct hparams *hp)
+{
+    size_t a = hp->n_ff, b = (size_t)hp->n_head * hp->d_v, c = hp->n_embd;
+    a = a > b ? a : b;
+    return a > c ? a : c;
+}
+
+/* The arena's parts, in order. With f NULL only their sum is wanted. */
+static size_t lay_out(struct forward *f, const struct hparams *hp, size_t tok, size_t rows,
+                      unsigned n_thread)
+{
+    size_t out = (size_t)hp->n_head * hp->d_v, ffn = 2 * (size_t)hp->n_ff;
+    size_t branch = qkv_dim(hp) + (out > q_dim(hp) ? out : q_dim(hp));
+    size_t acts = acts_bytes(tok > rows ? tok : rows, widest(hp));
+    size_t scratch = num_align(attn_scratch_bytes(attn_shape(hp, 0)), 64);
+    size_t part[] = { tok * hp->n_embd * 4,
+                      tok * hp->n_embd * 4,
+                      tok * hp->n_embd * 4,
+                      tok * (branch > ffn ? branch : ffn) * 4 + 64,
+                      tok * (hp->n_rot + 2) * 4,
+                      rows * hp->n_vocab * 4,
+                      acts,
+                      scratch * n_thread,
+                      tok * 12 };
+    void *p[sizeof part / sizeof part[0]];
+    size_t sum = 0;
+    for (size_t i = 0; i < sizeof part / sizeof part[0]; i++) {
+        sum += num_align(part[i], 64);
+        if (f) {
+            p[i] = arena_alloc(&f->mem, part[i], 64);
+            assert(p[i]);
+        }
+    }
+    if (!f)
+        return sum;
+    f->x = p[0];
+    f->h = p[1];
+    f->h2 = p[2];
+    f->qkv = f->g = p[3];
+    f->att = f->qkv + tok * qkv_dim(hp);
+    f->u = f->g + tok * hp->n_ff;
+    f->cs = p[4];
+    f->logits = p[5];
+    f->acts = (struct acts){ .store = p[6], .store_bytes = acts };
+    f->scratch = p[7];
+    f->scratch_stride = scratch;
+    f->row_pos = p[8];
+    f->row_slot = f->row_pos + tok;
+    f->row_token = (int32_t *)(f->row_slot + tok);
+    return sum;
+}
+
+size_t forward_bytes(const struct hparams *hp, uint32_t max_tok, uint32_t max_logits,
+                     unsigned n_thread)
+{
+    /* Shapes come from a checked model: each below 2^26, so this cannot overflow 64 bits. */
+    if (max_tok > 1u << 20 || max_logits > 1u << 16)
+        return 0;
+    return lay_out(NULL, hp, max_tok, max_logits, n_thread);
+}
+
+/* Frequency factors: of the file, or by the context that is in use (longrope). */
+static const float *rope_factors(const struct forward *f)
+{
+    const struct weights_view *g = weights_global(f->w);
+    if (f->hp->rope_scaling == ROPE_SCALE_LONGROPE)
+        return kv_cap(f->kv) > f->hp->rope_ctx_orig ? VIEW_VEC(g, TR_ROPE_LONG)
+                                                    : VIEW_VEC(g, TR_ROPE_SHORT);
+    return VIEW_VEC(g, TR_ROPE_FREQS);
+}
+
+enum status forward_create(const struct model *m, struct weights *w, struct kv *kv,
+                           const struct kernels *k, struct pool *pool, uint32_t max_tok,
+                           uint32_t max_logits, struct forward **ret, struct err *err)
+{
+    const struct hparams *hp = model_hparams(m);
+    size_t bytes = forward_bytes(hp, max_tok, max_logits, pool_threads(pool));
+    if (bytes == 0)
+        return err_set(err, ST_RANGE, "batch of %u tokens", max_tok);
+    struct forward *f = calloc(1, sizeof *f);
+    if (!f)
+        return err_set(err, ST_NOMEM, "forward pass");
+    *f = (struct forward){ .m = m,
+                           .hp = hp,
+                           .w = w,
+                           .kv = kv,
+                           .k = k,
+                           .pool = pool,
+                           .max_tok = max_tok,
+                           .max_logits = max_logits };
+    if (arena_init(&f->mem, bytes, "activations", err) != ST_OK)
+        goto fail;
+    lay_out(f, hp, max_tok, max_logits, pool_threads(pool));
+    arena_touch(&f->mem);
+    if (rope_init(hp, rope_factors(f), &f->rope, err) != ST_OK)
+        goto fail;
+    *ret = f;
+    return ST_OK;
+fail:
+    forward_free(f);
+    return err->code;
+}
+
+void forward_free(struct forward *f)
+{
+    if (!f)
+        return;
+    rope_clear(&f->rope);
+    arena_clear(&f->mem);
+    free(f);
+}
+
+/* ---- per-token steps ---- */
+
+static void each_token(struct forward *f, void (*step)(void *f, size_t t, unsigned worker))
+{
+    pool_run(f->n_tok > 4 ? f->pool : NULL, f->n_tok, step, f);
+}
+
+static void norm(const struct forward *f, float *y, const float *x, const float *w, const float *b)
+{
+    const struct hparams *hp = f->hp;
+    if (hp->norm == NORM_RMS)
+        vec_rmsnorm(f->k, y, x, w, hp->n_embd, hp->norm_eps);
+    else
+        vec_layernorm(f->k, y, x, w, b, hp->n_embd, hp->norm_eps);
+}
+
+static void embed_step(void *arg, size_t t, unsigned worker)
+{
+    (void)worker;
+    struct forward *f = arg;
+    const struct hparams *hp = f->hp;
+    const struct weights_view *g = weights_global(f->w);
+    float *x = f->x + t * hp->n_embd;
+    matrix_row(f->k, &g->m[TR_TOKEN_EMBD], (uint32_t)f->row_token[t], x);
+    if (hp->embd_scale != 1)
+        vec_scale(f->k, x, hp->embd_scale, hp->n_embd);
+    if (g->m[TR_POS_EMBD].data) {
+        float *p = f->h + t * hp->n_embd;
+        matrix_row(f->k, &g->m[TR_POS_EMBD], f->row_pos[t] + hp->pos_offset, p);
+        vec_add(f->k, x, p, hp->n_embd);
+    }
+    rope_angles(&f->rope, f->row_pos[t], f->cs + t * hp->n_rot);
+}
+
+static void attn_norm_step(void *arg, size_t t, unsigned worker)
+{
+    (void)worker;
+    struct forward *f = arg;
+    size_t at = t * f->hp->n_embd;
+    const struct weights_view *v = f->v;
+    norm(f, f->h + at, f->x + at, VIEW_VEC(v, TR_ATTN_NORM), VIEW_VEC(v, TR_ATTN_NORM_B));
+    if (VIEW_VEC(v, TR_ATTN_NORM2))
+        norm(f, f->h2 + at, f->x + at, VIEW_VEC(v, TR_ATTN_NORM2), VIEW_VEC(v, TR_ATTN_NORM2_B));
+}
+
+static void add_bias(const struct forward *f, float *y, const float *b, size_t n)
+{
+    if (b)
+        vec_add(f->k, y, b, n);
+}
+
+static void head_norms(const struct forward *f, float *x, uint32_t n_head, const float *w)
+{
+    for (uint32_t h = 0; w && h < n_head; h++)
+        vec_rmsnorm(f->k, x + (size_t)h * f->hp->d_k, x + (size_t)h * f->hp->d_k, w, f->hp->d_k,
+                    f->hp->norm_eps);
+}
+
+/* Biases, per-head norms, rotation, and the cache. */
+static void qkv_step(void *arg, size_t t, unsigned worker)
+{
+    (void)worker;
+    struct forward *f = arg;
+    const struct hparams *hp = f->hp;
+    const struct weights_view *v = f->v;
+    float *q = f->qkv + t * qkv_dim(hp), *k = q + q_dim(hp), *val = k + (size_t)hp->n_kv * hp->d_k;
+    add_bias(f, q, VIEW_VEC(v, TR_QKV_B), qkv_dim(hp));
+    add_bias(f, q, VIEW_VEC(v, TR_Q_B), q_dim(hp));
+    add_bias(f, k, VIEW_VEC(v, TR_K_B), (size_t)hp->n_kv * hp->d_k);
+    add_bias(f, val, VIEW_VEC(v, TR_V_B), (size_t)hp->n_kv * hp->d_v);
+    head_norms(f, q, hp->n_head, VIEW_VEC(v, TR_Q_NORM));
+    head_norms(f, k, hp->n_kv, VIEW_VEC(v, TR_K_NORM));
+    if (hp->rope != ROPE_NONE) /* queries and keys lie side by side: heads of one width */
+        vec_rope(f->k, q, hp->n_head + hp->n_kv, hp->d_k, hp->n_rot, f->cs + t * hp->n_rot,
+                 hp->rope == ROPE_NEOX);
+    kv_store(f->kv, f->k, f->row_slot[t], f->layer, f->row_pos[t], k, val);
+    /* attention() wants queries alone, row after row. */
+    memcpy(f->att + t * q_dim(hp), q, q_dim(hp) * sizeof *q);
+}
+
+/* x += branch (with its bias and, in gemma2, its norm). */
+static void add_branch(struct forward *f, size_t t, float *branch, const float *bias,
+                       const float *post)
+{
+    size_t n = f->hp->n_embd;
+    add_bias(f, branch, bias, n);
+    if (post)
+        vec_rmsnorm(f->k, branch, branch, post, n, f->hp->norm_eps);
+    vec_add(f->k, f->x + t * n, branch, n);
+}
+
+static void attn_out_step(void *arg, size_t t, unsigned worker)
+{
+    (void)worker;
+    struct forward *f = arg;
+    size_t at = t * f->hp->n_embd;
+    const struct weights_view *v = f->v;
+    add_branch(f, t, f->h2 + at, VIEW_VEC(v, TR_O_B), VIEW_VEC(v, TR_POST_ATTN_NORM));
+    if (f->hp->block == BLOCK_SEQUENTIAL)
+        norm(f, f->h + at, f->x + at, VIEW_VEC(v, TR_FFN_NORM), VIEW_VEC(v, TR_FFN_NORM_B));
+}
+
+static void ffn_act_step(void *arg, size_t t, unsigned worker)
+{
+    (void)worker;
+    struct forward *f = arg;
+    const struct hparams *hp = f->hp;
+    float *g = f->g + t * hp->n_ff, *u = f->u + t * hp->n_ff;
+    add_bias(f, u, VIEW_VEC(f->v, TR_UP_B), hp->n_ff);
+    if (!hp->gated) {
+        vec_act(f->k, hp->act, hp->act_threshold, u, u, hp->n_ff);
+        return;
+    }
+    add_bias(f, g, VIEW_VEC(f->v, TR_GATE_B), hp->n_ff);
+    vec_act(f->k, hp->act, hp->act_threshold, g, g, hp->n_ff);
+    if (hp->act_up != ACT_IDENTITY)
+        vec_act(f->k, hp->act_up, hp->act_threshold, u, u, hp->n_ff);
+    vec_mul(f->k, u, g, hp->n_ff);
+}
+
+static void ffn_out_step(void *arg, size_t t, unsigned worker)
+{
+    (void)worker;
+    struct forward *f = arg;
+    add_branch(f, t, f->h2 + t * f->hp->n_embd, VIEW_VEC(f->v, TR_DOWN_B),
+               VIEW_VEC(f->v, TR_POST_FFN_NORM));
+}
+
+/* ---- layers ---- */
+
+static void product(struct forward *f, enum tensor_role role, float *y, size_t stride)
+{
+    matmul(f->k, f->pool, &f->v->m[role], &f->acts, y, stride);
+}
+
+static void attention_branch(struct forward *f)
+{
+    const struct hparams *hp = f->hp;
+    bool second = VIEW_VEC(f->v, TR_ATTN_NORM2) != NULL;
+    size_t stride = qkv_dim(hp);
+    acts_set(&f->acts, second ? f->h2 : f->h, f->n_tok, hp->n_embd, hp->n_embd);
+    if (f->v->m[TR_QKV].data) {
+        product(f, TR_QKV, f->qkv, stride);
+    } else {
+        product(f, TR_Q, f->qkv, stride);
+        product(f, TR_K, f->qkv + q_dim(hp), stride);
+        product(f, TR_V, f->qkv + q_dim(hp) + (size_t)hp->n_kv * hp->d_k, stride);
+    }
+    each_token(f, qkv_step);
+    for (size_t i = 0; i < f->n_seq; i++)
+        f->seg[i].cache = kv_view(f->kv, f->seq[i].slot, f->layer);
+    /* The queries were moved to att; the result takes the room of qkv. */
+    attention(f->k, f->pool, attn_shape(hp, f->layer), f->seg, f->n_seq, f->att, f->qkv, f->scratch,
+              f->scratch_stride);
+    size_t d = (size_t)hp->n_head * hp->d_v;
+    acts_set(&f->acts, f->qkv, f->n_tok, d, d);
+    product(f, TR_O, f->h2, hp->n_embd);
+}
+
+static void ffn_branch(struct forward *f)
+{
+    const struct hparams *hp = f->hp;
+    acts_set(&f->acts, f->h, f->n_tok, hp->n_embd, hp->n_embd);
+    if (hp->gated)
+        product(f, TR_GATE, f->g, hp->n_ff);
+    product(f, TR_UP, f->u, hp->n_ff);
+    each_token(f, ffn_act_step);
+    acts_set(&f->acts, f->u, f->n_tok, hp->n_ff, hp->n_ff);
+    product(f, TR_DOWN, f->h2, hp->n_embd);
+    each_token(f, ffn_out_step);
+}
+
+static void run_layer(struct forward *f)
+{
+    each_token(f, attn_norm_step);
+    attention_branch(f);
+    /* Sequential: the residual moves on and is normed again. Parallel: h still holds the first
+     * norm, which the FFN reads too. */
+    each_token(f, attn_out_step);
+    ffn_branch(f);
+}
+
+static bool all_cancelled(const struct forward *f)
+{
+    for (size_t i = 0; i < f->n_seq; i++)
+        if (!f->seq[i].cancel || !atomic_load_explicit(f->seq[i].cancel, memory_order_relaxed))
+            return false;
+    return true;
+}
+
+static enum status run_layers(struct forward *f, struct err *err)
+{
+    for (f->layer = 0; f->layer < f->hp->n_layer; f->layer++) {
+        if (all_cancelled(f))
+            return err_set(err, ST_CANCELLED, "cancelled");
+        if (weights_get(f->w, f->layer, &f->v, err) != ST_OK)
+            return err->code;
+        run_layer(f);
+        weights_release(f->w, f->layer);
+    }
+    return ST_OK;
+}
+
+/* ---- ends ---- */
+
+static void set_rows(struct forward *f, const struct batch_seq *seq, size_t n_seq)
+{
+    f->seq = seq;
+    f->n_seq = n_seq;
+    f->n_tok = 0;
+    for (size_t i = 0; i < n_seq; i++) {
+        f->seg[i] =
+            (struct attn_seg){ .row0 = f->n_tok, .n_tok = seq[i].n_tok, .pos0 = seq[i].pos0 };
+        assert(seq[i].pos0 + seq[i].n_tok <= kv_cap(f->kv));
+        for (uint32_t t = 0; t < seq[i].n_tok; t++, f->n_tok++) {
+            f->row_token[f->n_tok] = seq[i].token[t];
+            f->row_pos[f->n_tok] = seq[i].pos0 + t;
+            f->row_slot[f->n_tok] = seq[i].slot;
+        }
+    }
+    assert(f->n_tok <= f->max_tok);
+}
+
+static void output(struct forward *f)
+{
+    const struct hparams *hp = f->hp;
+    const struct weights_view *g = weights_global(f->w);
+    size_t rows = 0, at = 0;
+    for (size_t i = 0; i < f->n_seq; i++) {
+        at += f->seq[i].n_tok;
+        for (size_t t = at - f->seq[i].n_logits; t < at; t++, rows++)
+            norm(f, f->h + rows * hp->n_embd, f->x + t * hp->n_embd, VIEW_VEC(g, TR_OUTPUT_NORM),
+                 VIEW_VEC(g, TR_OUTPUT_NORM_B));
+    }
+    assert(rows <= f->max_logits);
+    if (rows == 0)
+        return;
+    const struct matrix *w = &g->m[g->m[TR_OUTPUT].data ? TR_OUTPUT : TR_TOKEN_EMBD];
+    acts_set(&f->acts, f->h, rows, hp->n_embd, hp->n_embd);
+    matmul(f->k, f->pool, w, &f->acts, f->logits, hp->n_vocab);
+    for (size_t i = 0; i < rows; i++) {
+        add_bias(f, f->logits + i * hp->n_vocab, VIEW_VEC(g, TR_OUTPUT_B), hp->n_vocab);
+        if (hp->final_softcap > 0)
+            vec_softcap(f->k, f->logits + i * hp->n_vocab, hp->final_softcap, hp->n_vocab);
+    }
+}
+
+enum status forward_run(struct forward *f, const struct batch_seq *seq, size_t n_seq,
+                        const float **logits, struct err *err)
+{
+    assert(n_seq <= SEQ_MAX);
+    set_rows(f, seq, n_seq);
+    each_token(f, embed_step);
+    if (run_layers(f, err) != ST_OK)
+        return err->code;
+    output(f);
+    *logits = f->logits;
+    return ST_OK;
+}
