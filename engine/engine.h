@@ -10,6 +10,7 @@
 #include "engine/base/buf.h"
 #include "engine/base/err.h"
 #include "engine/base/json.h"
+#include "engine/infer/gen.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -86,67 +87,7 @@ void engine_piece(const struct engine *e, int32_t id, struct buf *out);
 enum status engine_apply_template(const struct engine *e, const json_t *request, struct buf *out,
                                   struct err *err);
 
-/* ---- generation ---- */
-enum { GEN_STOPS_MAX = 16, GEN_LOGPROBS_MAX = 20, GEN_BIAS_MAX = 1024 };
-
-struct gen_bias {
-    int32_t token;
-    float bias;
-};
-
-struct gen_params {
-    uint32_t max_tokens;  /* 0: score the prompt only; UINT32_MAX: until the context is full */
-    float temperature;    /* 0: greedy */
-    uint32_t top_k;       /* 0: off */
-    float top_p;          /* 1: off */
-    float min_p;          /* 0: off */
-    float repeat_penalty; /* 1: off; over the last repeat_last_n tokens */
-    uint32_t repeat_last_n;
-    float presence_penalty, frequency_penalty; /* OpenAI's; 0: off */
-    uint64_t seed;                             /* same seed, same request: same tokens */
-    int32_t logprobs;     /* -1: none; else this many alternatives per token, 0..20 */
-    bool prompt_logprobs; /* echo scoring: log-probabilities of prompt tokens 1.. too */
-    bool ignore_eos;
-    bool cache_prompt;               /* reuse a matching prefix (default true) */
-    const char *stop[GEN_STOPS_MAX]; /* borrowed during engine_submit() only */
-    size_t n_stop;
-    const struct gen_bias *bias; /* borrowed during engine_submit() only */
-    size_t n_bias;
-};
-void gen_params_init(struct gen_params *p); /* the defaults: temperature 0.8, top_k 40, top_p 0.95,
-                                               min_p 0.05, max_tokens 256 */
-
-enum gen_kind { GEN_STARTED, GEN_PROMPT, GEN_TOKEN, GEN_DONE };
-enum gen_finish { FINISH_STOP, FINISH_LENGTH, FINISH_CANCELLED, FINISH_ERROR };
-
-struct gen_logprob {
-    int32_t token;
-    float logprob;
-};
-
-struct gen_event {
-    enum gen_kind kind;
-    /* GEN_PROMPT (prompt_logprobs only): one event per prompt token; GEN_TOKEN: one per generated
-     * token. `text` may be empty while bytes are held back (incomplete UTF-8, possible stop
-     * string); the texts of all GEN_TOKEN events and of GEN_DONE joined are the continuation. */
-    int32_t token;
-    struct str text; /* valid UTF-8, borrowed for the call */
-    float
-        logprob; /* of the model's distribution before temperature and filters; NaN: first token */
-    const struct gen_logprob *top;
-    size_t n_top;
-    /* GEN_DONE */
-    enum gen_finish finish;
-    const char *stop_text; /* the stop string that ended it, NULL: end token or other */
-    const struct err *err; /* FINISH_ERROR */
-    uint32_t prompt_tokens, cached_tokens, completion_tokens;
-    double queue_ms, prefill_ms, decode_ms;
-};
-
-/* Runs on the engine thread; must not block. The last event of a request is GEN_DONE, exactly once.
- */
-typedef void gen_event_fn(void *ctx, const struct gen_event *ev);
-
+/* ---- generation: gen_params, gen_event and their kinds are in infer/gen.h ---- */
 /* Copies what it needs. prompt: ids incl. BOS, 1..n_ctx. *id > 0 names the request for cancel.
  * Errors: ST_ARG (empty prompt, id out of range, prompt longer than the context: both numbers
  * named), ST_BUSY (queue full), ST_CLOSED, ST_NOMEM. After an error no event comes. */
@@ -162,25 +103,7 @@ bool engine_has_room(const struct engine *e);
 void engine_drain(struct engine *e);
 bool engine_idle(const struct engine *e);
 
-/* ---- figures ---- */
-enum { ENGINE_SLOTS_MAX = 256 };
-struct slot_info {
-    bool busy;
-    uint64_t request;
-    uint32_t n_prompt, n_done, n_generated; /* n_done: prompt tokens processed */
-    uint32_t n_cached_tokens;               /* tokens whose KV the slot holds */
-};
-struct engine_stats {
-    uint64_t requests, cancelled, errors, rejected;
-    uint64_t prompt_tokens, prompt_tokens_cached, generated_tokens;
-    uint64_t prefill_ns, decode_ns, passes;
-    uint32_t queued, active;
-    uint64_t ram_peak; /* anonymous RSS high-water mark of the process, bytes */
-    uint64_t bytes_read, reads, stall_ns;
-    uint64_t allocations; /* heap allocations made by the engine thread while decoding: stays 0 */
-    uint32_t n_slot;
-    struct slot_info slot[ENGINE_SLOTS_MAX];
-};
+/* ---- figures: struct engine_stats is in infer/gen.h ---- */
 void engine_stats(const struct engine *e, struct engine_stats *ret);
 
 #endif
