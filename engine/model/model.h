@@ -146,6 +146,10 @@ uint32_t model_n_tensor(const struct model *m);
 const struct tensor *model_tensor(const struct model *m, uint32_t i);
 /* NULL: the model has no such weight. layer: UINT32_MAX for global roles. */
 const struct tensor *model_find(const struct model *m, enum tensor_role role, uint32_t layer);
+/* Rotation divisors that no tensor holds but the configuration gives (folders: llama3, longrope).
+ * role: TR_ROPE_FREQS, TR_ROPE_LONG or TR_ROPE_SHORT. f32 [*n = n_rot / 2], owned by m; NULL: none.
+ */
+const float *model_rope_factors(const struct model *m, enum tensor_role role, uint32_t *n);
 uint32_t model_n_file(const struct model *m);
 const char *model_file(const struct model *m, uint32_t file);
 uint64_t model_bytes(const struct model *m); /* of all tensors used */
@@ -156,6 +160,9 @@ const char *model_name(const struct model *m);        /* general.name, or the fi
 const char *model_quant(const struct model *m);       /* "F16", "Q4_K" - type of most bytes */
 const char *tensor_role_name(enum tensor_role role);  /* "attn_q" */
 const char *act_origin_text(enum act_origin o);
+/* The first thing that looked wrong but could be served (unused tensors, a guessed activation), or
+ * "". */
+const char *model_warning(const struct model *m);
 /* SHA-256 over metadata and tensor table (not the data): identity for caches, hex. */
 const char *model_hash(const struct model *m);
 
