@@ -2,11 +2,14 @@
  *   x    [T, n_embd]              residual stream
  *   h    [T, n_embd]              normed input of a branch
  *   h2   [T, n_embd]              second norm (parallel blocks) or a branch's output
- *   qkv  [T, (n_head + n_kv) d_k + n_kv d_v]
- *   att  [T, n_head d_v]
- *   g, u [T, n_ff]                gate and up; qkv and att share their room: a branch ends before
- * the next begins cs   [T, n_rot]               rotations logits [max_logits, n_vocab] Element-wise
- * work goes over tokens through the pool when there are several, inline otherwise. */
+ *   qkv  [T, (n_head + n_kv) d_k + n_kv d_v], then attention's result [T, n_head d_v]
+ *   att  [T, n_head d_k]          queries
+ *   g, u [T, n_ff]                gate and up; in the room of qkv and att: a branch ends before the
+ *                                 next begins
+ *   cs   [T, n_rot]               rotations
+ *   logits [max_logits, n_vocab]
+ * Element-wise work goes over tokens through the pool when there is enough of it, else inline: a
+ * barrier costs some microseconds, as much as a few thousand elements. */
 #include "engine/infer/forward.h"
 
 #include "engine/base/arena.h"
@@ -18,7 +21,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SEQ_MAX = 512 };
+enum { INLINE_ELEMS = 8192 }; /* token-wise steps below this stay on the caller */
 
 struct forward {
     const struct model *m;
@@ -40,7 +43,7 @@ struct forward {
     uint32_t n_tok;
     uint32_t *row_pos, *row_slot; /* [max_tok] */
     int32_t *row_token;
-    struct attn_seg seg[SEQ_MAX];
+    struct attn_seg *seg; /* [max_tok]: each sequence has a token */
     /* the token-wise step in progress */
     const struct weights_view *v;
     uint32_t layer;
@@ -54,6 +57,13 @@ static uint32_t q_dim(const struct hparams *hp)
 static uint32_t qkv_dim(const struct hparams *hp)
 {
     return (hp->n_head + hp->n_kv) * hp->d_k + hp->n_kv * hp->d_v;
+}
+
+/* Room for projections, later for attention's result. */
+static uint32_t qkv_room(const struct hparams *hp)
+{
+    uint32_t out = hp->n_head * hp->d_v;
+    return qkv_dim(hp) > out ? qkv_dim(hp) : out;
 }
 
 static struct attn_shape attn_shape(const struct hparams *hp, uint32_t layer)
@@ -79,19 +89,19 @@ static size_t widest(const struct hparams *hp)
 static size_t lay_out(struct forward *f, const struct hparams *hp, size_t tok, size_t rows,
                       unsigned n_thread)
 {
-    size_t out = (size_t)hp->n_head * hp->d_v, ffn = 2 * (size_t)hp->n_ff;
-    size_t branch = qkv_dim(hp) + (out > q_dim(hp) ? out : q_dim(hp));
+    size_t ffn = 2 * (size_t)hp->n_ff, branch = (size_t)qkv_room(hp) + q_dim(hp);
     size_t acts = acts_bytes(tok > rows ? tok : rows, widest(hp));
     size_t scratch = num_align(attn_scratch_bytes(attn_shape(hp, 0)), 64);
     size_t part[] = { tok * hp->n_embd * 4,
                       tok * hp->n_embd * 4,
                       tok * hp->n_embd * 4,
-                      tok * (branch > ffn ? branch : ffn) * 4 + 64,
+                      tok * (branch > ffn ? branch : ffn) * 4,
                       tok * (hp->n_rot + 2) * 4,
                       rows * hp->n_vocab * 4,
                       acts,
                       scratch * n_thread,
-                      tok * 12 };
+                      tok * 12,
+                      tok * sizeof(struct attn_seg) };
     void *p[sizeof part / sizeof part[0]];
     size_t sum = 0;
     for (size_t i = 0; i < sizeof part / sizeof part[0]; i++) {
@@ -107,7 +117,7 @@ static size_t lay_out(struct forward *f, const struct hparams *hp, size_t tok, s
     f->h = p[1];
     f->h2 = p[2];
     f->qkv = f->g = p[3];
-    f->att = f->qkv + tok * qkv_dim(hp);
+    f->att = f->qkv + tok * qkv_room(hp);
     f->u = f->g + tok * hp->n_ff;
     f->cs = p[4];
     f->logits = p[5];
@@ -117,6 +127,7 @@ static size_t lay_out(struct forward *f, const struct hparams *hp, size_t tok, s
     f->row_pos = p[8];
     f->row_slot = f->row_pos + tok;
     f->row_token = (int32_t *)(f->row_slot + tok);
+    f->seg = p[9];
     return sum;
 }
 
@@ -147,6 +158,10 @@ enum status forward_create(const struct model *m, struct weights *w, struct kv *
     size_t bytes = forward_bytes(hp, max_tok, max_logits, pool_threads(pool));
     if (bytes == 0)
         return err_set(err, ST_RANGE, "batch of %u tokens", max_tok);
+    const struct matrix *pos = &weights_global(w)->m[TR_POS_EMBD];
+    if (pos->data && (uint64_t)kv_cap(kv) + hp->pos_offset > pos->n_row)
+        return err_set(err, ST_UNSUPPORTED, "a context of %u tokens: the model knows %u positions",
+                       kv_cap(kv), pos->n_row - hp->pos_offset);
     struct forward *f = calloc(1, sizeof *f);
     if (!f)
         return err_set(err, ST_NOMEM, "forward pass");
@@ -184,7 +199,8 @@ void forward_free(struct forward *f)
 
 static void each_token(struct forward *f, void (*step)(void *f, size_t t, unsigned worker))
 {
-    pool_run(f->n_tok > 4 ? f->pool : NULL, f->n_tok, step, f);
+    bool small = (size_t)f->n_tok * f->hp->n_embd < INLINE_ELEMS;
+    pool_run(small ? NULL : f->pool, f->n_tok, step, f);
 }
 
 static void norm(const struct forward *f, float *y, const float *x, const float *w, const float *b)
@@ -214,15 +230,28 @@ static void embed_step(void *arg, size_t t, unsigned worker)
     rope_angles(&f->rope, f->row_pos[t], f->cs + t * hp->n_rot);
 }
 
+/* Parallel blocks may norm differently for each branch: h2 is attention's then, h the FFN's. */
+static bool two_norms(const struct forward *f)
+{
+    return f->hp->block == BLOCK_PARALLEL &&
+           (VIEW_VEC(f->v, TR_ATTN_NORM2) || VIEW_VEC(f->v, TR_FFN_NORM));
+}
+
 static void attn_norm_step(void *arg, size_t t, unsigned worker)
 {
     (void)worker;
     struct forward *f = arg;
     size_t at = t * f->hp->n_embd;
     const struct weights_view *v = f->v;
-    norm(f, f->h + at, f->x + at, VIEW_VEC(v, TR_ATTN_NORM), VIEW_VEC(v, TR_ATTN_NORM_B));
-    if (VIEW_VEC(v, TR_ATTN_NORM2))
-        norm(f, f->h2 + at, f->x + at, VIEW_VEC(v, TR_ATTN_NORM2), VIEW_VEC(v, TR_ATTN_NORM2_B));
+    if (!two_norms(f)) {
+        norm(f, f->h + at, f->x + at, VIEW_VEC(v, TR_ATTN_NORM), VIEW_VEC(v, TR_ATTN_NORM_B));
+        return;
+    }
+    bool second = VIEW_VEC(v, TR_ATTN_NORM2) != NULL, own = VIEW_VEC(v, TR_FFN_NORM) != NULL;
+    norm(f, f->h2 + at, f->x + at, VIEW_VEC(v, second ? TR_ATTN_NORM2 : TR_ATTN_NORM),
+         VIEW_VEC(v, second ? TR_ATTN_NORM2_B : TR_ATTN_NORM_B));
+    norm(f, f->h + at, f->x + at, VIEW_VEC(v, own ? TR_FFN_NORM : TR_ATTN_NORM),
+         VIEW_VEC(v, own ? TR_FFN_NORM_B : TR_ATTN_NORM_B));
 }
 
 static void add_bias(const struct forward *f, float *y, const float *b, size_t n)
@@ -318,9 +347,8 @@ static void product(struct forward *f, enum tensor_role role, float *y, size_t s
 static void attention_branch(struct forward *f)
 {
     const struct hparams *hp = f->hp;
-    bool second = VIEW_VEC(f->v, TR_ATTN_NORM2) != NULL;
     size_t stride = qkv_dim(hp);
-    acts_set(&f->acts, second ? f->h2 : f->h, f->n_tok, hp->n_embd, hp->n_embd);
+    acts_set(&f->acts, two_norms(f) ? f->h2 : f->h, f->n_tok, hp->n_embd, hp->n_embd);
     if (f->v->m[TR_QKV].data) {
         product(f, TR_QKV, f->qkv, stride);
     } else {
@@ -356,8 +384,8 @@ static void run_layer(struct forward *f)
 {
     each_token(f, attn_norm_step);
     attention_branch(f);
-    /* Sequential: the residual moves on and is normed again. Parallel: h still holds the first
-     * norm, which the FFN reads too. */
+    /* Sequential: the residual moves on and is normed again. Parallel: h still holds a norm of the
+     * layer's input, which is what the FFN reads. */
     each_token(f, attn_out_step);
     ffn_branch(f);
 }
@@ -393,14 +421,26 @@ static void set_rows(struct forward *f, const struct batch_seq *seq, size_t n_se
     for (size_t i = 0; i < n_seq; i++) {
         f->seg[i] =
             (struct attn_seg){ .row0 = f->n_tok, .n_tok = seq[i].n_tok, .pos0 = seq[i].pos0 };
-        assert(seq[i].pos0 + seq[i].n_tok <= kv_cap(f->kv));
+        assert(seq[i].pos0 + (uint64_t)seq[i].n_tok <= kv_cap(f->kv));
+        assert(seq[i].n_tok <= f->max_tok - f->n_tok && seq[i].n_logits <= seq[i].n_tok);
         for (uint32_t t = 0; t < seq[i].n_tok; t++, f->n_tok++) {
+            assert(seq[i].token[t] >= 0 && (uint32_t)seq[i].token[t] < f->hp->n_vocab);
             f->row_token[f->n_tok] = seq[i].token[t];
             f->row_pos[f->n_tok] = seq[i].pos0 + t;
             f->row_slot[f->n_tok] = seq[i].slot;
         }
     }
-    assert(f->n_tok <= f->max_tok);
+}
+
+static void logits_step(void *arg, size_t i, unsigned worker)
+{
+    (void)worker;
+    struct forward *f = arg;
+    const struct hparams *hp = f->hp;
+    float *y = f->logits + i * hp->n_vocab;
+    add_bias(f, y, VIEW_VEC(weights_global(f->w), TR_OUTPUT_B), hp->n_vocab);
+    if (hp->final_softcap > 0)
+        vec_softcap(f->k, y, hp->final_softcap, hp->n_vocab);
 }
 
 static void output(struct forward *f)
@@ -420,17 +460,14 @@ static void output(struct forward *f)
     const struct matrix *w = &g->m[g->m[TR_OUTPUT].data ? TR_OUTPUT : TR_TOKEN_EMBD];
     acts_set(&f->acts, f->h, rows, hp->n_embd, hp->n_embd);
     matmul(f->k, f->pool, w, &f->acts, f->logits, hp->n_vocab);
-    for (size_t i = 0; i < rows; i++) {
-        add_bias(f, f->logits + i * hp->n_vocab, VIEW_VEC(g, TR_OUTPUT_B), hp->n_vocab);
-        if (hp->final_softcap > 0)
-            vec_softcap(f->k, f->logits + i * hp->n_vocab, hp->final_softcap, hp->n_vocab);
-    }
+    if (VIEW_VEC(g, TR_OUTPUT_B) || hp->final_softcap > 0)
+        pool_run(f->pool, rows, logits_step, f);
 }
 
 enum status forward_run(struct forward *f, const struct batch_seq *seq, size_t n_seq,
                         const float **logits, struct err *err)
 {
-    assert(n_seq <= SEQ_MAX);
+    assert(n_seq <= f->max_tok);
     set_rows(f, seq, n_seq);
     each_token(f, embed_step);
     if (run_layers(f, err) != ST_OK)

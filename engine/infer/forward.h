@@ -23,15 +23,17 @@ struct forward; /* opaque */
 /* Scratch for batches of max_tok tokens with max_logits rows of logits; 0: does not fit. */
 size_t forward_bytes(const struct hparams *hp, uint32_t max_tok, uint32_t max_logits,
                      unsigned n_thread);
-/* Keeps everything borrowed. Errors: ST_NOMEM, ST_UNSUPPORTED. */
+/* Keeps everything borrowed. Errors: ST_NOMEM, ST_RANGE (max_tok, max_logits), ST_UNSUPPORTED (the
+ * cache is longer than a learned table of positions). */
 enum status forward_create(const struct model *m, struct weights *w, struct kv *kv,
                            const struct kernels *k, struct pool *pool, uint32_t max_tok,
                            uint32_t max_logits, struct forward **ret, struct err *err);
 void forward_free(struct forward *f);
-/* Runs all layers once over all sequences together. sum n_tok <= max_tok, sum n_logits <=
- * max_logits. *logits: f32 [sum n_logits, n_vocab], in the order of the sequences, valid until the
- * next run. A token's logits do not depend on the other sequences or on the cutting into batches.
- * Errors: ST_IO, ST_FORMAT (streaming), ST_CANCELLED. The cache positions written are then void. */
+/* Runs all layers once over all sequences together; each has its own slot and at least one token.
+ * sum n_tok <= max_tok, sum n_logits <= max_logits, n_logits <= n_tok. *logits: f32 [sum n_logits,
+ * n_vocab], in the order of the sequences, valid until the next run. A token's logits do not depend
+ * on the other sequences or on the cutting into batches. Errors: ST_IO, ST_FORMAT (streaming),
+ * ST_CANCELLED. The cache positions written are then void. */
 enum status forward_run(struct forward *f, const struct batch_seq *seq, size_t n_seq,
                         const float **logits, struct err *err);
 

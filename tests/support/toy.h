@@ -1,0 +1,46 @@
+/* tests/support/toy.h - a small random model that lives in memory: hyper-parameters and f32 weights
+ * of one preset per architecture and special case. It takes the place of engine/model and
+ * engine/flash: a test program that compiles toy.c in (and does not link those two) runs the real
+ * forward pass on it. Same preset and seed: same weights. */
+#ifndef STROBE_TESTS_SUPPORT_TOY_H
+#define STROBE_TESTS_SUPPORT_TOY_H
+
+#include "engine/flash/weights.h"
+#include "engine/model/model.h"
+
+#include <stdatomic.h>
+
+struct toy_tensor {
+    uint32_t n_row, n_col;
+    float *w; /* [n_row, n_col]; NULL: absent */
+};
+
+struct toy {
+    struct hparams hp;
+    struct toy_tensor *t; /* [(n_layer + 1) * TR_ROLES], layer by layer, then the global ones */
+    void *packed;
+    struct weights_view *view; /* [n_layer + 1], the last is the global one */
+    /* What the pass did with the weights, and what shall happen to it. */
+    uint32_t next_layer, n_get, n_held;
+    uint32_t fail_layer; /* weights_get() of this layer fails; UINT32_MAX: none */
+    atomic_bool *cancel; /* set by weights_get() of layer cancel_layer */
+    uint32_t cancel_layer;
+};
+
+/* Presets by index; NULL past the last. */
+const char *toy_preset(unsigned i);
+/* Weights that a product reads are packed as `type`. Aborts the test program when memory is out. */
+struct toy *toy_create(const char *preset, uint64_t seed, const struct kernels *k, enum dtype type);
+void toy_free(struct toy *t);
+/* layer UINT32_MAX: global. */
+struct toy_tensor *toy_at(const struct toy *t, enum tensor_role role, uint32_t layer);
+static inline const struct model *toy_model(const struct toy *t)
+{
+    return (const struct model *)t;
+}
+static inline struct weights *toy_weights(struct toy *t)
+{
+    return (struct weights *)t;
+}
+
+#endif
