@@ -62,6 +62,8 @@ const char *tokenizer_pre(const struct tokenizer *t);  /* pre-tokenizer name or 
 /* The model's chat template (Jinja source), empty when it has none. `name`: NULL for the default,
  * or "tool_use" and the like. */
 struct str tokenizer_chat_template(const struct tokenizer *t, const char *name);
+/* Heap bytes held. */
+size_t tokenizer_bytes(const struct tokenizer *t);
 /* First warning found while loading (unknown pre-tokenizer and the like), or "". */
 const char *tokenizer_warning(const struct tokenizer *t);
 
