@@ -181,6 +181,8 @@ static void rotate(const struct oracle *o, double *x, uint32_t pos)
 static void through_cache(struct oracle *o, double *x, uint32_t d, uint32_t layer, uint32_t head,
                           uint32_t pos, bool value)
 {
+    if (o->exact_cache)
+        return;
     const uint16_t *seen = o->stored ? o->stored(o->stored_ctx, layer, head, pos, value) : NULL;
     double length = 0;
     for (uint32_t i = 0; i < d; i++)

@@ -28,6 +28,7 @@ struct oracle {
     struct hparams hp;
     struct oracle_tensor *t; /* [(n_layer + 1) * TR_ROLES]; the last TR_ROLES are global */
     uint32_t ctx;            /* longrope: the configured context */
+    bool exact_cache;        /* no rounding of keys and values at all */
     oracle_stored stored;
     void *stored_ctx;
     double kv_excess;
