@@ -215,8 +215,10 @@ static void rope(float *x, size_t n_head, size_t d_head, size_t n_rot, const flo
         for (size_t i = 0; i < half; i++) {
             float *a = x + (neox ? i : 2 * i), *b = x + (neox ? i + half : 2 * i + 1);
             float c = cs[2 * i], s = cs[2 * i + 1], va = *a, vb = *b;
-            *a = va * c - vb * s;
-            *b = va * s + vb * c;
+            /* Written out as fused: gcc 12 turns the plain form into vfmaddsub at some levels even
+             * with -ffp-contract=off, and the levels then differ in the last bit. */
+            *a = fmaf(va, c, -(vb * s));
+            *b = fmaf(va, s, vb * c);
         }
 }
 

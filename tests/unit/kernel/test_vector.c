@@ -163,3 +163,23 @@ Test(vector, rope_rotates_the_right_pairs)
         cr_expect_float_eq((double)z[i], neox[i], 1e-6);
     }
 }
+
+Test(vector, rope_gives_the_same_bits_at_every_level)
+{
+    enum { HEADS = 3, D = 64, ROT = 62 };
+    struct rng rng = { 31 };
+    float x[HEADS * D], cs[ROT], want[HEADS * D], got[HEADS * D];
+    for (int i = 0; i < HEADS * D; i++)
+        x[i] = (float)(rng_f64(&rng) * 4 - 2);
+    for (int i = 0; i < ROT; i++)
+        cs[i] = (float)(rng_f64(&rng) * 2 - 1);
+    for (int neox = 0; neox <= 1; neox++) {
+        memcpy(want, x, sizeof x);
+        vec_rope(kernels_get(CPU_REF), want, HEADS, D, ROT, cs, neox);
+        for (enum cpu_level lv = CPU_AVX2; lv <= cpu_level_max(); lv++) {
+            memcpy(got, x, sizeof x);
+            vec_rope(kernels_get(lv), got, HEADS, D, ROT, cs, neox);
+            cr_expect_arr_eq(got, want, sizeof want, "%s", cpu_level_name(lv));
+        }
+    }
+}
