@@ -1,0 +1,189 @@
+/* tests/unit/infer/fake_lower.c - see fake_lower.h. */
+#include "tests/unit/infer/fake_lower.h"
+
+#include "engine/base/rng.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+void fake_init(struct fake *f, uint32_t n_slot, uint32_t n_ctx, uint32_t n_batch)
+{
+    *f = (struct fake){ .n_slot = n_slot, .n_ctx = n_ctx, .fail_pass = UINT32_MAX };
+    f->max_tok = scheduler_max_tok(n_slot, n_batch);
+    f->max_logits = scheduler_max_logits(n_slot, FAKE_VOCAB);
+    f->kv = malloc((size_t)n_slot * n_ctx * sizeof *f->kv);
+    f->logits = malloc((size_t)f->max_logits * FAKE_VOCAB * sizeof *f->logits);
+    memset(f->kv, 0xFF, (size_t)n_slot * n_ctx * sizeof *f->kv);
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->moved, NULL);
+}
+
+void fake_clear(struct fake *f)
+{
+    free(f->kv);
+    free(f->logits);
+    pthread_mutex_destroy(&f->lock);
+    pthread_cond_destroy(&f->moved);
+}
+
+void fake_gate(struct fake *f, bool closed)
+{
+    pthread_mutex_lock(&f->lock);
+    f->closed_gate = closed;
+    pthread_cond_broadcast(&f->moved);
+    pthread_mutex_unlock(&f->lock);
+}
+
+void fake_await_pass(struct fake *f)
+{
+    pthread_mutex_lock(&f->lock);
+    while (!f->in_pass)
+        pthread_cond_wait(&f->moved, &f->lock);
+    pthread_mutex_unlock(&f->lock);
+}
+
+struct scheduler_in fake_scheduler_in(struct fake *f, uint32_t n_batch, uint32_t queue_max)
+{
+    return (struct scheduler_in){
+        .kv = (struct kv *)f,
+        .forward = (struct forward *)f,
+        .kernels = kernels_get(CPU_REF),
+        .n_vocab = FAKE_VOCAB,
+        .n_slot = f->n_slot,
+        .n_ctx = f->n_ctx,
+        .n_batch = n_batch,
+        .queue_max = queue_max,
+    };
+}
+
+static uint64_t hash_token(uint64_t h, int32_t token)
+{
+    return rng_mix(h * 31 + (uint64_t)(token + 1));
+}
+
+static void row_of(uint64_t h, float row[FAKE_VOCAB])
+{
+    for (uint32_t v = 0; v < FAKE_VOCAB; v++)
+        row[v] = (float)(rng_at(h, v) >> 52) / 512.0f - 4.0f; /* -4 .. 4 in steps: ties happen */
+}
+
+void fake_row(const int32_t *token, uint32_t n, float row[FAKE_VOCAB])
+{
+    uint64_t h = 1;
+    for (uint32_t i = 0; i < n; i++)
+        h = hash_token(h, token[i]);
+    row_of(h, row);
+}
+
+static bool all_cancelled(const struct batch_seq *seq, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!atomic_load(seq[i].cancel))
+            return false;
+    return true;
+}
+
+/* Stands at the gate as a layer would: leaves early when all are cancelled. */
+static bool pass_gate(struct fake *f, const struct batch_seq *seq, size_t n)
+{
+    bool stop = false;
+    pthread_mutex_lock(&f->lock);
+    f->in_pass = true;
+    pthread_cond_broadcast(&f->moved);
+    while (f->closed_gate && !(stop = all_cancelled(seq, n))) {
+        struct timespec until;
+        clock_gettime(CLOCK_REALTIME, &until);
+        until.tv_nsec += 1000000;
+        if (until.tv_nsec >= 1000000000) {
+            until.tv_sec++;
+            until.tv_nsec -= 1000000000;
+        }
+        pthread_cond_timedwait(&f->moved, &f->lock, &until);
+    }
+    f->in_pass = false;
+    pthread_mutex_unlock(&f->lock);
+    return !stop;
+}
+
+static uint32_t run_seq(struct fake *f, const struct batch_seq *q, float *out)
+{
+    int32_t *kv = f->kv + (size_t)q->slot * f->n_ctx;
+    assert(q->n_tok >= 1 && q->n_logits <= q->n_tok && q->pos0 + q->n_tok <= f->n_ctx);
+    memcpy(kv + q->pos0, q->token, q->n_tok * sizeof *kv);
+    uint64_t h = 1;
+    uint32_t end = q->pos0 + q->n_tok, n = 0;
+    for (uint32_t i = 0; i < end; i++) {
+        assert(kv[i] >= 0); /* a void position was read */
+        h = hash_token(h, kv[i]);
+        if (i + q->n_logits >= end)
+            row_of(h, out + (size_t)n++ * FAKE_VOCAB);
+    }
+    return n;
+}
+
+enum status forward_run(struct forward *fwd, const struct batch_seq *seq, size_t n_seq,
+                        const float **logits, struct err *err)
+{
+    struct fake *f = (struct fake *)fwd;
+    struct fake_pass pass = { .n_seq = (uint32_t)n_seq };
+    uint32_t n_tok = 0;
+    assert(n_seq >= 1 && n_seq <= f->n_slot);
+    for (size_t i = 0; i < n_seq; i++) {
+        bool decode = seq[i].n_tok == 1 && seq[i].pos0 > 0;
+        n_tok += seq[i].n_tok;
+        pass.n_decode += decode;
+        pass.n_prompt_tok += decode ? 0 : seq[i].n_tok;
+        pass.n_logits += seq[i].n_logits;
+        for (size_t j = 0; j < i; j++)
+            assert(seq[j].slot != seq[i].slot);
+    }
+    assert(n_tok <= f->max_tok && pass.n_logits <= f->max_logits);
+    uint32_t number = f->n_pass++;
+    f->pass[number % FAKE_PASSES_MAX] = pass;
+    bool stopped = !pass_gate(f, seq, n_seq);
+    if (stopped || number == f->fail_pass) {
+        for (size_t i = 0; i < n_seq; i++) /* what was written is void */
+            memset(f->kv + (size_t)seq[i].slot * f->n_ctx + seq[i].pos0, 0xFF,
+                   seq[i].n_tok * sizeof *f->kv);
+        return stopped ? err_set(err, ST_CANCELLED, "cancelled")
+                       : err_set(err, ST_IO, "layer 3: read failed");
+    }
+    float *out = f->logits;
+    for (size_t i = 0; i < n_seq; i++)
+        out += (size_t)run_seq(f, &seq[i], out) * FAKE_VOCAB;
+    if (f->nan_logits)
+        memset(f->logits, 0xFF, (size_t)f->max_logits * FAKE_VOCAB * sizeof *f->logits);
+    *logits = f->logits;
+    return ST_OK;
+}
+
+void kv_copy(struct kv *kv, uint32_t from, uint32_t to, uint32_t n)
+{
+    struct fake *f = (struct fake *)kv;
+    memcpy(f->kv + (size_t)to * f->n_ctx, f->kv + (size_t)from * f->n_ctx, n * sizeof *f->kv);
+    f->n_copy++;
+}
+
+struct weights_stats weights_stats(const struct weights *w)
+{
+    return (struct weights_stats){ .source = "fake", .bytes_read = 7 };
+}
+
+uint32_t tokenizer_n_vocab(const struct tokenizer *t)
+{
+    return FAKE_VOCAB;
+}
+
+bool tokenizer_is_eog(const struct tokenizer *t, int32_t id)
+{
+    return id == 0;
+}
+
+void tokenizer_piece(const struct tokenizer *t, int32_t id, bool first, bool special,
+                     struct buf *out)
+{
+    if (id > 0)
+        buf_char(out, (char)('?' + id)); /* '@', 'A'.. '~' */
+}
