@@ -27,8 +27,10 @@ enum engine_source {
 
 struct engine_opts {
     const char *model;  /* path of a GGUF file or Hugging Face folder */
-    uint64_t ram_bytes; /* 0: no cap beyond the machine's */
+    uint64_t ram_bytes; /* 0: 7/8 of what the machine or container has */
     uint32_t n_thread;  /* 0: all online cores */
+    /* Where these three are 0 and the defaults do not fit into ram_bytes, smaller ones are taken
+     * (batch 128, then 2 slots or 1, then a context down to 512): engine_info() says which. */
     uint32_t n_slot;    /* sequences that decode together; 0: 4 */
     uint32_t n_ctx;     /* positions per slot; 0: the model's, at most 4096 */
     uint32_t n_batch;   /* prefill tokens per pass; 0: 512 */
@@ -78,9 +80,11 @@ struct token_list {
 void token_list_clear(struct token_list *t);
 enum status engine_tokenize(const struct engine *e, struct str text, bool add_bos,
                             bool parse_special, struct token_list *ret, struct err *err);
+/* Control tokens have no text. Errors: ST_ARG (an id out of range). */
 enum status engine_detokenize(const struct engine *e, const int32_t *id, size_t n, struct buf *out,
                               struct err *err);
-/* Bytes of one token as they stand in running text (may be part of a character). */
+/* Bytes of one token as they stand in running text (may be part of a character); a control token
+ * gives its name, which running text never shows. */
 void engine_piece(const struct engine *e, int32_t id, struct buf *out);
 /* messages, tools, ...: the body of a chat request or of /apply-template. ST_ARG carries the
  * template's own message. */

@@ -1,0 +1,219 @@
+/* engine/engine.c - see engine.h. Puts the layers together and passes requests on. */
+#include "engine/engine.h"
+
+#include "engine/base/clock.h"
+#include "engine/engine_internal.h"
+#include "engine/infer/rss.h"
+
+#include <limits.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+_Static_assert((int)ENGINE_SOURCE_AUTO == SOURCE_AUTO && (int)ENGINE_SOURCE_URING == SOURCE_URING &&
+                   (int)ENGINE_SOURCE_PREAD == SOURCE_PREAD &&
+                   (int)ENGINE_SOURCE_BUFFERED == SOURCE_BUFFERED,
+               "the facade's kinds are io's");
+
+const char *engine_flash_name(const struct plan *p)
+{
+    return p->mode == FLASH_DENSE ? "dense" : "off";
+}
+
+char *engine_model_id(const struct model *m, const char *path)
+{
+    char full[PATH_MAX];
+    if (!realpath(path, full)) /* it was opened a moment ago; keep the name as given */
+        snprintf(full, sizeof full, "%s", path);
+    struct str name = str_c(full);
+    const char *slash = strrchr(full, '/');
+    if (slash && slash[1])
+        name = str_c(slash + 1);
+    if (!model_dir(m) && str_ends(name, STR(".gguf")))
+        name.n -= strlen(".gguf");
+    return str_dup(name);
+}
+
+struct progress {
+    const struct engine_opts *o;
+};
+
+static void on_weights(void *ctx, uint64_t done, uint64_t total)
+{
+    const struct engine_opts *o = ((struct progress *)ctx)->o;
+    o->progress(o->progress_ctx, "weights", done, total);
+}
+
+/* Threads of the pool take no signals: they are for whoever runs the process. */
+static enum status start_pool(struct engine *e, struct err *err)
+{
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    enum status st = pool_create(e->setup.n_thread, &e->pool, err);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    return st;
+}
+
+static enum status load(struct engine *e, const struct engine_opts *o, struct err *err)
+{
+    const struct engine_setup *s = &e->setup;
+    struct progress progress = { o };
+    const struct weights_opts wo = {
+        .source = (enum source_kind)o->source,
+        .progress = o->progress ? on_weights : NULL,
+        .ctx = &progress,
+    };
+    if ((unsigned)o->source > ENGINE_SOURCE_BUFFERED)
+        return err_set(err, ST_ARG, "source: no such kind");
+    if (start_pool(e, err) ||
+        weights_open(s->model, &s->plan, s->kernels, e->pool, &wo, &e->weights, err))
+        return err->code;
+    const struct hparams *hp = model_hparams(s->model);
+    if (kv_create(hp, s->n_slot, s->n_ctx, &e->kv, err))
+        return err->code;
+    return forward_create(s->model, e->weights, e->kv, s->kernels, e->pool,
+                          scheduler_max_tok(s->n_slot, s->n_batch),
+                          scheduler_max_logits(s->n_slot, hp->n_vocab), &e->forward, err);
+}
+
+static enum status start(struct engine *e, struct err *err)
+{
+    const struct engine_setup *s = &e->setup;
+    const struct scheduler_in in = {
+        .tok = s->tok,
+        .weights = e->weights,
+        .kv = e->kv,
+        .forward = e->forward,
+        .kernels = s->kernels,
+        .n_vocab = model_hparams(s->model)->n_vocab,
+        .n_slot = s->n_slot,
+        .n_ctx = s->n_ctx,
+        .n_batch = s->n_batch,
+        .queue_max = s->queue_max,
+        .streaming = s->plan.streamed_bytes > 0,
+    };
+    return scheduler_create(&in, &e->sched, err);
+}
+
+static void fill_info(struct engine *e, double load_ms)
+{
+    const struct engine_setup *s = &e->setup;
+    const struct hparams *hp = model_hparams(s->model);
+    struct stat st;
+    e->info = (struct engine_info){
+        .model_id = e->model_id,
+        .path = e->path,
+        .arch = hp->arch,
+        .quant = model_quant(s->model),
+        .hash = model_hash(s->model),
+        .n_param = model_n_param(s->model),
+        .model_bytes = model_bytes(s->model),
+        .ram_budget = s->plan.ram_bytes,
+        .resident_bytes = s->plan.resident_bytes,
+        .streamed_bytes = s->plan.streamed_bytes,
+        .n_ctx = s->n_ctx,
+        .n_ctx_train = hp->n_ctx_train,
+        .n_vocab = hp->n_vocab,
+        .n_layer = hp->n_layer,
+        .n_embd = hp->n_embd,
+        .n_slot = s->n_slot,
+        .n_thread = s->n_thread,
+        .queue_max = s->queue_max,
+        .flash_mode = engine_flash_name(&s->plan),
+        .source = s->plan.streamed_bytes ? weights_stats(e->weights).source : "ram",
+        .cpu_level = cpu_level_name(kernels_level(s->kernels)),
+        .has_chat_template = s->has_template,
+        .chat_template_error = s->chat_err.msg,
+        .tokenizer_warning = tokenizer_warning(s->tok),
+        .bos = tokenizer_bos(s->tok),
+        .eos = tokenizer_eos(s->tok),
+        .load_ms = load_ms,
+        .created = stat(model_file(s->model, 0), &st) == 0 ? (int64_t)st.st_mtime : 0,
+    };
+}
+
+enum status engine_open(const struct engine_opts *opts, struct engine **ret, struct err *err)
+{
+    uint64_t began = clock_ns();
+    struct engine *e = calloc(1, sizeof *e);
+    if (!e)
+        return err_set(err, ST_NOMEM, "engine");
+    if (setup_open(opts, true, &e->setup, err) || setup_plan(opts, &e->setup, err) ||
+        plan_check(&e->setup.plan, err))
+        goto fail;
+    e->model_id = engine_model_id(e->setup.model, opts->model);
+    e->path = str_dup(str_c(opts->model));
+    if (!e->model_id || !e->path) {
+        err_set(err, ST_NOMEM, "engine");
+        goto fail;
+    }
+    if (load(e, opts, err))
+        goto fail;
+    fill_info(e, clock_ms_since(began)); /* before the thread owns the weights */
+    if (start(e, err))
+        goto fail;
+    *ret = e;
+    return ST_OK;
+fail:
+    engine_close(e);
+    return opts->model ? err_ctx(err, "model '%s'", opts->model) : err->code;
+}
+
+void engine_close(struct engine *e)
+{
+    if (!e)
+        return;
+    scheduler_free(e->sched);
+    forward_free(e->forward);
+    kv_free(e->kv);
+    weights_close(e->weights);
+    pool_free(e->pool);
+    setup_clear(&e->setup);
+    free(e->model_id);
+    free(e->path);
+    free(e);
+}
+
+const struct engine_info *engine_info(const struct engine *e)
+{
+    return &e->info;
+}
+
+/* ---- requests ---- */
+
+enum status engine_submit(struct engine *e, const int32_t *prompt, size_t n_prompt,
+                          const struct gen_params *p, gen_event_fn *fn, void *ctx, uint64_t *id,
+                          struct err *err)
+{
+    return scheduler_submit(e->sched, prompt, n_prompt, p, fn, ctx, id, err);
+}
+
+void engine_cancel(struct engine *e, uint64_t id)
+{
+    scheduler_cancel(e->sched, id);
+}
+
+bool engine_has_room(const struct engine *e)
+{
+    return scheduler_has_room(e->sched);
+}
+
+void engine_drain(struct engine *e)
+{
+    scheduler_drain(e->sched);
+}
+
+bool engine_idle(const struct engine *e)
+{
+    return scheduler_idle(e->sched);
+}
+
+void engine_stats(const struct engine *e, struct engine_stats *ret)
+{
+    scheduler_stats(e->sched, ret);
+    uint64_t peak = rss_now().anon_peak;
+    if (peak > ret->ram_peak)
+        ret->ram_peak = peak;
+}
