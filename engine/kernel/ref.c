@@ -1,5 +1,5 @@
 /* engine/kernel/ref.c - the level "ref": the shared functions over its sixteen lanes. */
-#define LANES_HEADER "engine/kernel/lanes_ref.h"
-#include "engine/kernel/impl.h"
+#define LANES_HEADER "engine/kernel/lanes_ref.inc"
+#include "engine/kernel/impl.inc"
 
 KERNEL_TABLE(kernels_ref, CPU_REF);

@@ -11,7 +11,7 @@ let client;
 
 before(async () => {
   if (!have) return;
-  server = await startServer(['-m', model, '--slots', '2', '--queue', '2', '--ctx', '512']);
+  server = await startServer(['-m', model, '--slots', '2', '--queue', '4', '--ctx', '512']);
   client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
 });
 after(async () => {

@@ -2,10 +2,10 @@
  * node-llama-cpp ships it, without the cost of crossing into JavaScript per token.
  * Usage: llama_peer LIB_DIR MODEL THREADS PP TG REPEAT; one JSON line per run.
  *
- * Only the library's public C functions are used, found by dlsym. Its parameter structs are passed as
- * opaque blocks that its own *_default_params() fill: on x86-64 a large struct returns through memory
- * and travels on the stack, so a block larger than the real struct is safe. The fields set here are
- * the context's first words, checked against their documented defaults before use. */
+ * Only the library's public C functions are used, found by dlsym. Its parameter structs are passed
+ * as opaque blocks that its own *_default_params() fill: on x86-64 a large struct returns through
+ * memory and travels on the stack, so a block larger than the real struct is safe. The fields set
+ * here are the context's first words, checked against their documented defaults before use. */
 #include <dlfcn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -34,7 +34,8 @@ static void *need(void *lib, const char *name)
 static void *load(const char *dir, const char *stem)
 {
     char cmd[4096], path[4096] = "";
-    snprintf(cmd, sizeof cmd, "ls '%s'/%s*.so | grep -v -e cpu -e base -e common | head -n 1", dir, stem);
+    snprintf(cmd, sizeof cmd, "ls '%s'/%s*.so | grep -v -e cpu -e base -e common | head -n 1", dir,
+             stem);
     FILE *p = popen(cmd, "r");
     if (p && fgets(path, sizeof path, p))
         path[strcspn(path, "\n")] = '\0';
@@ -127,7 +128,8 @@ int main(int argc, char **argv)
     int32_t tg = (int32_t)strtol(argv[5], NULL, 10), repeat = (int32_t)strtol(argv[6], NULL, 10);
     void *ggml = load(argv[1], "libggml"), *lib = load(argv[1], "libllama");
     find_functions(lib);
-    ((void (*)(void (*)(int, const char *, void *), void *))need(lib, "llama_log_set"))(quiet, NULL);
+    ((void (*)(void (*)(int, const char *, void *), void *))need(lib, "llama_log_set"))(quiet,
+                                                                                        NULL);
     ((void (*)(const char *))need(ggml, "ggml_backend_load_all_from_path"))(argv[1]);
     void *model = model_load(argv[2], model_params());
     struct params cp = ctx_params();

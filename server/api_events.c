@@ -1,0 +1,115 @@
+/* server/api_events.c - the dashboard's live figures: one JSON snapshot a second, to every stream
+ * that asked (sent by http.c's watcher). */
+#include "engine/base/clock.h"
+#include "server/http.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+static void put_ms(struct buf *out, const char *key, double v)
+{
+    if (isnan(v))
+        buf_printf(out, ",\"%s\":null", key);
+    else
+        buf_printf(out, ",\"%s\":%.3f", key, v);
+}
+
+static void put_key_text(struct buf *out, const char *key, const char *text)
+{
+    buf_printf(out, ",\"%s\":", key);
+    json_quote(out, str_c(text));
+}
+
+static void put_model(const struct engine_info *in, struct buf *out)
+{
+    buf_z(out, ",\"model\":{\"id\":");
+    json_quote(out, str_c(in->model_id));
+    put_key_text(out, "arch", in->arch);
+    put_key_text(out, "quant", in->quant);
+    put_key_text(out, "flash_mode", in->flash_mode);
+    put_key_text(out, "source", in->source);
+    put_key_text(out, "cpu", in->cpu_level);
+    put_key_text(out, "template_error", in->chat_template_error);
+    put_key_text(out, "tokenizer_warning", in->tokenizer_warning);
+    buf_printf(out,
+               ",\"n_param\":%llu,\"bytes\":%llu,\"n_ctx\":%u,\"n_ctx_train\":%u,\"n_thread\":%u,"
+               "\"has_template\":%s,\"resident\":%llu,\"streamed\":%llu,\"ram_budget\":%llu,"
+               "\"queue_max\":%u}",
+               (unsigned long long)in->n_param, (unsigned long long)in->model_bytes, in->n_ctx,
+               in->n_ctx_train, in->n_thread, in->has_chat_template ? "true" : "false",
+               (unsigned long long)in->resident_bytes, (unsigned long long)in->streamed_bytes,
+               (unsigned long long)in->ram_budget, in->queue_max);
+}
+
+static void put_engine(const struct engine_stats *st, struct buf *out)
+{
+    buf_printf(out,
+               ",\"generated\":%llu,\"prompt\":%llu,\"prompt_cached\":%llu,\"active\":%u,"
+               "\"queued\":%u,\"ram_peak\":%llu,\"bytes_read\":%llu,\"stall_ns\":%llu,\"slots\":[",
+               (unsigned long long)st->generated_tokens, (unsigned long long)st->prompt_tokens,
+               (unsigned long long)st->prompt_tokens_cached, st->active, st->queued,
+               (unsigned long long)st->ram_peak, (unsigned long long)st->bytes_read,
+               (unsigned long long)st->stall_ns);
+    for (uint32_t i = 0; i < st->n_slot; i++) {
+        const struct slot_info *s = &st->slot[i];
+        buf_printf(out, "%s{\"busy\":%s,\"prompt\":%u,\"done\":%u,\"generated\":%u,\"cached\":%u}",
+                   i ? "," : "", s->busy ? "true" : "false", s->n_prompt, s->n_done, s->n_generated,
+                   s->n_cached_tokens);
+    }
+    buf_char(out, ']');
+}
+
+static void put_errors(struct metrics *m, struct buf *out)
+{
+    buf_z(out, ",\"errors\":[");
+    pthread_mutex_lock(&m->lock);
+    uint64_t n = m->n_errors < ERRORS_KEPT ? m->n_errors : ERRORS_KEPT;
+    for (uint64_t i = 0; i < n; i++) { /* newest first */
+        const struct kept_error *e = &m->errors[(m->n_errors - 1 - i) % ERRORS_KEPT];
+        buf_printf(out, "%s{\"time\":%lld,\"status\":%d,\"message\":", i ? "," : "",
+                   (long long)e->unix_s, e->status);
+        json_quote(out, str_c(e->text));
+        buf_char(out, '}');
+    }
+    pthread_mutex_unlock(&m->lock);
+    buf_char(out, ']');
+}
+
+void events_snapshot(struct server *s, uint64_t sequence, struct buf *out)
+{
+    struct engine_stats *st = s->engine ? calloc(1, sizeof *st) : NULL;
+    buf_printf(out, "{\"sequence\":%llu,\"time_ms\":%llu,\"started\":%lld,\"version\":\"%s\"",
+               (unsigned long long)sequence, (unsigned long long)(clock_ns() / 1000000),
+               (long long)s->started, STROBE_VERSION);
+    if (st) {
+        engine_stats(s->engine, st);
+        put_model(engine_info(s->engine), out);
+        put_engine(st, out);
+    } else {
+        buf_z(out, ",\"model\":null");
+    }
+    put_ms(out, "first_p50", metrics_first_ms(s->metrics, 0.5));
+    put_ms(out, "first_p95", metrics_first_ms(s->metrics, 0.95));
+    buf_printf(out, ",\"rejected\":%llu", atomic_load(&s->metrics->rejected_busy));
+    put_errors(s->metrics, out);
+    buf_char(out, '}');
+    free(st);
+}
+
+void api_events(struct call *c)
+{
+    struct buf first = BUF_INIT;
+    struct stream *st = stream_create();
+    if (!st) {
+        reply_error(c, 500, "internal", NULL, "out of memory");
+        return;
+    }
+    buf_z(&first, "id: 0\nevent: stats\ndata: ");
+    events_snapshot(c->srv, 0, &first);
+    buf_z(&first, "\n\n");
+    stream_put(st, buf_view(&first));
+    buf_clear(&first);
+    st->sse = true;
+    server_keep(c->srv, st, true);
+    c->stream = st;
+}

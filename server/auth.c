@@ -1,0 +1,87 @@
+/* server/auth.c - see auth.h. */
+#include "server/auth.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <strings.h>
+
+enum { KEYS_MAX = 4096, KEY_MAX = 512 };
+
+enum status auth_load(struct auth *a, const char *path, struct err *err)
+{
+    char line[KEY_MAX + 2];
+    FILE *f = fopen(path, "re");
+    if (!f) {
+        err_sys(err, errno, "open");
+        return err_ctx(err, "key file '%s'", path);
+    }
+    a->key = calloc(KEYS_MAX, sizeof *a->key);
+    if (!a->key)
+        err_set(err, ST_NOMEM, "API keys");
+    while (err->code == ST_OK && fgets(line, sizeof line, f)) {
+        struct str s = str_trim(str_c(line));
+        if (s.n == 0 || s.p[0] == '#')
+            continue;
+        if (a->n == KEYS_MAX || s.n >= KEY_MAX)
+            err_set(err, ST_RANGE, "key file '%s': too many or too long keys", path);
+        else if (!(a->key[a->n] = str_dup(s)))
+            err_set(err, ST_NOMEM, "API keys");
+        else
+            a->n++;
+    }
+    fclose(f);
+    if (err->code == ST_OK && a->n == 0)
+        err_set(err, ST_ARG, "key file '%s' holds no key", path);
+    return err->code;
+}
+
+void auth_clear(struct auth *a)
+{
+    for (size_t i = 0; i < a->n; i++)
+        free(a->key[i]);
+    free(a->key);
+    *a = (struct auth){ 0 };
+}
+
+/* Every byte of the longer one is looked at. */
+static bool same(const char *a, const char *b)
+{
+    size_t na = strlen(a), nb = strlen(b), n = na > nb ? na : nb;
+    unsigned char diff = na != nb;
+    for (size_t i = 0; i < n; i++)
+        diff |= (unsigned char)((i < na ? a[i] : 0) ^ (i < nb ? b[i] : 0));
+    return diff == 0;
+}
+
+bool auth_allows(const struct auth *a, const char *header)
+{
+    if (a->n == 0)
+        return true;
+    if (!header || strncasecmp(header, "Bearer ", 7) != 0)
+        return false;
+    bool hit = false;
+    for (size_t i = 0; i < a->n; i++)
+        hit |= same(a->key[i], header + 7);
+    return hit;
+}
+
+bool auth_is_loopback(const char *address)
+{
+    return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0 ||
+           strcmp(address, "localhost") == 0;
+}
+
+bool auth_host_ok(const struct auth *a, const char *host)
+{
+    char name[256];
+    if (!a->loopback || a->n > 0 || !host)
+        return true;
+    if (host[0] == '[')
+        return strncmp(host, "[::1]", 5) == 0;
+    size_t n = strcspn(host, ":");
+    if (n >= sizeof name)
+        return false;
+    memcpy(name, host, n);
+    name[n] = '\0';
+    return auth_is_loopback(name);
+}

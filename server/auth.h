@@ -1,0 +1,23 @@
+/* server/auth.h - API keys and the Host check. Immutable after loading. */
+#ifndef STROBE_SERVER_AUTH_H
+#define STROBE_SERVER_AUTH_H
+
+#include "engine/base/buf.h"
+
+struct auth {
+    char **key;
+    size_t n;
+    bool loopback; /* bound to loopback: only loopback names are believed in Host */
+};
+
+/* One key per line; blank lines and lines starting with # are skipped. Errors: ST_ARG (no key
+ * inside), ST_IO, ST_NOMEM. */
+enum status auth_load(struct auth *a, const char *path, struct err *err);
+void auth_clear(struct auth *a);
+/* header: the Authorization value or NULL. Time does not depend on where keys differ. */
+bool auth_allows(const struct auth *a, const char *header);
+/* Host header against DNS rebinding; NULL (HTTP/1.0) is fine. */
+bool auth_host_ok(const struct auth *a, const char *host);
+bool auth_is_loopback(const char *address);
+
+#endif

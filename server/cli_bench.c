@@ -1,0 +1,267 @@
+/* server/cli_bench.c - `strobe bench` (prefill and decode rates) and `strobe perplexity`.
+ * Bench figures come from the engine's own clocks: prefill of --pp tokens, then --tg decode steps.
+ */
+#include "engine/base/rng.h"
+#include "server/cli.h"
+
+#include <math.h>
+
+enum { REPEAT_MAX = 1000 };
+
+struct bench {
+    struct cli_model model;
+    uint64_t pp, tg, repeat;
+};
+
+/* Random plain ids from the middle of the vocabulary: the values do not matter to the speed. */
+static enum status random_prompt(const struct engine *e, size_t n, struct token_list *ret,
+                                 struct err *err)
+{
+    uint32_t n_vocab = engine_info(e)->n_vocab;
+    struct rng rng = { 1 };
+    ret->id = calloc(n, sizeof *ret->id);
+    if (!ret->id)
+        return err_set(err, ST_NOMEM, "bench prompt");
+    for (ret->n = 0; ret->n < n; ret->n++)
+        ret->id[ret->n] = (int32_t)(n_vocab / 4 + rng_below(&rng, n_vocab / 2));
+    return ST_OK;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static enum status one_rate(struct engine *e, size_t n_prompt, uint32_t n_new, double *rate,
+                            struct err *err)
+{
+    struct token_list prompt = { 0 };
+    struct cli_result r = { 0 };
+    struct gen_params p;
+    gen_params_init(&p);
+    p.temperature = 0;
+    p.ignore_eos = true;
+    p.cache_prompt = false;
+    p.max_tokens = n_new ? n_new + 1 : 1; /* the first token belongs to prefill */
+    if (random_prompt(e, n_prompt, &prompt, err) == ST_OK &&
+        cli_run(e, &prompt, &p, false, &r, err) == ST_OK) {
+        if (r.finish == FINISH_CANCELLED)
+            err_set(err, ST_CANCELLED, "interrupted");
+        *rate = n_new ? n_new * 1e3 / r.decode_ms : (double)n_prompt * 1e3 / r.prefill_ms;
+    }
+    token_list_clear(&prompt);
+    cli_result_clear(&r);
+    return err->code;
+}
+
+/* A warm-up, then `repeat` runs; fills `out` sorted. */
+static enum status rates(struct engine *e, size_t n_prompt, uint32_t n_new, size_t repeat,
+                         double *out, struct err *err)
+{
+    double warm;
+    if (one_rate(e, n_prompt, n_new, &warm, err) != ST_OK)
+        return err->code;
+    for (size_t i = 0; i < repeat; i++)
+        if (one_rate(e, n_prompt, n_new, &out[i], err) != ST_OK)
+            return err->code;
+    qsort(out, repeat, sizeof *out, by_value);
+    return ST_OK;
+}
+
+static json_t *rate_doc(const char *test, size_t n, const double *v, size_t repeat)
+{
+    double median = repeat % 2 ? v[repeat / 2] : (v[repeat / 2 - 1] + v[repeat / 2]) / 2;
+    return json_pack("{s:s, s:i, s:f, s:f, s:f, s:i}", "test", test, "tokens", (int)n,
+                     "tokens_per_second", median, "min", v[0], "max", v[repeat - 1], "repeats",
+                     (int)repeat);
+}
+
+static enum status run_bench(struct cli *c, const struct bench *b, struct engine *e,
+                             struct err *err)
+{
+    const struct engine_info *in = engine_info(e);
+    double *v = calloc(b->repeat, sizeof *v);
+    json_t *results = json_array();
+    if (!v || !results)
+        err_set(err, ST_NOMEM, "bench");
+    if (err->code == ST_OK && b->pp && rates(e, b->pp, 0, b->repeat, v, err) == ST_OK)
+        json_array_append_new(results, rate_doc("prefill", b->pp, v, b->repeat));
+    if (err->code == ST_OK && b->tg && rates(e, 8, (uint32_t)b->tg, b->repeat, v, err) == ST_OK)
+        json_array_append_new(results, rate_doc("decode", b->tg, v, b->repeat));
+    free(v);
+    if (err->code != ST_OK) {
+        json_free(results);
+        return err->code;
+    }
+    if (c->json)
+        return cli_print_json(json_pack("{s:s, s:s, s:I, s:i, s:s, s:s, s:o}", "model",
+                                        in->model_id, "quant", in->quant, "model_bytes",
+                                        (json_int_t)in->model_bytes, "threads", (int)in->n_thread,
+                                        "cpu", in->cpu_level, "flash", in->flash_mode, "results",
+                                        results),
+                              err);
+    printf("%s  %s  %u threads  %s  flash %s\n", in->model_id, in->quant, in->n_thread,
+           in->cpu_level, in->flash_mode);
+    size_t i;
+    json_t *row;
+    json_array_foreach(results, i, row)
+    {
+        printf("%-8s %5d tokens  %10.2f tok/s  [%.2f .. %.2f]\n",
+               json_string_value(json_object_get(row, "test")),
+               (int)json_integer_value(json_object_get(row, "tokens")),
+               json_real_value(json_object_get(row, "tokens_per_second")),
+               json_real_value(json_object_get(row, "min")),
+               json_real_value(json_object_get(row, "max")));
+    }
+    json_free(results);
+    return ST_OK;
+}
+
+enum status cli_bench(struct cli *c, struct err *err)
+{
+    struct bench b = { .pp = 512, .tg = 128, .repeat = 5, .model = { .slots = 1 } };
+    struct cli_opts o;
+    struct engine_opts eo;
+    struct engine *e;
+    bool done;
+    cli_opts_init(&o, c, "strobe bench -m MODEL [--ram SIZE] [--pp N] [--tg N] [--repeat R]",
+                  "Measures prefill and decode rates: median and range over the repeats.");
+    cli_model_opts(&o, &b.model, false);
+    cli_opt(&o, (struct opt){ "batch", 0, OPT_COUNT, &b.model.batch, 1, 65536, "N",
+                              "prompt tokens per pass (default 512)" });
+    cli_opt(&o, (struct opt){ "pp", 0, OPT_COUNT, &b.pp, 0, 1 << 20, "N",
+                              "prompt tokens of the prefill test (default 512, 0: skip)" });
+    cli_opt(&o, (struct opt){ "tg", 0, OPT_COUNT, &b.tg, 0, 1 << 20, "N",
+                              "tokens of the decode test (default 128, 0: skip)" });
+    cli_opt(&o, (struct opt){ "repeat", 0, OPT_COUNT, &b.repeat, 1, REPEAT_MAX, "R",
+                              "runs of each test (default 5)" });
+    if (cli_parse(&o, c, NULL, 0, NULL, &done, err) != ST_OK || done ||
+        cli_engine_opts(c, &b.model, &eo, err) != ST_OK)
+        return err->code;
+    uint64_t need = b.pp > b.tg + 9 ? b.pp + 1 : b.tg + 10;
+    if (!eo.n_ctx)
+        eo.n_ctx = (uint32_t)need;
+    if (engine_open(&eo, &e, err) != ST_OK)
+        return err->code;
+    cli_progress_end(c);
+    run_bench(c, &b, e, err);
+    engine_close(e);
+    return err->code;
+}
+
+/* ---- perplexity ---- */
+
+struct score {
+    double nats;
+    size_t n_tok, n_byte, n_window;
+};
+
+/* Scores the second half of one window whose first token is replaced by BOS (when the model has
+ * one), so that every scored token sees at least half a window of context. */
+static enum status score_window(struct engine *e, int32_t *id, size_t n, struct score *s,
+                                struct err *err)
+{
+    struct cli_result r = { 0 };
+    struct gen_params p;
+    gen_params_init(&p);
+    p.max_tokens = 0;
+    p.prompt_logprobs = true;
+    p.cache_prompt = false;
+    int32_t keep = id[0], bos = engine_info(e)->bos;
+    if (bos >= 0)
+        id[0] = bos;
+    struct token_list window = { id, n };
+    if (cli_run(e, &window, &p, false, &r, err) == ST_OK) {
+        struct buf text = BUF_INIT;
+        for (size_t i = n / 2 + 1; i < n && i - 1 < r.n_logprob; i++) {
+            s->nats -= r.logprob[i - 1];
+            engine_piece(e, id[i], &text);
+            s->n_tok++;
+        }
+        s->n_byte += text.n;
+        s->n_window++;
+        buf_clear(&text);
+        if (r.finish == FINISH_CANCELLED)
+            err_set(err, ST_CANCELLED, "interrupted");
+    }
+    id[0] = keep;
+    cli_result_clear(&r);
+    return err->code;
+}
+
+static enum status score_text(struct cli *c, struct engine *e, struct str text, size_t window,
+                              size_t limit, struct err *err)
+{
+    struct token_list ids = { 0 };
+    struct score s = { 0 };
+    if (engine_tokenize(e, text, true, false, &ids, err) != ST_OK)
+        return err->code;
+    size_t n_window = ids.n / window;
+    if (limit && n_window > limit)
+        n_window = limit;
+    if (n_window == 0)
+        err_set(err, ST_ARG, "the text has %zu tokens, one window needs %zu (--ctx sets it)", ids.n,
+                window);
+    for (size_t i = 0; i < n_window && err->code == ST_OK; i++) {
+        cli_progress(c, "windows", i, n_window);
+        score_window(e, ids.id + i * window, window, &s, err);
+    }
+    cli_progress_end(c);
+    token_list_clear(&ids);
+    if (err->code != ST_OK)
+        return err->code;
+    double nats = s.nats / (double)s.n_tok;
+    double bits = s.n_byte ? s.nats / M_LN2 / (double)s.n_byte : 0;
+    if (c->json)
+        return cli_print_json(json_pack("{s:f, s:f, s:f, s:I, s:I, s:I, s:I}", "nats_per_token",
+                                        nats, "perplexity", exp(nats), "bits_per_byte", bits,
+                                        "tokens", (json_int_t)s.n_tok, "bytes",
+                                        (json_int_t)s.n_byte, "windows", (json_int_t)s.n_window,
+                                        "window_tokens", (json_int_t)window),
+                              err);
+    printf("nats/token %.6f\nperplexity %.4f\nbits/byte  %.6f\n%zu tokens scored in %zu windows of "
+           "%zu\n",
+           nats, exp(nats), bits, s.n_tok, s.n_window, window);
+    return ST_OK;
+}
+
+enum status cli_perplexity(struct cli *c, struct err *err)
+{
+    struct cli_model m = { .slots = 1 };
+    struct cli_opts o;
+    struct engine_opts eo;
+    struct engine *e;
+    const char *rest[1];
+    size_t n_rest;
+    uint64_t limit = 0, n_byte = 0;
+    bool done;
+    cli_opts_init(&o, c, "strobe perplexity -m MODEL FILE",
+                  "Scores FILE in windows of --ctx tokens (default 512): BOS takes the first "
+                  "token's place, the second half of each window is scored.");
+    cli_model_opts(&o, &m, false);
+    cli_opt(&o, (struct opt){ "windows", 0, OPT_COUNT, &limit, 1, 1 << 24, "N",
+                              "score at most N windows (default: all)" });
+    cli_opt(&o, (struct opt){ "bytes", 0, OPT_SIZE, &n_byte, 0, 0, "SIZE",
+                              "use only the first SIZE bytes of FILE" });
+    if (cli_parse(&o, c, rest, 1, &n_rest, &done, err) != ST_OK || done)
+        return err->code;
+    if (n_rest == 0)
+        return err_set(err, ST_ARG, "no text: give FILE (or - for standard input)");
+    if (cli_engine_opts(c, &m, &eo, err) != ST_OK)
+        return err->code;
+    if (!eo.n_ctx)
+        eo.n_ctx = 512;
+    struct buf text = BUF_INIT;
+    if (cli_read_all(rest[0], 64 << 20, &text, err) == ST_OK &&
+        engine_open(&eo, &e, err) == ST_OK) {
+        cli_progress_end(c);
+        struct str s = buf_view(&text);
+        if (n_byte && s.n > n_byte)
+            s.n = n_byte;
+        score_text(c, e, s, eo.n_ctx, limit, err);
+        engine_close(e);
+    }
+    buf_clear(&text);
+    return err->code;
+}

@@ -1,0 +1,86 @@
+/* server/cli_serve.c - `strobe serve`: opens the engine, then hands over to the server. */
+#include "engine/base/log.h"
+#include "engine/base/num.h"
+#include "server/cli.h"
+#include "server/serve.h"
+
+struct serve_words {
+    struct cli_model model;
+    const char *host, *key_file, *cors;
+    uint64_t port, max_body, drain;
+    bool log_json;
+};
+
+static void declare(struct cli_opts *o, struct cli *c, struct serve_words *w)
+{
+    cli_opts_init(
+        o, c, "strobe serve -m MODEL [--ram SIZE] [options]",
+        "Serves MODEL over an OpenAI-compatible HTTP API with a dashboard. Without -m only "
+        "the dashboard answers.");
+    cli_model_opts(o, &w->model, true);
+    cli_opt(o, (struct opt){ "host", 0, OPT_STR, &w->host, 0, 0, "H",
+                             "address to bind (default 127.0.0.1; others need keys)" });
+    cli_opt(o, (struct opt){ "port", 'p', OPT_COUNT, &w->port, 0, 65535, "P",
+                             "port, 0 picks one (default 8080)" });
+    cli_opt(o, (struct opt){ "api-key-file", 0, OPT_STR, &w->key_file, 0, 0, "F",
+                             "API keys, one per line" });
+    cli_opt(o, (struct opt){ "cors-origin", 0, OPT_STR, &w->cors, 0, 0, "O",
+                             "browsers of this origin may call the API" });
+    cli_opt(o, (struct opt){ "max-body", 0, OPT_SIZE, &w->max_body, 0, 0, "SIZE",
+                             "largest request body (default 8MiB)" });
+    cli_opt(o, (struct opt){ "drain", 0, OPT_COUNT, &w->drain, 1, 3600, "S",
+                             "seconds for running requests at SIGTERM (default 30)" });
+    cli_opt(o, (struct opt){ "log-json", 0, OPT_FLAG, &w->log_json,
+                             .help = "log lines as JSON objects" });
+}
+
+static void log_start(const struct engine *e)
+{
+    const struct engine_info *in = engine_info(e);
+    char a[32], b[32];
+    log_line(LOG_INFO, "engine", NULL, "model ready",
+             "model=%s arch=%s quant=%s flash=%s resident=\"%s\" streamed=\"%s\" ctx=%u slots=%u "
+             "threads=%u cpu=%s load_ms=%.0f",
+             in->model_id, in->arch, in->quant, in->flash_mode,
+             num_size_text(in->resident_bytes, a), num_size_text(in->streamed_bytes, b), in->n_ctx,
+             in->n_slot, in->n_thread, in->cpu_level, in->load_ms);
+    if (in->chat_template_error[0])
+        log_line(LOG_WARN, "engine", NULL, "chat template unusable", "why=\"%s\"",
+                 in->chat_template_error);
+    if (in->tokenizer_warning[0])
+        log_line(LOG_WARN, "engine", NULL, "tokenizer", "warning=\"%s\"", in->tokenizer_warning);
+}
+
+enum status cli_serve(struct cli *c, struct err *err)
+{
+    struct serve_words w = { .port = 8080 };
+    struct cli_opts o;
+    struct engine_opts eo;
+    struct engine *e = NULL;
+    char data[4096];
+    bool done;
+    declare(&o, c, &w);
+    if (cli_parse(&o, c, NULL, 0, NULL, &done, err) != ST_OK || done)
+        return err->code;
+    log_setup(c->verbose ? LOG_DEBUG : c->quiet ? LOG_WARN : LOG_INFO, w.log_json);
+    if (cli_data_dir(w.model.data_dir, data, err) != ST_OK)
+        return err->code;
+    if (w.model.model) {
+        if (cli_engine_opts(c, &w.model, &eo, err) != ST_OK)
+            return err->code;
+        eo.cache_dir = data;
+        if (engine_open(&eo, &e, err) != ST_OK)
+            return err->code;
+        cli_progress_end(c);
+        log_start(e);
+    }
+    struct serve_opts so = { .host = w.host,
+                             .port = (uint16_t)w.port,
+                             .api_key_file = w.key_file,
+                             .cors_origin = w.cors,
+                             .max_body = w.max_body,
+                             .drain_s = (uint32_t)w.drain };
+    serve_run(&so, e, err);
+    engine_close(e);
+    return err->code;
+}

@@ -1,0 +1,115 @@
+/* server/http.h - one HTTP exchange as the handlers see it. Only http.c knows libmicrohttpd.
+ * A handler runs on a net thread and must not block: it replies at once, or attaches a stream. */
+#ifndef STROBE_SERVER_HTTP_H
+#define STROBE_SERVER_HTTP_H
+
+#include "engine/engine.h"
+#include "server/metrics.h"
+#include "server/stream.h"
+
+struct server;
+
+enum method { METHOD_GET, METHOD_POST, METHOD_DELETE, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER };
+
+struct reply {
+    int status; /* 0: none yet */
+    const char *content_type;
+    struct buf body;
+    char retry_after[12]; /* seconds, "" none */
+    const char *allow;    /* 405 */
+    const char *etag;     /* static assets */
+    const char *encoding; /* "gzip" */
+    const char *cache;    /* Cache-Control */
+    struct str borrowed;  /* static body instead of `body` */
+    bool no_retry;        /* x-should-retry: false */
+};
+
+struct call {
+    struct server *srv;
+    enum method method;
+    const char *path; /* without query, percent-decoded */
+    char id[24];      /* x-request-id */
+    struct str body;  /* POST */
+    const char *arg;  /* what the route's '*' matched */
+    struct reply reply;
+    struct stream *stream; /* one reference, moved to the connection */
+    bool stream_whole;     /* the stream is one JSON body: wait for its end, then send with
+                              stream_status */
+    atomic_int stream_status;
+    void *conn;
+};
+
+struct server {
+    struct engine *engine; /* NULL: none */
+    struct metrics *metrics;
+    const char *static_dir;
+    int64_t started;
+    atomic_bool draining;
+    pthread_mutex_t list_lock; /* event streams, for pings and the live figures */
+    struct stream *live, *pinged;
+};
+
+/* Case-insensitive request header, or query value; NULL: absent. Valid during the handler. */
+const char *call_header(const struct call *c, const char *name);
+const char *call_query(const struct call *c, const char *name);
+
+void reply_buf(struct call *c, int status, struct buf *take); /* JSON text; takes the buffer */
+void reply_json(struct call *c, int status, json_t *take);
+void reply_text(struct call *c, int status, const char *content_type, const char *text);
+/* The error envelope. param, code: NULL for null. */
+void reply_error(struct call *c, int status, const char *code, const char *param, const char *fmt,
+                 ...) __attribute__((format(printf, 5, 6)));
+/* Status and code from an engine error. */
+void reply_err(struct call *c, const struct err *err, const char *param);
+/* {"error":{...}} appended. */
+void error_envelope(struct buf *out, int status, const char *code, const char *param,
+                    const char *message);
+int err_http_status(const struct err *err, const char **code);
+
+/* Parses the body as a JSON object; NULL: replied with 400. */
+json_t *call_json(struct call *c);
+/* Keeps an event stream in the server's list (pings); taken out by server_forget(). */
+void server_keep(struct server *s, struct stream *st, bool live_figures);
+void server_forget(struct server *s, struct stream *st);
+
+/* ---- router.c ---- */
+enum route_flag {
+    ROUTE_OPEN = 1,     /* needs no key */
+    ROUTE_GENERATES = 2 /* refused before the body when the queue is full */
+};
+struct route {
+    enum method method;
+    const char *path; /* a trailing "*" matches the rest */
+    void (*handler)(struct call *c);
+    int flags;
+};
+/* Finds the route; NULL: replied with 404 or 405. Accepts a trailing slash, and OpenAI routes
+ * without /v1. */
+const struct route *route_find(struct call *c);
+
+/* ---- handlers ---- */
+void api_models(struct call *c);
+void api_model(struct call *c);
+void api_chat(struct call *c);
+void api_completions(struct call *c);
+void api_embeddings(struct call *c);
+void api_tokenize(struct call *c);
+void api_detokenize(struct call *c);
+void api_apply_template(struct call *c);
+void api_props(struct call *c);
+void api_slots(struct call *c);
+void api_cancel(struct call *c);
+void api_health(struct call *c);
+void api_health_live(struct call *c);
+void api_metrics(struct call *c);
+void api_openapi(struct call *c);
+void api_version(struct call *c);
+void api_estimate(struct call *c);
+void api_flash_stats(struct call *c);
+void api_events(struct call *c);
+void api_asset(struct call *c);
+
+/* The live figures as one JSON text, appended. */
+void events_snapshot(struct server *s, uint64_t sequence, struct buf *out);
+
+#endif

@@ -1,0 +1,42 @@
+/* server/metrics.h - counters of the HTTP side. Any thread. */
+#ifndef STROBE_SERVER_METRICS_H
+#define STROBE_SERVER_METRICS_H
+
+#include "engine/base/buf.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdint.h>
+
+enum { HIST_BUCKETS = 12, RECENT = 512, ERRORS_KEPT = 10 };
+
+/* Seconds; upper bounds in metrics.c. */
+struct histogram {
+    atomic_ullong bucket[HIST_BUCKETS + 1];
+    atomic_ullong sum_us;
+};
+
+struct metrics {
+    atomic_ullong by_class[6]; /* replies by status / 100 */
+    atomic_ullong rejected_busy, cancelled_by_client, connections, connections_now;
+    struct histogram first_token, per_token, queue_wait, duration, to_socket;
+    pthread_mutex_t lock; /* guards the rest */
+    float recent_first_ms[RECENT];
+    uint64_t n_recent;
+    struct kept_error {
+        int64_t unix_s;
+        int status;
+        char text[160];
+    } errors[ERRORS_KEPT];
+    uint64_t n_errors;
+};
+
+void metrics_init(struct metrics *m);
+void metrics_reply(struct metrics *m, int status, struct str error_message);
+void metrics_time(struct histogram *h, double seconds);
+void metrics_first_token(struct metrics *m, double seconds);
+/* Quantile q of the recent times to first token, milliseconds; NaN: none yet. */
+double metrics_first_ms(struct metrics *m, double q);
+void metrics_histogram(struct buf *out, const char *name, const char *help, struct histogram *h);
+
+#endif

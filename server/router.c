@@ -1,0 +1,76 @@
+/* server/router.c - the table of routes. */
+#include "server/http.h"
+
+#include <string.h>
+
+static const struct route routes[] = {
+    { METHOD_GET, "/health", api_health, ROUTE_OPEN },
+    { METHOD_GET, "/health/live", api_health_live, ROUTE_OPEN },
+    { METHOD_GET, "/v1/health", api_health, ROUTE_OPEN },
+    { METHOD_GET, "/metrics", api_metrics, 0 },
+    { METHOD_GET, "/openapi.json", api_openapi, ROUTE_OPEN },
+    { METHOD_GET, "/version", api_version, ROUTE_OPEN },
+    { METHOD_GET, "/v1/models", api_models, 0 },
+    { METHOD_GET, "/v1/models/*", api_model, 0 },
+    { METHOD_POST, "/v1/chat/completions", api_chat, ROUTE_GENERATES },
+    { METHOD_POST, "/v1/completions", api_completions, ROUTE_GENERATES },
+    { METHOD_POST, "/v1/embeddings", api_embeddings, 0 },
+    { METHOD_POST, "/tokenize", api_tokenize, 0 },
+    { METHOD_POST, "/detokenize", api_detokenize, 0 },
+    { METHOD_POST, "/apply-template", api_apply_template, 0 },
+    { METHOD_GET, "/props", api_props, 0 },
+    { METHOD_GET, "/slots", api_slots, 0 },
+    { METHOD_DELETE, "/api/requests/*", api_cancel, 0 },
+    { METHOD_POST, "/api/models/estimate", api_estimate, 0 },
+    { METHOD_GET, "/api/flash/stats", api_flash_stats, 0 },
+    { METHOD_GET, "/api/events", api_events, 0 },
+    { METHOD_GET, "/*", api_asset, ROUTE_OPEN },
+};
+enum { N_ROUTE = sizeof routes / sizeof routes[0] };
+
+/* Length of path without a trailing slash. */
+static size_t trimmed(const char *path)
+{
+    size_t n = strlen(path);
+    return n > 1 && path[n - 1] == '/' ? n - 1 : n;
+}
+
+static bool matches(const struct route *r, const char *path, const char **arg)
+{
+    size_t n = trimmed(path), k = strlen(r->path);
+    if (r->path[k - 1] == '*') {
+        bool hit = strncmp(path, r->path, k - 1) == 0 && n >= k - 1;
+        if (hit)
+            *arg = path + k - 1;
+        return hit;
+    }
+    if (n == k && memcmp(path, r->path, n) == 0)
+        return true;
+    /* OpenAI's routes also without /v1: base URLs are often configured so. */
+    return strncmp(r->path, "/v1/", 4) == 0 && n == k - 3 && memcmp(path, r->path + 3, n) == 0;
+}
+
+const struct route *route_find(struct call *c)
+{
+    bool seen = false;
+    static const char *const names[] = { "GET", "POST", "DELETE" };
+    const char *allow = NULL;
+    enum method m = c->method == METHOD_HEAD ? METHOD_GET : c->method;
+    for (int i = 0; i < N_ROUTE; i++) {
+        bool asset = routes[i].handler == api_asset;
+        if ((asset && (seen || m != METHOD_GET)) || !matches(&routes[i], c->path, &c->arg))
+            continue;
+        if (routes[i].method == m)
+            return &routes[i];
+        seen = true;
+        allow = names[routes[i].method];
+    }
+    if (seen) {
+        reply_error(c, 405, "method_not_allowed", NULL, "%s is answered to %s only", c->path,
+                    allow);
+        c->reply.allow = allow;
+    } else {
+        reply_error(c, 404, "route_not_found", NULL, "there is no route %.200s", c->path);
+    }
+    return NULL;
+}

@@ -1,0 +1,121 @@
+/* server/stream.c - see stream.h. */
+#include "server/stream.h"
+
+#include "engine/base/clock.h"
+
+#include <stdlib.h>
+
+struct stream *stream_create(void)
+{
+    struct stream *s = calloc(1, sizeof *s);
+    if (!s)
+        return NULL;
+    pthread_mutex_init(&s->lock, NULL);
+    atomic_store(&s->refs, 1);
+    s->last_ns = clock_ns();
+    return s;
+}
+
+void stream_hold(struct stream *s)
+{
+    atomic_fetch_add(&s->refs, 1);
+}
+
+void stream_drop(struct stream *s)
+{
+    if (!s || atomic_fetch_sub(&s->refs, 1) != 1)
+        return;
+    if (s->free_ctx)
+        s->free_ctx(s->ctx);
+    pthread_mutex_destroy(&s->lock);
+    buf_clear(&s->pending);
+    free(s);
+}
+
+/* Caller holds the lock: a resume must not slip between "suspended" and the connection's sleep. */
+static void wake(struct stream *s)
+{
+    if (s->suspended && s->resume) {
+        s->suspended = false;
+        s->resume(s->conn);
+    }
+}
+
+bool stream_put(struct stream *s, struct str bytes)
+{
+    pthread_mutex_lock(&s->lock);
+    if (!s->gone && !s->ended) {
+        buf_str(&s->pending, bytes);
+        s->last_ns = clock_ns();
+        if (s->pending.failed || s->pending.n - s->taken > STREAM_PENDING_MAX)
+            s->ended = s->broken = true;
+        wake(s);
+    }
+    bool ok = !s->gone && !s->ended;
+    pthread_mutex_unlock(&s->lock);
+    return ok;
+}
+
+void stream_end(struct stream *s, bool broken)
+{
+    pthread_mutex_lock(&s->lock);
+    if (!s->ended)
+        s->broken = broken;
+    s->ended = true;
+    wake(s);
+    pthread_mutex_unlock(&s->lock);
+}
+
+void stream_abort(struct stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    bool first = !s->gone && !s->ended;
+    s->gone = true;
+    wake(s);
+    pthread_mutex_unlock(&s->lock);
+    if (first && s->on_gone)
+        s->on_gone(s->ctx);
+}
+
+bool stream_is_gone(struct stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    bool gone = s->gone;
+    pthread_mutex_unlock(&s->lock);
+    return gone;
+}
+
+long stream_take(struct stream *s, char *out, size_t max)
+{
+    long r;
+    pthread_mutex_lock(&s->lock);
+    size_t left = s->pending.n - s->taken, n = left < max ? left : max;
+    if (s->gone) {
+        r = -2;
+    } else if (n) {
+        memcpy(out, s->pending.p + s->taken, n);
+        s->taken += n;
+        if (s->taken == s->pending.n) {
+            buf_reset(&s->pending);
+            s->taken = 0;
+        }
+        r = (long)n;
+    } else if (s->ended) {
+        r = s->broken ? -2 : -1;
+    } else {
+        s->suspended = true;
+        r = 0;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return r;
+}
+
+bool stream_sleep_until_end(struct stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    bool sleep = !s->ended && !s->gone;
+    if (sleep)
+        s->suspended = true;
+    pthread_mutex_unlock(&s->lock);
+    return sleep;
+}

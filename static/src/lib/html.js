@@ -1,0 +1,5 @@
+// The one place that binds htm to preact.
+import { h } from 'preact';
+import htm from 'htm';
+
+export const html = htm.bind(h);

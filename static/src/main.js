@@ -1,0 +1,46 @@
+// The shell: navigation by hash, connection state, key prompt. One screen at a time.
+import { render } from 'preact';
+import { useState } from 'preact/hooks';
+import { signal } from '@preact/signals';
+import { html } from './lib/html.js';
+import { needKey, setKey } from './lib/api.js';
+import { live, startLive } from './lib/live.js';
+import { Overview } from './overview/overview.js';
+import { Playground } from './playground/playground.js';
+import './style.css';
+
+const SCREENS = [
+  ['overview', 'Overview', Overview],
+  ['playground', 'Playground', Playground],
+];
+const screen = signal('overview');
+
+function readHash() {
+  const name = location.hash.replace(/^#\/?/, '');
+  screen.value = SCREENS.some(([id]) => id === name) ? name : 'overview';
+}
+
+function KeyPrompt() {
+  const [text, setText] = useState('');
+  return html`<form class="card" onSubmit=${(e) => { e.preventDefault(); setKey(text.trim()); startLive(); }}>
+    <h3>This server asks for an API key</h3>
+    <label>Key<input type="password" autocomplete="off" value=${text} onInput=${(e) => setText(e.target.value)} /></label>
+    <p class="note">It is kept in this tab only.</p><button class="main">Use this key</button></form>`;
+}
+
+function App() {
+  const [, , Screen] = SCREENS.find(([id]) => id === screen.value);
+  const s = live.value;
+  return html`<a class="skip" href="#main">Skip to the content</a><div class="shell">
+    <header class="side"><h1><img src="/icon.svg" width="24" height="24" alt="" />strobe</h1>
+      <nav aria-label="Screens">${SCREENS.map(([id, title]) => html`<a key=${id} href="#/${id}" aria-current=${id === screen.value ? 'page' : undefined}>${title}</a>`)}</nav>
+      <p class="state">${!s.ready ? 'connecting' : s.online ? 'connected' : 'connection lost'}${s.model ? html`<br />${s.model.id}` : ''}${s.version ? html`<br />version ${s.version}` : ''}</p></header>
+    <main id="main" tabindex="-1">${needKey.value ? html`<${KeyPrompt} />` : null}<${Screen} /></main></div>`;
+}
+
+readHash();
+addEventListener('hashchange', readHash);
+startLive();
+const root = document.getElementById('app');
+root.replaceChildren();
+render(html`<${App} />`, root);
