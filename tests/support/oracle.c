@@ -152,14 +152,14 @@ static double frequency(const struct oracle *o, uint32_t i)
     enum tensor_role role = TR_ROPE_FREQS;
     if (hp->rope_scaling == ROPE_SCALE_LONGROPE)
         role = o->ctx > hp->rope_ctx_orig ? TR_ROPE_LONG : TR_ROPE_SHORT;
-    const double *factor = weight(o, role, UINT32_MAX);
+    const struct oracle_tensor *factor = oracle_at(o, role, UINT32_MAX);
     if (hp->rope_scaling == ROPE_SCALE_YARN) {
         double lo = (double)hp->rope_yarn_lo, hi = (double)hp->rope_yarn_hi;
         double t = (i - lo) / fmax(0.001, hi - lo);
         double ramp = 1 - (t < 0 ? 0 : t > 1 ? 1 : t);
         return f * (s * (1 - ramp) + ramp);
     }
-    return f * s / (factor ? factor[i] : 1);
+    return f * s / (factor->w && i < factor->n_col ? factor->w[i] : 1);
 }
 
 static void rotate(const struct oracle *o, double *x, uint32_t pos)
