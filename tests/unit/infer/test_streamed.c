@@ -1,0 +1,56 @@
+/* Weights that stream from the file through a ring of slots give the bits of resident ones. */
+#include "tests/support/data.h"
+#include "tests/support/loaded.h"
+#include "tests/support/rig.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { N = 40, PASSES = 4 };
+
+/* The prompt in uneven pieces, so that several passes go over the layers; free(). */
+static float *run(const char *file, enum flash_mode mode, struct weights_stats *stats)
+{
+    struct loaded l;
+    struct rig r;
+    enum cpu_level level = cpu_level_max();
+    if (!loaded_open(&l, file, mode, level))
+        return NULL;
+    rig_open(&r, l.m, l.w, (struct rig_opts){ level, 2, 1, N, N, N });
+    static const uint32_t cut[PASSES + 1] = { 0, 1, 20, 21, N };
+    int32_t *token = rig_tokens(4, N, r.hp->n_vocab);
+    float *y = malloc((size_t)N * r.hp->n_vocab * sizeof *y);
+    cr_assert(y);
+    for (int i = 0; i < PASSES; i++)
+        rig_run(&r, 0, cut[i], token + cut[i], cut[i + 1] - cut[i],
+                y + (size_t)cut[i] * r.hp->n_vocab);
+    *stats = weights_stats(l.w);
+    cr_expect_eq(l.plan.mode, mode);
+    free(token);
+    rig_close(&r);
+    loaded_close(&l);
+    return y;
+}
+
+Test(streamed, logits_equal_those_of_resident_weights_bit_for_bit)
+{
+    static const char *const files[] = {
+        "models/stories260K/stories260K.gguf",        "models/stories260K/stories260K.Q4_K_M.gguf",
+        "models/llama2xs-512/llama2xs-512.F16.gguf",  "models/llama2xs-512/llama2xs-512.Q8_0.gguf",
+        "models/llama2xs-512/llama2xs-512.Q4_0.gguf",
+    };
+    for (size_t i = 0; i < sizeof files / sizeof files[0]; i++) {
+        struct weights_stats resident, streamed;
+        float *want = run(files[i], FLASH_OFF, &resident),
+              *got = run(files[i], FLASH_DENSE, &streamed);
+        if (!want || !got)
+            return;
+        cr_expect_eq(resident.bytes_read, 0u, "%s: resident weights are not read again", files[i]);
+        cr_expect_gt(streamed.bytes_read, 0u, "%s: nothing was streamed", files[i]);
+        cr_expect_eq(memcmp(got, want, (size_t)N * 512 * sizeof *got), 0, "%s", files[i]);
+        free(want);
+        free(got);
+    }
+}
