@@ -245,7 +245,7 @@ static void attend(const struct oracle *o, uint32_t layer, uint32_t pos, const s
     for (uint32_t h = 0; h < hp->n_head; h++) {
         size_t g = h / (hp->n_head / hp->n_kv);
         const double *q = a->q + (size_t)pos * a->nq + (size_t)h * hp->d_k;
-        double top = -INFINITY, sum = 0, cap = (double)hp->attn_softcap;
+        double top = -HUGE_VAL, sum = 0, cap = (double)hp->attn_softcap;
         for (uint32_t t = first; t <= pos; t++) {
             double s = 0;
             for (uint32_t i = 0; i < hp->d_k; i++)

@@ -139,7 +139,6 @@ static void mix(struct bench *b, struct flavour fl, struct rng *rng)
     for (bool more = true; more;) {
         struct batch_seq seq[SLOTS];
         size_t n_seq = 0, from[SLOTS];
-        uint32_t room = N;
         for (uint32_t s = 0; s < SLOTS; s++) {
             uint32_t left = len[s] - s - at[s], n = (uint32_t)rng_below(rng, 30) % 9 ? 1 : 40;
             n = n < left ? n : left;
@@ -149,7 +148,6 @@ static void mix(struct bench *b, struct flavour fl, struct rng *rng)
                 .slot = s, .pos0 = at[s], .n_tok = n, .token = b->token + s + at[s], .n_logits = n
             };
             from[n_seq++] = s;
-            room -= n;
         }
         more = false;
         for (uint32_t s = 0; s < SLOTS; s++)
