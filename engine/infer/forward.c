@@ -140,14 +140,16 @@ size_t forward_bytes(const struct hparams *hp, uint32_t max_tok, uint32_t max_lo
     return lay_out(NULL, hp, max_tok, max_logits, n_thread);
 }
 
-/* Frequency factors: of the file, or by the context that is in use (longrope). */
+/* Frequency factors: a tensor of a GGUF file or numbers of a folder's configuration; of longrope's
+ * two sets the one for the context in use. */
 static const float *rope_factors(const struct forward *f)
 {
-    const struct weights_view *g = weights_global(f->w);
+    enum tensor_role role = TR_ROPE_FREQS;
     if (f->hp->rope_scaling == ROPE_SCALE_LONGROPE)
-        return kv_cap(f->kv) > f->hp->rope_ctx_orig ? VIEW_VEC(g, TR_ROPE_LONG)
-                                                    : VIEW_VEC(g, TR_ROPE_SHORT);
-    return VIEW_VEC(g, TR_ROPE_FREQS);
+        role = kv_cap(f->kv) > f->hp->rope_ctx_orig ? TR_ROPE_LONG : TR_ROPE_SHORT;
+    uint32_t n;
+    const float *tensor = VIEW_VEC(weights_global(f->w), role);
+    return tensor ? tensor : model_rope_factors(f->m, role, &n);
 }
 
 enum status forward_create(const struct model *m, struct weights *w, struct kv *kv,

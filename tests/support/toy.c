@@ -322,6 +322,14 @@ struct toy *toy_create(const char *preset, uint64_t seed, const struct kernels *
     return t;
 }
 
+void toy_factors_to_config(struct toy *t)
+{
+    struct weights_view *global = &t->view[t->hp.n_layer];
+    t->factors_in_config = true;
+    for (unsigned r = TR_ROPE_FREQS; r <= TR_ROPE_SHORT; r++)
+        VIEW_VEC(global, r) = NULL;
+}
+
 void toy_free(struct toy *t)
 {
     if (!t)
@@ -339,6 +347,13 @@ void toy_free(struct toy *t)
 const struct hparams *model_hparams(const struct model *m)
 {
     return &((const struct toy *)m)->hp;
+}
+
+const float *model_rope_factors(const struct model *m, enum tensor_role role, uint32_t *n)
+{
+    const struct toy *t = (const struct toy *)m;
+    *n = t->hp.n_rot / 2;
+    return t->factors_in_config ? toy_at(t, role, UINT32_MAX)->w : NULL;
 }
 
 const struct weights_view *weights_global(const struct weights *w)

@@ -20,6 +20,7 @@ struct toy {
     struct toy_tensor *t; /* [(n_layer + 1) * TR_ROLES], layer by layer, then the global ones */
     void *packed;
     struct weights_view *view; /* [n_layer + 1], the last is the global one */
+    bool factors_in_config;    /* rotation factors come from the model, not from the weights */
     /* What the pass did with the weights, and what shall happen to it. */
     uint32_t next_layer, n_get, n_held;
     uint32_t fail_layer; /* weights_get() of this layer fails; UINT32_MAX: none */
@@ -31,6 +32,8 @@ struct toy {
 const char *toy_preset(unsigned i);
 /* Weights that a product reads are packed as `type`. Aborts the test program when memory is out. */
 struct toy *toy_create(const char *preset, uint64_t seed, const struct kernels *k, enum dtype type);
+/* Takes the rotation factors out of the weights and lets model_rope_factors() give them. */
+void toy_factors_to_config(struct toy *t);
 void toy_free(struct toy *t);
 /* layer UINT32_MAX: global. */
 struct toy_tensor *toy_at(const struct toy *t, enum tensor_role role, uint32_t layer);

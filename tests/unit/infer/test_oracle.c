@@ -79,11 +79,10 @@ struct subject {
     uint32_t n_tok;
 };
 
-static void subject_open(struct subject *s, const char *preset, uint32_t n_tok, uint32_t cap)
+static void subject_run(struct subject *s, uint32_t n_tok, uint32_t cap)
 {
     enum cpu_level level = cpu_level_max();
     s->n_tok = n_tok;
-    s->toy = toy_create(preset, SEED, kernels_get(level), DT_F32);
     rig_open(&s->rig, toy_model(s->toy), toy_weights(s->toy),
              (struct rig_opts){ level, 2, 1, cap, n_tok, n_tok });
     s->token = rig_tokens(3, n_tok, s->toy->hp.n_vocab);
@@ -93,6 +92,12 @@ static void subject_open(struct subject *s, const char *preset, uint32_t n_tok, 
     s->oracle = oracle_of(s->toy, cap);
     s->oracle->stored = stored;
     s->oracle->stored_ctx = &s->rig;
+}
+
+static void subject_open(struct subject *s, const char *preset, uint32_t n_tok, uint32_t cap)
+{
+    s->toy = toy_create(preset, SEED, kernels_get(cpu_level_max()), DT_F32);
+    subject_run(s, n_tok, cap);
 }
 
 static void subject_close(struct subject *s)
@@ -129,6 +134,21 @@ Test(oracle, longrope_takes_the_short_factors_in_a_short_context)
     s.oracle->ctx = 33;
     cr_expect_gt(measure(&s), 10);
     subject_close(&s);
+}
+
+Test(oracle, rotation_factors_may_come_from_the_configuration)
+{
+    static const char *const presets[] = { "llama, output matrix, frequency factors",
+                                           "phi3, longrope, partial rotation" };
+    for (int i = 0; i < 2; i++)
+        for (uint32_t cap = 32; cap <= 33; cap++) { /* short, then long */
+            struct subject s;
+            s.toy = toy_create(presets[i], SEED, kernels_get(cpu_level_max()), DT_F32);
+            toy_factors_to_config(s.toy);
+            subject_run(&s, 20, cap);
+            cr_expect_leq(measure(&s), 1, "%s, context %u", presets[i], cap);
+            subject_close(&s);
+        }
 }
 
 /* ---- leaving things out ---- */
