@@ -5,10 +5,6 @@
 
 #include <string.h>
 
-/* A copy moves n_layer * 2 rows per token through memory; below this many tokens saved, computing
- * them in a batch that runs anyway costs about the same. */
-enum { COPY_GAIN_MIN = 32 };
-
 uint32_t session_match(const struct session *s, const int32_t *prompt, uint32_t limit)
 {
     uint32_t n = 0, max = s->n_kept < limit ? s->n_kept : limit;
@@ -58,7 +54,7 @@ struct session *session_choose(struct session *all, uint32_t n, struct kv *kv,
         return from;
     }
     uint32_t own = session_match(to, r->prompt, limit);
-    if (from && n_shared >= own + COPY_GAIN_MIN) {
+    if (from && n_shared > own) { /* copying a token's rows is far cheaper than computing them */
         kv_copy(kv, from->slot, to->slot, n_shared);
         memcpy(to->token, from->token, n_shared * sizeof *to->token);
         own = n_shared;
