@@ -58,7 +58,7 @@ double metrics_first_ms(struct metrics *m, double q)
     memcpy(v, m->recent_first_ms, n * sizeof *v);
     pthread_mutex_unlock(&m->lock);
     if (n == 0)
-        return NAN;
+        return (double)NAN;
     qsort(v, n, sizeof *v, by_value);
     return (double)v[(size_t)(q * (double)(n - 1) + 0.5)];
 }

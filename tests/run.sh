@@ -136,11 +136,13 @@ step_fuzz() {
     done <"$out/fuzz.list"
 }
 fuzz_one() { # program, seconds
-    local name
+    local name seeds
     name=$(basename "$1")
+    seeds=tests/fuzz/seeds/${name#fuzz_}
+    [ -d "$seeds" ] || seeds=
     mkdir -p "$out/corpus/$name"
     "$1" -max_total_time="$2" -rss_limit_mb=1500 -timeout=10 -print_final_stats=1 \
-        -artifact_prefix="$out/$name-" "$out/corpus/$name" tests/fuzz/seeds/"${name#fuzz_}" \
+        -artifact_prefix="$out/$name-" "$out/corpus/$name" $seeds \
         >"$out/$name.log" 2>&1
     echo $? >"$out/$name.rc"
 }

@@ -106,7 +106,7 @@ static enum status measure(struct probe *p, const struct calibrate_opts *o, stru
     if (run(p, 4096, 1, false, slice, &d->latency_s, err) != ST_OK)
         return err->code;
     for (int i = 0; i < N_SIZE; i++) {
-        t[i] = INFINITY;
+        t[i] = HUGE_VAL;
         for (int k = 0; k < N_DEPTH; k++) {
             if (o->progress)
                 o->progress(o->ctx, "calibrating", (double)(i * N_DEPTH + k) / (N_SIZE * N_DEPTH));

@@ -247,16 +247,18 @@ static enum status add_eog(struct tokenizer *t, int32_t id, struct err *err)
 
 enum status tok_finish(struct tokenizer *t, struct err *err)
 {
-    static const char *const ends[] = { "<|eot_id|>",
-                                        "<|im_end|>",
-                                        "<|end|>",
-                                        "<end_of_turn>",
-                                        "<|endoftext|>",
-                                        "<|eom_id|>",
-                                        "<EOT>",
-                                        "_<EOT>",
-                                        "<\xEF\xBD\x9C"
-                                        "end\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>" };
+    /* \145 is e: a letter that could be a hexadecimal digit must not follow \x9C as it stands. */
+    static const char *const ends[] = {
+        "<|eot_id|>",
+        "<|im_end|>",
+        "<|end|>",
+        "<end_of_turn>",
+        "<|endoftext|>",
+        "<|eom_id|>",
+        "<EOT>",
+        "_<EOT>",
+        "<\xEF\xBD\x9C\145nd\xE2\x96\x81of\xE2\x96\x81sentence\xEF\xBD\x9C>"
+    };
     find_bytes(t);
     if (find_specials(t, err) != ST_OK || add_eog(t, t->eos, err) != ST_OK)
         return err->code;

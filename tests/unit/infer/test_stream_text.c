@@ -62,13 +62,9 @@ Test(stream_text, any_chunking_gives_the_text_of_the_whole)
         "a",    "b",    "c",        "\n",   "\xC3\xA9", "\xE2\x82\xAC", "\xF0\x9F\x98\x80",
         "\xE2", "\x82", "\xF0\x9F", "\x80", "\xFF"
     };
-    static const char *const stop[] = { "ab\n",
-                                        "abab",
-                                        "\xC3\xA9"
-                                        "a",
-                                        "bc",
-                                        "\xE2\x82\xAC\xE2\x82\xAC",
-                                        "cabc" };
+    static const char *const stop[] = {
+        "ab\n", "abab", "\xC3\xA9\141", "bc", "\xE2\x82\xAC\xE2\x82\xAC", "cabc"
+    };
     struct rng rng = { 11 };
     size_t n_found = 0;
     for (int round = 0; round < 4000; round++) {

@@ -60,7 +60,7 @@ static double naive(const struct fixture *f, uint32_t t, uint32_t h, uint32_t d)
 {
     const struct attn_shape *s = &f->sh;
     uint32_t g = h / (s->n_head / s->n_kv);
-    double score[CAP], top = -INFINITY, sum = 0, out = 0;
+    double score[CAP], top = -(double)INFINITY, sum = 0, out = 0;
     for (uint32_t p = 0; p <= t; p++) {
         double x = 0;
         for (uint32_t i = 0; i < s->d_k; i++)
