@@ -186,6 +186,29 @@ Test(sampler, the_same_seed_and_position_give_the_same_token)
     sampler_free(b);
 }
 
+Test(sampler, draws_at_neighbouring_positions_are_independent)
+{
+    struct sampler *s = make(4);
+    float row[4] = { 0, 0, 0, 0 };
+    struct gen_params p = plain();
+    enum { DRAWS = 40000 };
+    size_t pair[16] = { 0 };
+    int32_t last = 0;
+    for (uint32_t pos = 0; pos <= DRAWS; pos++) {
+        struct sampler_row r = { .logits = row, .n_token = pos, .n_prompt = pos };
+        int32_t t = sampler_pick(s, &p, &r);
+        if (pos > 0)
+            pair[last * 4 + t]++;
+        last = t;
+    }
+    double chi2 = 0, want = DRAWS / 16.0;
+    for (int i = 0; i < 16; i++)
+        chi2 += ((double)pair[i] - want) * ((double)pair[i] - want) / want;
+    /* Overlapping pairs: the sum stays below that of 15 degrees of freedom; P(> 44.3) = 1e-4. */
+    cr_expect_lt(chi2, 44.3, "chi2 %g", chi2);
+    sampler_free(s);
+}
+
 Test(sampler, bias_and_bans_change_the_choice)
 {
     struct sampler *s = make(4);
