@@ -2,7 +2,7 @@
 # Installs what the tests need, builds with sanitizers and runs every suite.
 #   tests/run.sh            everything that gates a change (under 25 minutes on 2 cores)
 #   tests/run.sh --long     the long soaks too
-#   tests/run.sh STEP...    only these steps: lint asan release tsan fuzz e2e browser
+#   tests/run.sh STEP...    only these steps: lint tidy asan release tsan fuzz e2e browser
 # Ends with a plain line "N passed, N failed"; exit code 1 when anything failed.
 set -u
 cd "$(dirname "$0")/.." || exit 1
@@ -22,6 +22,7 @@ for a in "$@"; do
     esac
 done
 [ -n "$steps" ] || steps="lint asan release tsan fuzz e2e browser"
+export LSAN_OPTIONS=suppressions=$root/tests/support/lsan.supp:print_suppressions=0
 passed=0
 failed=0
 failures=
@@ -98,8 +99,12 @@ step_asan() {
 step_release() {
     build "$out/release" clang --buildtype=release || return
     suite release "$out/release"
-    one "lint tidy" tests/lint/tidy.sh "$out/release"
     build "$out/plain" gcc --buildtype=release -Dsimd=none -Dio_uring=disabled && suite portable "$out/plain" --suite kernel --suite golden
+}
+
+step_tidy() {
+    [ -d "$out/release" ] || build "$out/release" clang --buildtype=release || return
+    one "lint tidy" tests/lint/tidy.sh "$out/release"
 }
 
 step_tsan() {
