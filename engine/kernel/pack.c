@@ -3,6 +3,9 @@
 #include "engine/kernel/internal.h"
 
 #include <assert.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 size_t matrix_bytes(enum dtype type, uint64_t n_row, uint64_t n_col)
 {
@@ -105,25 +108,58 @@ static void pack_block(enum dtype type, const uint8_t *src, uint8_t *dst, unsign
     }
 }
 
-/* 16 rows of 2- or 4-byte elements, column-interleaved. Tiled so that each source line is used up
- * while it is in the first-level cache. */
+/* Columns k0.. of 16 rows of 2- or 4-byte elements, column-interleaved, one element at a time. */
+static void pack_columns(size_t elem, uint32_t n_col, uint32_t n_valid, uint32_t k0,
+                         const uint8_t *src, uint8_t *dst)
+{
+    for (uint32_t k = k0; k < n_col; k++)
+        for (uint32_t r = 0; r < n_valid; r++) {
+            const uint8_t *s = src + (r * (size_t)n_col + k) * elem;
+            uint8_t *d = dst + ((size_t)k * PANEL_ROWS + r) * elem;
+            if (elem == 2)
+                memcpy(d, s, 2);
+            else
+                memcpy(d, s, 4);
+        }
+}
+
+#ifdef __SSE2__
+/* Eight rows of eight 2-byte elements, transposed in registers: packing must keep up with a disk.
+ */
+static void transpose_8x8(const uint8_t *src, size_t row, uint8_t *dst, size_t step)
+{
+    __m128i a[8], b[8];
+    for (int i = 0; i < 8; i++)
+        a[i] = _mm_loadu_si128((const __m128i *)(const void *)(src + (size_t)i * row));
+    for (int i = 0; i < 4; i++) {
+        b[2 * i] = _mm_unpacklo_epi16(a[2 * i], a[2 * i + 1]);
+        b[2 * i + 1] = _mm_unpackhi_epi16(a[2 * i], a[2 * i + 1]);
+    }
+    for (int i = 0; i < 2; i++)
+        for (int h = 0; h < 2; h++) {
+            a[4 * i + 2 * h] = _mm_unpacklo_epi32(b[4 * i + h], b[4 * i + 2 + h]);
+            a[4 * i + 2 * h + 1] = _mm_unpackhi_epi32(b[4 * i + h], b[4 * i + 2 + h]);
+        }
+    for (int c = 0; c < 4; c++) {
+        __m128i lo = _mm_unpacklo_epi64(a[c], a[4 + c]), hi = _mm_unpackhi_epi64(a[c], a[4 + c]);
+        _mm_storeu_si128((__m128i *)(void *)(dst + (size_t)(2 * c) * step), lo);
+        _mm_storeu_si128((__m128i *)(void *)(dst + (size_t)(2 * c + 1) * step), hi);
+    }
+}
+#endif
+
 static void pack_plain(size_t elem, uint32_t n_col, uint32_t n_valid, const uint8_t *src,
                        uint8_t *dst)
 {
-    size_t row = elem * n_col;
-    for (uint32_t k0 = 0; k0 < n_col; k0 += 32) {
-        uint32_t n = n_col - k0 < 32 ? n_col - k0 : 32;
-        for (uint32_t r = 0; r < n_valid; r++) {
-            const uint8_t *s = src + r * row + k0 * elem;
-            uint8_t *d = dst + (size_t)k0 * PANEL_ROWS * elem + r * elem;
-            if (elem == 2)
-                for (uint32_t k = 0; k < n; k++)
-                    memcpy(d + (size_t)k * PANEL_ROWS * 2, s + 2 * (size_t)k, 2);
-            else
-                for (uint32_t k = 0; k < n; k++)
-                    memcpy(d + (size_t)k * PANEL_ROWS * 4, s + 4 * (size_t)k, 4);
-        }
-    }
+    uint32_t k = 0;
+#ifdef __SSE2__
+    size_t row = 2 * (size_t)n_col;
+    for (; elem == 2 && n_valid == PANEL_ROWS && k + 8 <= n_col; k += 8)
+        for (uint32_t half = 0; half < 2; half++)
+            transpose_8x8(src + 8 * half * row + 2 * (size_t)k, row,
+                          dst + (size_t)k * PANEL_ROWS * 2 + (size_t)half * 16, PANEL_ROWS * 2);
+#endif
+    pack_columns(elem, n_col, n_valid, k, src, dst);
 }
 
 void matrix_pack_panel(const struct kernels *k, enum dtype type, uint32_t n_col, uint32_t n_valid,
