@@ -140,7 +140,8 @@ static void finish_some(struct loader *l, const struct load_watch *watch, struct
                         size_t *n_idle, struct err *err)
 {
     struct batch b = { .k = l->k };
-    size_t n = source_wait(l->src, b.req, STAGES, 1);
+    /* Several at once give every packer work; the others stay in flight meanwhile. */
+    size_t n = source_wait(l->src, b.req, STAGES, pool_threads(l->pool) > 1 ? STAGES / 4 : 1);
     for (size_t i = 0; i < n; i++)
         if (b.req[i]->err.code != ST_OK && err->code == ST_OK)
             *err = b.req[i]->err;
