@@ -1,72 +1,94 @@
-/* engine/model/chat.c - the fallback prompt for models without a chat template. A model's own Jinja
- * template is refused by name until the interpreter is in this build. */
+/* engine/model/chat.c - compile and render: owns the template's tree and the state of one render. A
+ * render writes to a buffer of its own and hands the text over only when it is whole. */
 #include "engine/model/chat.h"
 
-#include <stdlib.h>
+#include "engine/base/num.h"
+#include "engine/base/utf8.h"
+#include "engine/model/chat_internal.h"
 
-struct chat_template {
-    int unused; /* the fallback has no parts */
-};
+/* Bytes of tree per byte of source: "[[[" makes a node of every byte. */
+enum { TREE_PER_BYTE = 2 * sizeof(struct node) + 16, TREE_MIN = 64 << 10 };
 
-struct str chat_fallback_template(void)
+/* Lines end with \n and the last one's end is dropped, as Jinja reads a source. */
+static enum status read_source(struct arena *mem, struct str source, struct str *ret,
+                               struct err *err)
 {
-    return STR("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}"
-               "{% if add_generation_prompt %}assistant:{% endif %}");
+    char *p = arena_alloc(mem, source.n + 1, 1);
+    size_t n = 0;
+    if (!p)
+        return err_set(err, ST_NOMEM, "chat template source");
+    for (size_t i = 0; i < source.n; i++) {
+        if (source.p[i] == '\r' && i + 1 < source.n && source.p[i + 1] == '\n')
+            continue;
+        p[n++] = source.p[i] == '\r' ? '\n' : source.p[i];
+    }
+    if (n && p[n - 1] == '\n')
+        n--;
+    *ret = (struct str){ p, n };
+    return ST_OK;
 }
 
 enum status chat_compile(struct str source, struct chat_template **ret, struct err *err)
 {
-    if (!str_eq(source, chat_fallback_template()))
-        return err_set(err, ST_UNSUPPORTED,
-                       "the model's own chat template is not supported by this build");
-    *ret = calloc(1, sizeof **ret);
-    return *ret ? ST_OK : err_set(err, ST_NOMEM, "chat template");
+    if (source.n > CHAT_SOURCE_MAX)
+        return err_set(err, ST_RANGE, "chat template: more than %d bytes", CHAT_SOURCE_MAX);
+    if (!utf8_valid(source))
+        return err_set(err, ST_FORMAT, "chat template: not valid UTF-8");
+    struct chat_template *t = calloc(1, sizeof *t);
+    if (!t)
+        return err_set(err, ST_NOMEM, "chat template");
+    struct parser p = { .mem = &t->mem, .err = err };
+    struct str text;
+    if (arena_init(&t->mem, TREE_MIN + source.n * TREE_PER_BYTE, "chat template", err) != ST_OK ||
+        read_source(&t->mem, source, &text, err) != ST_OK)
+        goto fail;
+    lex_init(&p.lx, text, err);
+    if (parse_template(&p, &t->body) != ST_OK)
+        goto fail;
+    *ret = t;
+    return ST_OK;
+fail:
+    chat_free(t);
+    return err_ctx(err, "chat template");
 }
 
 void chat_free(struct chat_template *t)
 {
+    if (!t)
+        return;
+    arena_clear(&t->mem);
     free(t);
-}
-
-/* A string, or the text parts of an array. */
-static enum status put_content(const json_t *content, struct buf *out, struct err *err)
-{
-    size_t i;
-    json_t *part;
-    if (json_is_string(content)) {
-        buf_put(out, json_string_value(content), json_string_length(content));
-        return ST_OK;
-    }
-    json_array_foreach((json_t *)content, i, part)
-    {
-        struct str text = STR("");
-        if (json_get_str(part, "text", true, &text, err) != ST_OK)
-            return err_set(err, ST_ARG, "only text parts are supported");
-        buf_str(out, text);
-    }
-    return ST_OK;
 }
 
 enum status chat_render(const struct chat_template *t, const json_t *vars, struct buf *out,
                         struct err *err)
 {
-    (void)t;
-    size_t i;
-    json_t *m;
-    json_array_foreach(json_object_get(vars, "messages"), i, m)
-    {
-        struct str role = STR("");
-        if (json_get_str(m, "role", true, &role, err) != ST_OK) {
-            err->code = ST_ARG;
-            return err_ctx(err, "message %zu", i);
-        }
-        buf_str(out, role);
-        buf_z(out, ": ");
-        if (put_content(json_object_get(m, "content"), out, err) != ST_OK)
-            return err->code;
-        buf_char(out, '\n');
-    }
-    if (json_is_true(json_object_get(vars, "add_generation_prompt")))
-        buf_z(out, "assistant:");
-    return buf_ok(out, "prompt", err);
+    struct run r = { .vars = vars, .err = err, .out = BUF_INIT };
+    if (!json_is_object(vars))
+        return err_set(err, ST_ARG, "chat template: the variables must be a JSON object");
+    if (arena_init(&r.mem, CHAT_MEMORY_MAX, "chat template values", err) != ST_OK)
+        return err->code;
+    r.top = r.scope = run_alloc(&r, sizeof *r.top);
+    if (!r.top)
+        goto done;
+    *r.top = (struct scope){ .up = NULL };
+    if (exec(&r, t->body) == FLOW_ERR)
+        goto done;
+    buf_str(out, buf_view(&r.out));
+    buf_ok(out, "chat template output", err);
+done:
+    buf_clear(&r.out);
+    arena_clear(&r.mem);
+    return err->code;
+}
+
+struct str chat_fallback_template(void)
+{
+    return STR("{% for message in messages %}"
+               "{{ message.role }}: "
+               "{% if message.content is string %}{{ message.content }}"
+               "{% elif message.content %}{% for part in message.content %}{{ part.text }}"
+               "{% endfor %}{% endif %}{{ '\\n' }}"
+               "{% endfor %}"
+               "{% if add_generation_prompt %}assistant:{% endif %}");
 }
