@@ -3,7 +3,8 @@
  * Half floats: 16 in a row. Bytes: in units of four consecutive bytes, sixteen rows side by side
  * (64 bytes), so that a 64-byte load holds the same four columns of every row. Q8_0's bytes are
  * stored with the top bit flipped (unsigned); the high bits of Q5_0 and Q5_1 are stored so that bit
- * s of byte j belongs to column 4s + j. Formulas: model-formats.md 2.2. Included once per level. */
+ * s of byte j belongs to column 4s + j. Formulas: model-formats.md 2.2. Included once per level,
+ * after its lanes, and by pack.c without any. */
 #ifndef STROBE_KERNEL_GROUP_H
 #define STROBE_KERNEL_GROUP_H
 
@@ -13,10 +14,15 @@
 
 static inline void half_row(const uint8_t *src, float *dst)
 {
+#ifdef STROBE_KERNEL_LANES_H
+    /* Sixteen out-of-line conversions per 32 columns cost more than the products of one token. */
+    vf_store(dst, vf_half((const uint16_t *)(const void *)src));
+#else
     uint16_t h[PANEL_ROWS];
     memcpy(h, src, sizeof h);
     for (int r = 0; r < PANEL_ROWS; r++)
         dst[r] = f16_to_f32(h[r]);
+#endif
 }
 
 static inline void low_nibbles(const uint8_t *q, uint8_t *u)
