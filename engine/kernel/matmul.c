@@ -89,7 +89,13 @@ static void block_task(struct job *j, size_t p, size_t t0, size_t n)
         cut_rows(y, j->y_stride, tile, n, left);
 }
 
-static void plain_task(struct job *j, size_t p, size_t k0, size_t t0, size_t n)
+/* x: token t0's row at column k0, rows x_stride apart. */
+struct plain_x {
+    const float *x;
+    size_t stride;
+};
+
+static void plain_task(struct job *j, size_t p, size_t k0, size_t t0, size_t n, struct plain_x in)
 {
     _Alignas(64) float tile[TOKEN_TILE * PANEL_ROWS];
     size_t elem = dtype_info((uint32_t)j->w->type)->block_bytes;
@@ -101,8 +107,8 @@ static void plain_task(struct job *j, size_t p, size_t k0, size_t t0, size_t n)
     struct plain_job b = { .type = j->w->type,
                            .panel = (const uint8_t *)j->w->data + p * j->panel_bytes +
                                     k0 * PANEL_ROWS * elem,
-                           .x = j->a->x + t0 * j->a->stride + k0,
-                           .x_stride = j->a->stride,
+                           .x = in.x,
+                           .x_stride = in.stride,
                            .n_tok = n,
                            .n_k = n_col - k0 < PLAIN_CHUNK ? n_col - k0 : PLAIN_CHUNK,
                            .y = whole ? y : tile,
@@ -113,6 +119,33 @@ static void plain_task(struct job *j, size_t p, size_t k0, size_t t0, size_t n)
         cut_rows(y, j->y_stride, tile, n, left);
 }
 
+/* Rows of activations often lie a multiple of 4 KiB apart, where they share cache sets: a chunk is
+ * copied to rows of an odd number of lines first (27 % -> 80 % of the peak at 2048 columns). */
+enum { CHUNK_STRIDE = PLAIN_CHUNK + 16 };
+
+static void plain_tokens(struct job *j, size_t from, size_t to, size_t t0, size_t n)
+{
+    _Alignas(64) float chunk[TOKEN_TILE * CHUNK_STRIDE];
+    const float *x = j->a->x + t0 * j->a->stride;
+    size_t n_col = j->w->n_col;
+    for (size_t k0 = 0; k0 < n_col; k0 += PLAIN_CHUNK) {
+        size_t n_k = n_col - k0 < PLAIN_CHUNK ? n_col - k0 : PLAIN_CHUNK;
+        for (size_t t = 0; t < n; t++)
+            memcpy(chunk + t * CHUNK_STRIDE, x + t * j->a->stride + k0, n_k * sizeof *x);
+        for (size_t p = from; p < to; p++)
+            plain_task(j, p, k0, t0, n, (struct plain_x){ chunk, CHUNK_STRIDE });
+    }
+}
+
+/* One token: a panel is finished before the next, which reads the weights as one stream. */
+static void plain_token(struct job *j, size_t from, size_t to, size_t t0)
+{
+    const float *x = j->a->x + t0 * j->a->stride;
+    for (size_t p = from; p < to; p++)
+        for (size_t k0 = 0; k0 < j->w->n_col; k0 += PLAIN_CHUNK)
+            plain_task(j, p, k0, t0, 1, (struct plain_x){ x + k0, j->a->stride });
+}
+
 static void panels_task(void *arg, size_t task, unsigned worker)
 {
     (void)worker;
@@ -120,22 +153,15 @@ static void panels_task(void *arg, size_t task, unsigned worker)
     size_t from = task * j->per_task, to = from + j->per_task;
     if (to > j->n_panel)
         to = j->n_panel;
-    bool plain = dtype_is_plain(j->w->type);
     for (size_t t0 = 0; t0 < j->a->n_tok; t0 += TOKEN_TILE) {
         size_t n = j->a->n_tok - t0 < TOKEN_TILE ? j->a->n_tok - t0 : TOKEN_TILE;
-        for (size_t p = from; p < to && !plain; p++)
-            block_task(j, p, t0, n);
-        if (!plain)
-            continue;
-        /* One token: finish a panel before the next (one stream). Many: keep x's chunk in cache. */
-        if (n == 1) {
+        if (!dtype_is_plain(j->w->type)) {
             for (size_t p = from; p < to; p++)
-                for (size_t k0 = 0; k0 < j->w->n_col; k0 += PLAIN_CHUNK)
-                    plain_task(j, p, k0, t0, n);
+                block_task(j, p, t0, n);
+        } else if (n == 1) {
+            plain_token(j, from, to, t0);
         } else {
-            for (size_t k0 = 0; k0 < j->w->n_col; k0 += PLAIN_CHUNK)
-                for (size_t p = from; p < to; p++)
-                    plain_task(j, p, k0, t0, n);
+            plain_tokens(j, from, to, t0, n);
         }
     }
 }
