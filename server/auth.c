@@ -18,16 +18,20 @@ enum status auth_load(struct auth *a, const char *path, struct err *err)
     a->key = calloc(KEYS_MAX, sizeof *a->key);
     if (!a->key)
         err_set(err, ST_NOMEM, "API keys");
-    while (err->code == ST_OK && fgets(line, sizeof line, f)) {
+    while (a->key && fgets(line, sizeof line, f)) {
         struct str s = str_trim(str_c(line));
         if (s.n == 0 || s.p[0] == '#')
             continue;
-        if (a->n == KEYS_MAX || s.n >= KEY_MAX)
+        if (a->n == KEYS_MAX || s.n >= KEY_MAX) {
             err_set(err, ST_RANGE, "key file '%s': too many or too long keys", path);
-        else if (!(a->key[a->n] = str_dup(s)))
+            break;
+        }
+        a->key[a->n] = str_dup(s);
+        if (!a->key[a->n]) {
             err_set(err, ST_NOMEM, "API keys");
-        else
-            a->n++;
+            break;
+        }
+        a->n++;
     }
     fclose(f);
     if (err->code == ST_OK && a->n == 0)

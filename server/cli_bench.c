@@ -4,6 +4,7 @@
 #include "engine/base/rng.h"
 #include "server/cli.h"
 
+#include <assert.h>
 #include <math.h>
 
 enum { REPEAT_MAX = 1000 };
@@ -60,6 +61,7 @@ static enum status rates(struct engine *e, size_t n_prompt, uint32_t n_new, size
                          double *out, struct err *err)
 {
     double warm;
+    assert(out);
     if (one_rate(e, n_prompt, n_new, &warm, err) != ST_OK)
         return err->code;
     for (size_t i = 0; i < repeat; i++)
@@ -71,6 +73,7 @@ static enum status rates(struct engine *e, size_t n_prompt, uint32_t n_new, size
 
 static json_t *rate_doc(const char *test, size_t n, const double *v, size_t repeat)
 {
+    assert(v);
     double median = repeat % 2 ? v[repeat / 2] : (v[repeat / 2 - 1] + v[repeat / 2]) / 2;
     return json_pack("{s:s, s:i, s:f, s:f, s:f, s:i}", "test", test, "tokens", (int)n,
                      "tokens_per_second", median, "min", v[0], "max", v[repeat - 1], "repeats",

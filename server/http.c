@@ -569,7 +569,7 @@ static int bind_socket(const char *host, uint16_t port, char *name, size_t n_nam
         return -1;
     }
     int fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
-    struct sockaddr_storage at;
+    struct sockaddr_storage at = { 0 };
     socklen_t n = sizeof at;
     if (fd >= 0)
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
@@ -582,12 +582,11 @@ static int bind_socket(const char *host, uint16_t port, char *name, size_t n_nam
         freeaddrinfo(list);
         return -1;
     }
-    char address[80];
-    bool v6 = at.ss_family == AF_INET6;
-    uint16_t bound =
-        ntohs(v6 ? ((struct sockaddr_in6 *)&at)->sin6_port : ((struct sockaddr_in *)&at)->sin_port);
-    getnameinfo((struct sockaddr *)&at, n, address, sizeof address, NULL, 0, NI_NUMERICHOST);
-    snprintf(name, n_name, v6 ? "http://[%s]:%u" : "http://%s:%u", address, bound);
+    char address[80] = "", bound[8] = "";
+    getnameinfo((struct sockaddr *)&at, n, address, sizeof address, bound, sizeof bound,
+                NI_NUMERICHOST | NI_NUMERICSERV);
+    snprintf(name, n_name, at.ss_family == AF_INET6 ? "http://[%s]:%s" : "http://%s:%s", address,
+             bound);
     freeaddrinfo(list);
     return fd;
 }

@@ -94,7 +94,8 @@ static int pin_order(enum tensor_role r)
 static uint64_t try_total(const struct model *m, struct plan *p, struct layer_sum *sum)
 {
     uint64_t slot = streamed_bytes(m, p->pinned, sum, &p->streamed_bytes);
-    p->n_ring = p->streamed_bytes ? RING_SLOTS : 0;
+    p->n_ring =
+        p->streamed_bytes ? RING_SLOTS : 0; /* NOLINT(clang-analyzer-unix.Malloc): *p keeps it */
     p->ring_bytes = slot * p->n_ring;
     return total_of(p);
 }
@@ -177,7 +178,7 @@ enum status plan_make(const struct model *m, const struct plan_in *in, struct pl
         return err_set(err, ST_UNSUPPORTED,
                        "sparse (neuron-level) streaming is not available yet: use --flash dense");
     p.pinned = calloc(model_n_tensor(m), 1);
-    struct layer_sum *sum = calloc(model_hparams(m)->n_layer, sizeof *sum);
+    struct layer_sum *sum = calloc((size_t)model_hparams(m)->n_layer + 1, sizeof *sum);
     if (!p.pinned || !sum) {
         free(p.pinned);
         free(sum);

@@ -152,6 +152,7 @@ static const float *rope_factors(const struct forward *f)
     return tensor ? tensor : model_rope_factors(f->m, role, &n);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): eight parts, each borrowed */
 enum status forward_create(const struct model *m, struct weights *w, struct kv *kv,
                            const struct kernels *k, struct pool *pool, uint32_t max_tok,
                            uint32_t max_logits, struct forward **ret, struct err *err)

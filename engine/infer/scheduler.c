@@ -146,8 +146,8 @@ static enum status allocate(struct scheduler *s, struct err *err)
     s->session = calloc(n, sizeof *s->session);
     s->token_store = calloc(n * stride, sizeof *s->token_store);
     s->seq = calloc(n, sizeof *s->seq);
-    s->who = calloc(n, sizeof *s->who);
-    s->wait = calloc(n, sizeof *s->wait);
+    s->who = calloc(n, sizeof(void *)); /* pointers to requests */
+    s->wait = calloc(n, sizeof(void *));
     if (!s->session || !s->token_store || !s->seq || !s->who || !s->wait ||
         !buf_room(&s->piece, PIECE_RESERVE) || !find_eog(s))
         return err_set(err, ST_NOMEM, "scheduler for %u slots", n);

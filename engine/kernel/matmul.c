@@ -167,7 +167,8 @@ static void panels_task(void *arg, size_t task, unsigned worker)
 }
 
 void matmul(const struct kernels *k, struct pool *pool, const struct matrix *w, struct acts *a,
-            float *y, size_t y_stride)
+            float *y, /* NOLINT(readability-non-const-parameter): the tasks write it */
+            size_t y_stride)
 {
     assert(a->n_col == w->n_col && w->data);
     struct job j = { .k = k, .w = w, .a = a, .y = y, .y_stride = y_stride };

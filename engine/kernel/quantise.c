@@ -151,7 +151,8 @@ static void quant_q6_k(const float *x, uint8_t *b)
         b[192 + j] = (uint8_t)r.s[j];
     for (int i = 0; i < 256; i++) {
         int h = i / 128, g = i % 128 / 32, l = i % 32;
-        float s = r.d * (float)r.s[i / 16];
+        int j = i / 16;
+        float s = r.d * (float)r.s[j];
         uint8_t q = s > 0 ? clamp_u8(x[i] / s + 32.5f, 63) : 32;
         b[64 * h + 32 * (g % 2) + l] |= (uint8_t)((q & 15) << (g >= 2 ? 4 : 0));
         b[128 + 32 * h + l] |= (uint8_t)((q >> 4) << (2 * g));
@@ -170,7 +171,8 @@ static void quant_q3_k(const float *x, uint8_t *b)
     }
     for (int i = 0; i < 256; i++) {
         int h = i / 128, g = i % 128 / 32, l = i % 32;
-        float s = r.d * (float)r.s[i / 16];
+        int j = i / 16;
+        float s = r.d * (float)r.s[j];
         uint8_t q = s > 0 ? clamp_u8(x[i] / s + 4.5f, 7) : 4;
         b[32 + 32 * h + l] |= (uint8_t)((q & 3) << (2 * g));
         b[l] |= (uint8_t)((q >> 2) << (4 * h + g));
@@ -187,7 +189,8 @@ static void quant_q2_k(const float *x, uint8_t *b)
         b[k] = (uint8_t)(r.s[k] | r.m[k] << 4);
     for (int i = 0; i < 256; i++) {
         int h = i / 128, g = i % 128 / 32, l = i % 32;
-        float s = r.d * (float)r.s[i / 16], m = r.dmin * (float)r.m[i / 16];
+        int j = i / 16;
+        float s = r.d * (float)r.s[j], m = r.dmin * (float)r.m[j];
         uint8_t q = s > 0 ? clamp_u8((x[i] + m) / s + 0.5f, 3) : 0;
         b[16 + 32 * h + l] |= (uint8_t)(q << (2 * g));
     }

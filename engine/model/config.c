@@ -211,7 +211,8 @@ static enum status get_window(const json_t *doc, struct spec *s, struct err *err
     s->window_listed = n > 0 || (qwen && use);
     for (size_t i = 0; s->window_listed && i < (size_t)s->n_layer && i < MODEL_LAYERS_MAX; i++) {
         const char *kind = n ? json_string_value(json_array_get(kinds, i)) : NULL;
-        if (n && (!kind || (strcmp(kind, "full_attention") && strcmp(kind, "sliding_attention"))))
+        if (n && (!kind ||
+                  (strcmp(kind, "full_attention") != 0 && strcmp(kind, "sliding_attention") != 0)))
             return err_set(err, ST_UNSUPPORTED, "layer_types: '%.40s' is not supported",
                            kind ? kind : "(not a string)");
         if (n ? strcmp(kind, "sliding_attention") == 0 : (int64_t)i >= first)

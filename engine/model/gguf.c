@@ -6,6 +6,7 @@
 #include "engine/base/num.h"
 #include "engine/model/gguf_header.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -224,6 +225,7 @@ static enum status open_parts(struct gguf *g, const char *path, struct err *err)
     if (split && (no < 1 || no > count || count > PARTS_MAX))
         return err_set(err, ST_FORMAT, "'%s': split: part %u of %u in the file name", path, no,
                        count);
+    assert(count > 0);
     g->part = calloc(count, sizeof *g->part);
     if (!g->part)
         return err_set(err, ST_NOMEM, "'%s': %u parts", path, count);

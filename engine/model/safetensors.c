@@ -282,7 +282,7 @@ static enum status read_shard(struct safetensors *s, const char *path, struct er
 {
     int fd;
     unsigned char head[8] = { 0 };
-    uint64_t size, n = 0;
+    uint64_t size = 0, n = 0;
     char *text = NULL;
     enum status st = open_regular(path, &fd, &size, err);
     if (st)
@@ -409,7 +409,7 @@ static enum status read_index(const char *dir, char **text, size_t *n, struct er
 {
     char path[4096];
     int fd;
-    uint64_t size;
+    uint64_t size = 0;
     snprintf(path, sizeof path, "%s/model.safetensors.index.json", dir);
     if (access(path, F_OK) != 0)
         return ST_NOTFOUND;
@@ -471,7 +471,7 @@ enum status safetensors_open(const char *dir, struct safetensors **ret, struct e
 enum status safetensors_parse(struct str bytes, uint64_t size, struct safetensors **ret,
                               struct err *err)
 {
-    uint64_t n;
+    uint64_t n = 0;
     struct safetensors *s = calloc(1, sizeof *s);
     if (!s)
         return err_set(err, ST_NOMEM, "container");

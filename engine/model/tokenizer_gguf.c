@@ -39,7 +39,7 @@ static enum status number_array(const struct gguf *g, const char *key, uint64_t 
 static enum status read_vocabulary(struct tokenizer *t, const struct gguf *g, struct err *err)
 {
     const struct gguf_kv *tokens, *scores, *types;
-    if (string_array(g, "tokenizer.ggml.tokens", true, &tokens, err) != ST_OK ||
+    if (string_array(g, "tokenizer.ggml.tokens", true, &tokens, err) != ST_OK || !tokens ||
         number_array(g, "tokenizer.ggml.scores", tokens->n, false, &scores, err) != ST_OK ||
         number_array(g, "tokenizer.ggml.token_type", tokens->n, true, &types, err) != ST_OK)
         return err->code;
@@ -65,7 +65,7 @@ static enum status read_merges(struct tokenizer *t, const struct gguf *g, struct
 {
     const struct gguf_kv *kv;
     uint64_t dropped = 0;
-    if (string_array(g, "tokenizer.ggml.merges", true, &kv, err) != ST_OK ||
+    if (string_array(g, "tokenizer.ggml.merges", true, &kv, err) != ST_OK || !kv ||
         tok_reserve_merges(t, kv->n, err) != ST_OK)
         return err->code;
     for (uint64_t i = 0; i < kv->n; i++) {

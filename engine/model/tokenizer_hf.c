@@ -5,6 +5,7 @@
 #include "engine/base/utf8.h"
 #include "engine/model/tokenizer_internal.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 
@@ -367,6 +368,7 @@ static enum status read_file(const char *dir, const char *name, bool must, struc
 /* eos_token_id of generation_config.json: one id or a list; these win for stopping. */
 static enum status add_generation_ends(struct tokenizer *t, struct str text, struct err *err)
 {
+    assert(t);
     json_t *doc, *v;
     size_t i;
     if (text.n == 0)
