@@ -21,6 +21,10 @@ const usage = signal(null);
 const rendered = signal(null);
 const copied = signal(false);
 
+// The screen follows a stream in steps of this many milliseconds: a fast model sends more chunks a second than
+// a page can lay out.
+const STEP_MS = 40;
+
 function body(messages, prompt) {
   const s = settings.value;
   const b = { model: live.value.model ? live.value.model.id : '', stream: true, stream_options: { include_usage: true },
@@ -33,7 +37,7 @@ function body(messages, prompt) {
 
 function messages() {
   const head = system.value.trim() ? [{ role: 'system', content: system.value }] : [];
-  return [...head, ...turns.value];
+  return [...head, ...turns.value.filter((t) => t.role === 'user' || t.content)];
 }
 
 function path() {
@@ -49,53 +53,89 @@ function readTokens(choice) {
     top: Object.entries((lp.top_logprobs && lp.top_logprobs[i]) || {}).map(([token, logprob]) => ({ token, logprob })).sort((a, b) => b.logprob - a.logprob) }));
 }
 
-function take(chunk, started) {
-  if (chunk.usage) usage.value = { ...usage.value, ...chunk.usage, timings: chunk.timings || null };
-  for (const c of chunk.choices || []) {
-    const text = mode.value === 'chat' ? (c.delta && c.delta.content) || '' : c.text || '';
-    if (text && usage.value && usage.value.first === null) usage.value = { ...usage.value, first: performance.now() - started };
-    if (text && mode.value === 'chat') {
-      const all = turns.value.slice();
-      const last = all[all.length - 1];
-      all[all.length - 1] = { ...last, content: last.content + text };
-      turns.value = all;
-    } else if (text) output.value += text;
-    const more = readTokens(c);
-    if (more.length) tokens.value = [...tokens.value, ...more];
-    if (c.finish_reason) usage.value = { ...usage.value, finish: c.finish_reason };
+// Applies the chunks of one step. chat: the mode the request was sent in.
+function apply(chunks, chat, started) {
+  const more = [];
+  let text = '';
+  let u = usage.value;
+  for (const { chunk, at } of chunks) {
+    if (chunk.usage) u = { ...u, ...chunk.usage };
+    for (const c of chunk.choices || []) {
+      const piece = (chat ? c.delta && c.delta.content : c.text) || '';
+      if (piece && u.first === null) u = { ...u, first: at - started };
+      if (c.finish_reason) u = { ...u, finish: c.finish_reason };
+      text += piece;
+      more.push(...readTokens(c));
+    }
+  }
+  usage.value = u;
+  if (more.length) tokens.value = [...tokens.value, ...more];
+  if (text && !chat) output.value += text;
+  if (text && chat) {
+    const last = turns.value[turns.value.length - 1];
+    turns.value = [...turns.value.slice(0, -1), { ...last, content: last.content + text }];
+  }
+}
+
+// Reads the stream to its end and shows it step by step; what has arrived is shown even when it breaks.
+async function follow(request, chat, stop) {
+  const started = performance.now();
+  let waiting = [];
+  let timer = 0;
+  const flush = () => {
+    clearTimeout(timer);
+    timer = 0;
+    const chunks = waiting;
+    waiting = [];
+    apply(chunks, chat, started);
+  };
+  try {
+    for await (const chunk of streamCompletion(path(), request, stop.signal)) {
+      waiting.push({ chunk, at: performance.now() });
+      if (!timer) timer = setTimeout(flush, STEP_MS);
+    }
+  } catch (e) {
+    if (!stop.signal.aborted) error.value = e;
+    else usage.value = { ...usage.value, finish: 'stopped by you' };
+  } finally {
+    flush();
+    usage.value = { ...usage.value, total: performance.now() - started };
   }
 }
 
 async function send() {
-  if (running.value || (mode.value === 'chat' && !draft.value.trim() && !turns.value.length)) return;
+  const chat = mode.value === 'chat';
+  if (running.value || !live.value.model || (chat && !draft.value.trim() && !turns.value.length)) return;
   error.value = null;
   tokens.value = [];
-  if (mode.value === 'chat') {
-    if (draft.value.trim()) turns.value = [...turns.value, { role: 'user', content: draft.value }];
-    draft.value = '';
-  } else output.value = '';
+  output.value = '';
+  if (chat && draft.value.trim()) turns.value = [...turns.value, { role: 'user', content: draft.value }];
   const request = body(messages(), draft.value);
-  if (mode.value === 'chat') turns.value = [...turns.value, { role: 'assistant', content: '' }];
-  const started = performance.now();
-  usage.value = { first: null, finish: null };
-  const stop = new AbortController();
-  running.value = stop;
-  try {
-    for await (const chunk of streamCompletion(path(), request, stop.signal)) take(chunk, started);
-  } catch (e) {
-    if (e.name !== 'AbortError') error.value = e;
-    else usage.value = { ...usage.value, finish: 'stopped by you' };
-  } finally {
-    usage.value = { ...usage.value, total: performance.now() - started };
-    running.value = null;
+  if (chat) {
+    draft.value = '';
+    turns.value = [...turns.value, { role: 'assistant', content: '' }];
   }
+  usage.value = { first: null, finish: null };
+  running.value = new AbortController();
+  await follow(request, chat, running.value);
+  running.value = null;
+}
+
+function clear() {
+  turns.value = [];
+  tokens.value = [];
+  output.value = '';
+  usage.value = null;
+  rendered.value = null;
+  error.value = null;
 }
 
 async function showPrompt() {
   error.value = null;
   try {
     const pending = draft.value.trim() ? [{ role: 'user', content: draft.value }] : [];
-    rendered.value = (await postJson('/apply-template', { messages: [...messages(), ...pending], add_generation_prompt: true })).prompt;
+    const answer = await postJson('/apply-template', { messages: [...messages(), ...pending], add_generation_prompt: true });
+    rendered.value = { title: 'Raw prompt', text: answer.prompt };
   } catch (e) {
     error.value = e;
   }
@@ -110,7 +150,13 @@ async function copyCurl() {
   const b = body([...messages(), ...pending], draft.value);
   const key = "-H 'Authorization: Bearer YOUR_KEY' ";
   const text = `curl -N ${location.origin}${path()} ${sessionStorage.getItem('strobe-key') ? key : ''}-H 'Content-Type: application/json' -d ${quoteShell(JSON.stringify(b))}`;
-  await navigator.clipboard.writeText(text).catch(() => { rendered.value = text; });
+  try {
+    await navigator.clipboard.writeText(text);
+  } catch {
+    // No permission, or a page that is not served over TLS or loopback has no clipboard: show it instead.
+    rendered.value = { title: 'Copy this command', text };
+    return;
+  }
   copied.value = true;
   setTimeout(() => { copied.value = false; }, 1500);
 }
@@ -125,7 +171,7 @@ function Number_({ label, name, min, max, step }) {
 
 function Settings() {
   return html`<div class="card params"><h3>Settings</h3>
-    <${Field} label="Mode"><select value=${mode.value} onChange=${(e) => { mode.value = e.target.value; tokens.value = []; usage.value = null; }}>
+    <${Field} label="Mode"><select value=${mode.value} disabled=${running.value !== null} onChange=${(e) => { mode.value = e.target.value; tokens.value = []; usage.value = null; }}>
       <option value="chat">Chat</option><option value="text">Plain completion</option></select></${Field}>
     <div class="pair"><${Number_} label="Temperature" name="temperature" min="0" max="2" step="0.1" /><${Number_} label="Top p" name="top_p" min="0" max="1" step="0.05" /></div>
     <div class="pair"><${Number_} label="Top k" name="top_k" min="0" max="1000" step="1" /><${Number_} label="New tokens" name="max_tokens" min="1" max="100000" step="1" /></div>
@@ -133,7 +179,7 @@ function Settings() {
     ${mode.value === 'chat' ? html`<${Field} label="System message"><textarea value=${system.value} onInput=${(e) => { system.value = e.target.value; }}></textarea></${Field}>` : null}
     <div class="row"><button class="small" onClick=${copyCurl}>${copied.value ? 'Copied' : 'Copy as curl'}</button>
       ${mode.value === 'chat' ? html`<button class="small" onClick=${showPrompt}>Show raw prompt</button>` : null}
-      <button class="small" onClick=${() => { turns.value = []; tokens.value = []; output.value = ''; usage.value = null; rendered.value = null; error.value = null; }}>Clear</button></div></div>`;
+      <button class="small" disabled=${running.value !== null} onClick=${clear}>Clear</button></div></div>`;
 }
 
 function Usage() {
@@ -142,7 +188,7 @@ function Usage() {
   const parts = [];
   if (u.first !== null && u.first !== undefined) parts.push(`first token after ${ms(u.first)}`);
   if (u.completion_tokens !== undefined) parts.push(`${u.prompt_tokens} prompt + ${u.completion_tokens} new tokens`);
-  if (u.completion_tokens > 1 && u.total && u.first) parts.push(`${rate((u.completion_tokens - 1) * 1000 / (u.total - u.first))} tokens/s`);
+  if (u.completion_tokens > 1 && u.total > u.first && u.first !== null) parts.push(`${rate((u.completion_tokens - 1) * 1000 / (u.total - u.first))} tokens/s`);
   if (u.finish) parts.push(`ended: ${u.finish}`);
   return html`<p class="note" aria-live="polite">${parts.join(', ')}</p>`;
 }
@@ -172,6 +218,6 @@ export function Playground() {
       ${!chat && output.value ? html`<pre aria-label="Continuation">${output.value}</pre>` : null}
       <${Usage} /></div>
       ${tokens.value.length ? html`<${TokenStrip} tokens=${tokens.value} />` : null}
-      ${rendered.value !== null ? html`<div class="card"><div class="row"><h3 class="grow">Raw prompt</h3><button class="small" onClick=${() => { rendered.value = null; }}>Close</button></div><pre>${rendered.value}</pre></div>` : null}
+      ${rendered.value !== null ? html`<div class="card"><div class="row"><h3 class="grow">${rendered.value.title}</h3><button class="small" onClick=${() => { rendered.value = null; }}>Close</button></div><pre>${rendered.value.text}</pre></div>` : null}
     </div><${Settings} /></div>`;
 }
