@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
-"""Writes a C table of files (see assets.h): embed.py OUT.c FILE...
-embed.py --list DIR prints a folder's files, one per line."""
+"""Writes a C table of files (see assets.h): embed.py OUT.c FILE|DIR..."""
 import gzip
 import hashlib
 import os
@@ -16,13 +15,13 @@ def array(name, data):
 
 
 def main():
-    if sys.argv[1] == "--list":
-        print("\n".join(sorted(os.path.join(sys.argv[2], n) for n in os.listdir(sys.argv[2]))))
-        return
     out, table = sys.argv[1], []
+    files = []
+    for path in sys.argv[2:]:
+        files += [os.path.join(path, n) for n in os.listdir(path)] if os.path.isdir(path) else [path]
     with open(out, "w", encoding="ascii") as f:
         f.write('#include "server/assets.h"\n')
-        for i, path in enumerate(sorted(sys.argv[2:], key=os.path.basename)):
+        for i, path in enumerate(sorted(files, key=os.path.basename)):
             data = open(path, "rb").read()
             gz = gzip.compress(data, 9, mtime=0)
             f.write(array(f"d{i}", data))

@@ -103,7 +103,7 @@ step_release() {
 }
 
 step_tidy() {
-    [ -d "$out/release" ] || build "$out/release" clang --buildtype=release || return
+    build "$out/release" clang --buildtype=release || return
     one "lint tidy" tests/lint/tidy.sh "$out/release"
 }
 
@@ -157,7 +157,7 @@ npm_ready() { # folder
 }
 
 step_e2e() {
-    [ -d "$out/release" ] || build "$out/release" clang --buildtype=release || return
+    build "$out/release" clang --buildtype=release || return
     local t
     [ -f tests/e2e/package.json ] || return 0
     npm_ready tests/e2e || bad 1 "npm ci in tests/e2e"
@@ -170,7 +170,7 @@ step_e2e() {
 }
 
 step_browser() {
-    [ -d "$out/release" ] || build "$out/release" clang --buildtype=release || return
+    build "$out/release" clang --buildtype=release || return
     local t
     [ -f tests/browser/package.json ] || return 0
     npm_ready tests/browser || bad 1 "npm ci in tests/browser"
