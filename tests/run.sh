@@ -21,7 +21,7 @@ for a in "$@"; do
     *) steps="$steps $a" ;;
     esac
 done
-[ -n "$steps" ] || steps="lint asan release tsan fuzz e2e browser"
+[ -n "$steps" ] || steps="lint asan release tidy tsan fuzz e2e browser"
 export LSAN_OPTIONS=suppressions=$root/tests/support/lsan.supp:print_suppressions=0
 passed=0
 failed=0

@@ -93,9 +93,9 @@ static int pin_order(enum tensor_role r)
 
 static uint64_t try_total(const struct model *m, struct plan *p, struct layer_sum *sum)
 {
+    /* The caller frees both. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
     uint64_t slot = streamed_bytes(m, p->pinned, sum, &p->streamed_bytes);
-    p->n_ring =
-        p->streamed_bytes ? RING_SLOTS : 0; /* NOLINT(clang-analyzer-unix.Malloc): *p keeps it */
+    p->n_ring = p->streamed_bytes ? RING_SLOTS : 0;
     p->ring_bytes = slot * p->n_ring;
     return total_of(p);
 }

@@ -38,7 +38,7 @@ enum status chat_compile(struct str source, struct chat_template **ret, struct e
     if (!t)
         return err_set(err, ST_NOMEM, "chat template");
     struct parser p = { .mem = &t->mem, .err = err };
-    struct str text;
+    struct str text = STR("");
     if (arena_init(&t->mem, TREE_MIN + source.n * TREE_PER_BYTE, "chat template", err) != ST_OK ||
         read_source(&t->mem, source, &text, err) != ST_OK)
         goto fail;

@@ -123,7 +123,7 @@ static bool func_raise(struct run *r, const struct args *a, struct val *ret)
 static bool func_strftime(struct run *r, const struct args *a, struct val *ret)
 {
     enum { FORMAT_MAX = 127 };
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     struct str f = STR("");
     char format[FORMAT_MAX + 1], text[1024];
     if (!args_bind(r, "strftime_now()", a, "format", v) || !want_str(r, "strftime_now()", v[0], &f))

@@ -154,7 +154,7 @@ bool val_item(struct run *r, struct val v, struct val key, struct val *ret)
 
 static bool slice_bound(struct run *r, const struct node *n, int64_t len, bool back, int64_t *at)
 {
-    struct val v;
+    struct val v = VAL_NONE;
     if (!n)
         return true;
     if (!eval(r, n, &v))
@@ -203,7 +203,7 @@ static bool slice_items(struct run *r, struct val v, const int64_t span[3], stru
 
 static bool eval_slice(struct run *r, const struct node *n, struct val *ret)
 {
-    struct val v;
+    struct val v = VAL_NONE;
     size_t len;
     int64_t step;
     if (!eval(r, n->a, &v))
@@ -386,7 +386,7 @@ bool binary(struct run *r, int op, struct val a, struct val b, struct val *ret)
 
 static bool eval_concat(struct run *r, const struct node *n, struct val *ret)
 {
-    struct val v;
+    struct val v = VAL_NONE;
     if (!eval(r, n->a, &v) || !val_text(r, v, ret))
         return false;
     for (const struct node *x = n->a->next; x; x = x->next)
@@ -397,7 +397,7 @@ static bool eval_concat(struct run *r, const struct node *n, struct val *ret)
 
 static bool eval_sign(struct run *r, const struct node *n, struct val *ret)
 {
-    struct val v;
+    struct val v = VAL_NONE;
     if (!eval(r, n->a, &v))
         return false;
     if (v.kind == V_UNDEF)
@@ -463,7 +463,7 @@ static bool eval_compare(struct run *r, const struct node *n, struct val *ret)
 static bool eval_list(struct run *r, const struct node *n, struct val *ret)
 {
     struct vlist *l = list_new(r, 0);
-    struct val v;
+    struct val v = VAL_NONE;
     if (!l)
         return false;
     for (const struct node *x = n->a; x; x = x->next)
@@ -495,7 +495,7 @@ bool eval_args(struct run *r, const struct node *list, struct args *ret)
     if (n_kw && (ret->kw = run_alloc(r, n_kw * sizeof *ret->kw)) == NULL)
         return false;
     for (const struct node *x = list; x; x = x->next) {
-        struct val v;
+        struct val v = VAL_NONE;
         if (!eval(r, x->kind == X_KWARG ? x->a : x, &v))
             return false;
         if (x->kind == X_KWARG)

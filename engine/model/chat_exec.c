@@ -25,7 +25,7 @@ static enum flow exec_inside(struct run *r, const struct node *list)
 
 static bool assign_tuple(struct run *r, const struct node *target, struct val v)
 {
-    struct vlist *l;
+    struct vlist *l = NULL;
     size_t want = 0;
     if (!val_iter(r, v, &l))
         return false;
@@ -295,7 +295,7 @@ static enum flow exec_with(struct run *r, const struct node *n)
     struct scope *back = r->scope, *s = scope_open(r, back);
     bool ok = s != NULL;
     for (const struct node *set = n->a; ok && set; set = set->next) {
-        struct val v;
+        struct val v = VAL_NONE;
         ok = eval(r, set->b, &v); /* in the outer scope */
         struct scope *outer = r->scope;
         r->scope = s;
@@ -315,7 +315,7 @@ static enum flow flow_of(bool ok)
 
 static enum flow exec_node(struct run *r, const struct node *n)
 {
-    struct val v;
+    struct val v = VAL_NONE;
     switch (n->kind) {
     case S_DATA:
         return flow_of(run_put(r, n->name));

@@ -194,7 +194,7 @@ static bool filter_format(struct run *r, struct val in, const struct args *a, st
 
 static bool filter_tojson(struct run *r, struct val in, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     size_t mark = r->out.n;
     if (!args_bind(r, "tojson", a, "ensure_ascii indent separators sort_keys", v))
         return false;
@@ -228,7 +228,7 @@ static bool filter_tojson(struct run *r, struct val in, const struct args *a, st
 
 static bool filter_int(struct run *r, struct val in, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     struct err no = ERR_INIT;
     int64_t i;
     double d;
@@ -260,7 +260,7 @@ static bool filter_int(struct run *r, struct val in, const struct args *a, struc
 
 static bool filter_float(struct run *r, struct val in, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     struct err no = ERR_INIT;
     double d;
     if (!args_bind(r, "float", a, "default", v))
@@ -290,7 +290,7 @@ static bool filter_abs(struct run *r, struct val in, const struct args *a, struc
 
 static bool filter_round(struct run *r, struct val in, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     int64_t digits = 0;
     struct str how = STR("common");
     if (!args_bind(r, "round", a, "precision method", v) ||
@@ -349,7 +349,7 @@ static bool filter_items(struct run *r, struct val in, const struct args *a, str
 
 static bool end_item(struct run *r, struct val in, const struct args *a, bool last, struct val *ret)
 {
-    struct vlist *l;
+    struct vlist *l = NULL;
     if (!args_none(r, "first and last", a) || !val_iter(r, in, &l))
         return false;
     *ret = l->n ? l->v[last ? l->n - 1 : 0] : val_undef(STR("item of an empty sequence"));
@@ -381,7 +381,7 @@ static bool filter_reverse(struct run *r, struct val in, const struct args *a, s
 static bool filter_join(struct run *r, struct val in, const struct args *a, struct val *ret)
 {
     struct val v[CHAT_ARGS_MAX], sep = val_str(STR(""));
-    struct vlist *l;
+    struct vlist *l = NULL;
     if (!args_bind(r, "join", a, "d attribute", v) || !val_iter(r, in, &l) ||
         (given(v[0]) && !val_text(r, v[0], &sep)))
         return false;
@@ -398,7 +398,7 @@ static bool filter_join(struct run *r, struct val in, const struct args *a, stru
 
 static bool filter_default(struct run *r, struct val in, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     if (!args_bind(r, "default", a, "default_value boolean", v))
         return false;
     bool absent = in.kind == V_UNDEF || (val_truth(v[1]) && !val_truth(in));
@@ -414,7 +414,7 @@ static bool filter_safe(struct run *r, struct val in, const struct args *a, stru
 
 static bool filter_attr(struct run *r, struct val in, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     struct str name;
     if (!args_bind(r, "attr", a, "name", v) || !want_str(r, "attr", v[0], &name))
         return false;

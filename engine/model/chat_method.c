@@ -52,7 +52,7 @@ static bool split_at(struct run *r, struct str s, struct str sep, int64_t max, s
 
 static bool str_split(struct run *r, struct val self, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     struct vlist *to = list_new(r, 0);
     struct str sep;
     int64_t max = -1;
@@ -75,7 +75,7 @@ static size_t find_last(struct str s, struct str sep)
 
 static bool str_rsplit(struct run *r, struct val self, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     struct vlist *to = list_new(r, 0);
     struct str sep, s = val_view(self);
     int64_t max = -1;
@@ -127,7 +127,7 @@ static bool str_splitlines(struct run *r, struct val self, const struct args *a,
 static bool strip_side(struct run *r, struct val self, const struct args *a, int sides,
                        struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     return args_bind(r, "strip", a, "chars", v) && text_strip(r, val_view(self), v[0], sides, ret);
 }
 
@@ -148,7 +148,7 @@ static bool str_rstrip(struct run *r, struct val self, const struct args *a, str
 
 static bool affix(struct run *r, struct val self, const struct args *a, bool end, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     struct vlist one = { .v = &v[0], .n = 1, .cap = 1 }, *l = &one;
     struct str x;
     if (!args_bind(r, "startswith and endswith", a, "prefix", v))
@@ -177,7 +177,7 @@ static bool str_endswith(struct run *r, struct val self, const struct args *a, s
 static bool remove_affix(struct run *r, struct val self, const struct args *a, bool end,
                          struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     struct str x, s = val_view(self);
     if (!args_bind(r, "removeprefix and removesuffix", a, "text", v) ||
         !want_str(r, "removeprefix and removesuffix", v[0], &x))
@@ -202,7 +202,7 @@ static bool str_removesuffix(struct run *r, struct val self, const struct args *
 
 static bool str_replace(struct run *r, struct val self, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     return args_bind(r, "replace", a, "old new count", v) &&
            text_replace(r, val_view(self), v, ret);
 }
@@ -230,7 +230,7 @@ static bool str_title(struct run *r, struct val self, const struct args *a, stru
 static bool find_in(struct run *r, struct val self, const struct args *a, bool last,
                     struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     struct str x, s = val_view(self);
     if (!args_bind(r, "find", a, "text", v) || !want_str(r, "find", v[0], &x) ||
         !run_work(r, s.n / 16))
@@ -259,7 +259,7 @@ static bool str_index(struct run *r, struct val self, const struct args *a, stru
 
 static bool str_count(struct run *r, struct val self, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     struct str x, s = val_view(self);
     if (!args_bind(r, "count", a, "text", v) || !want_str(r, "count", v[0], &x) ||
         !run_work(r, s.n / 16))
@@ -272,8 +272,8 @@ static bool str_count(struct run *r, struct val self, const struct args *a, stru
 
 static bool str_join(struct run *r, struct val self, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
-    struct vlist *l;
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
+    struct vlist *l = NULL;
     return args_bind(r, "join", a, "items", v) && val_iter(r, v[0], &l) &&
            text_join(r, val_view(self), l, false, ret);
 }
@@ -441,15 +441,15 @@ static bool dict_update(struct run *r, struct val self, const struct args *a, st
 
 static bool list_append(struct run *r, struct val self, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     *ret = VAL_NONE;
     return args_bind(r, "append", a, "item", v) && list_push(r, self.list, v[0]);
 }
 
 static bool list_extend(struct run *r, struct val self, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
-    struct vlist *l;
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
+    struct vlist *l = NULL;
     *ret = VAL_NONE;
     if (!args_bind(r, "extend", a, "items", v) || !val_iter(r, v[0], &l))
         return false;
@@ -461,7 +461,7 @@ static bool list_extend(struct run *r, struct val self, const struct args *a, st
 
 static bool list_insert(struct run *r, struct val self, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     struct vlist *l = self.list;
     int64_t at;
     *ret = VAL_NONE;
@@ -478,7 +478,7 @@ static bool list_insert(struct run *r, struct val self, const struct args *a, st
 
 static bool list_pop(struct run *r, struct val self, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     struct vlist *l = self.list;
     int64_t at = -1;
     if (!args_bind(r, "pop", a, "index", v) || (given(v[0]) && !want_int(r, "pop", v[0], &at)))
@@ -496,7 +496,7 @@ static bool list_pop(struct run *r, struct val self, const struct args *a, struc
 static bool list_search(struct run *r, struct val self, const struct args *a, int64_t *first,
                         int64_t *count)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     bool same;
     *first = -1;
     *count = 0;

@@ -273,6 +273,7 @@ static bool parse_args(struct parser *p, struct node **first)
             if (!kw)
                 return false;
             kw->name = p->cur.text;
+            /* Past the name, past the sign. NOLINTNEXTLINE(misc-redundant-expression) */
             if (parse_advance(p) && parse_advance(p) && (kw->a = parse_expr(p)) != NULL)
                 arg = kw;
         } else {

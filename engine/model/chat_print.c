@@ -14,7 +14,7 @@ static bool put_z(struct run *r, const char *z)
 /* Shortest digits that read back as d; exponent form below 1e-4 and from 1e16 on, as Python. */
 void float_repr(double d, char out[40])
 {
-    char sci[40], digits[24];
+    char sci[40], digits[24] = "0";
     if (!isfinite(d)) {
         snprintf(out, 40, "%s", d != d ? "nan" : d < 0 ? "-inf" : "inf");
         return;

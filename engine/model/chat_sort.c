@@ -69,8 +69,8 @@ static bool sort_keys(struct run *r, struct keyed *k, size_t n, bool reverse, st
 
 bool filter_sort(struct run *r, struct val in, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
-    struct vlist *l;
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
+    struct vlist *l = NULL;
     struct keyed *k;
     return args_bind(r, "sort", a, "reverse case_sensitive attribute", v) && val_iter(r, in, &l) &&
            (k = make_keys(r, l, v[2], v[1])) != NULL && sort_keys(r, k, l->n, val_truth(v[0]), ret);
@@ -113,8 +113,8 @@ bool filter_unique(struct run *r, struct val in, const struct args *a, struct va
 
 static bool extreme(struct run *r, struct val in, const struct args *a, int sign, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
-    struct vlist *l;
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
+    struct vlist *l = NULL;
     struct keyed *k;
     if (!args_bind(r, "min and max", a, "case_sensitive attribute", v) || !val_iter(r, in, &l) ||
         (k = make_keys(r, l, v[1], v[0])) == NULL)
@@ -144,7 +144,7 @@ bool filter_min(struct run *r, struct val in, const struct args *a, struct val *
 bool filter_sum(struct run *r, struct val in, const struct args *a, struct val *ret)
 {
     struct val v[CHAT_ARGS_MAX], x;
-    struct vlist *l;
+    struct vlist *l = NULL;
     if (!args_bind(r, "sum", a, "attribute start", v) || !val_iter(r, in, &l))
         return false;
     *ret = v[1].kind == V_UNDEF ? val_int(0) : v[1];
@@ -160,7 +160,7 @@ bool filter_sum(struct run *r, struct val in, const struct args *a, struct val *
 
 bool filter_batch(struct run *r, struct val in, const struct args *a, struct val *ret)
 {
-    struct val v[CHAT_ARGS_MAX];
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     struct vlist *l, *all = list_new(r, 0), *row = NULL;
     int64_t width;
     if (!all || !args_bind(r, "batch", a, "linecount fill_with", v) || !val_iter(r, in, &l) ||

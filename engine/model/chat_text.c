@@ -344,7 +344,7 @@ bool format_percent(struct run *r, struct str f, struct val arg, struct val *ret
             continue;
         }
         struct spec s;
-        struct val v;
+        struct val v = VAL_NONE;
         if (!percent_value(r, f, &i, arg, &next, &v) || !parse_spec(r, f, &i, &s) ||
             !put_conversion(r, &s, v) || !run_work(r, 4))
             return false;
@@ -388,7 +388,7 @@ bool format_braces(struct run *r, struct str f, const struct args *a, struct val
     size_t mark = r->out.n, next = 0;
     for (size_t i = 0; i < f.n; i++) {
         char c = f.p[i];
-        struct val v;
+        struct val v = VAL_NONE;
         if ((c != '{' && c != '}') || (i + 1 < f.n && f.p[i + 1] == c)) {
             i += c == '{' || c == '}';
             if (!run_put(r, (struct str){ &c, 1 }))

@@ -6,6 +6,8 @@
 #include "engine/model/chat.h"
 #include "engine/model/chat_internal.h"
 
+#include <assert.h>
+
 bool run_fail(struct run *r, enum status st, const char *fmt, ...)
 {
     char text[ERR_MSG_MAX];
@@ -406,8 +408,8 @@ bool val_in(struct run *r, struct val item, struct val box, bool *ret)
         *ret = ok && found;
         return ok;
     }
-    struct vlist *l;
-    if (!val_iter(r, box, &l) || !run_work(r, l->n / 8))
+    struct vlist *l = NULL;
+    if (!val_iter(r, box, &l) || !l || !run_work(r, l->n / 8))
         return false;
     for (size_t i = 0; !*ret && i < l->n; i++)
         if (!val_eq(r, l->v[i], item, ret))
@@ -447,6 +449,7 @@ static bool iter_chars(struct run *r, struct str s, struct vlist **ret)
         return false;
     for (size_t i = 0, n; i < s.n; i += n) {
         n = char_len(s, i);
+        assert(l->v);
         l->v[l->n++] = val_str((struct str){ s.p + i, n });
     }
     *ret = l;

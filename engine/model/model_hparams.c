@@ -4,7 +4,6 @@
 #include "engine/model/arch.h"
 #include "engine/model/gguf_header.h"
 
-#include <ctype.h>
 #include <inttypes.h>
 #include <math.h>
 
@@ -299,13 +298,9 @@ static enum status use_act(struct str text, enum act_origin origin, struct hpara
 static bool name_has(struct str name, const char *part)
 {
     size_t n = strlen(part);
-    for (size_t i = 0; i + n <= name.n; i++) {
-        size_t k = 0;
-        while (k < n && tolower((unsigned char)name.p[i + k]) == part[k])
-            k++;
-        if (k == n)
+    for (size_t i = 0; i + n <= name.n; i++)
+        if (strncasecmp(name.p + i, part, n) == 0)
             return true;
-    }
     return false;
 }
 
