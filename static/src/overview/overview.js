@@ -35,7 +35,7 @@ function ModelCard({ m, s }) {
     ['weights', `${m.quant}, ${params(m.nParam)} parameters, ${bytes(m.bytes)}`],
     ['context', `${count(m.nCtx)} positions (trained with ${count(m.nCtxTrain)})`],
     ['residence', m.flashMode === 'dense' ? `streamed by layers, ${m.source}` : 'all in memory'],
-    ['compute', `${m.nThread} threads, ${m.cpu}`],
+    ['compute', `${m.nThread} thread${m.nThread === 1 ? '' : 's'}, ${m.cpu}`],
     ['chat template', m.templateError ? `unusable: ${m.templateError}` : m.hasTemplate ? "the model's own" : 'none: plain fallback'],
     m.tokenizerWarning ? ['tokenizer', m.tokenizerWarning] : null,
   ]} /></section>`;

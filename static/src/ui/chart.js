@@ -11,13 +11,15 @@ function cssColor(name) {
 }
 
 function options(width, series, unit) {
-  const axis = { stroke: cssColor('--soft'), grid: { stroke: cssColor('--line') }, ticks: { stroke: cssColor('--line') } };
+  const axis = { stroke: cssColor('--soft'), grid: { stroke: cssColor('--line'), width: 1 }, ticks: { stroke: cssColor('--line'), width: 1 } };
+  const clock = (u, at) => at.map((t) => new Date(t * 1000).toLocaleTimeString('en-GB'));
   return {
     width,
     height: 220,
+    legend: { live: false },
     cursor: { y: false },
     scales: { y: { range: (u, lo, hi) => [0, Math.max(hi * 1.1, 1)] } },
-    axes: [axis, { ...axis, label: unit, labelSize: 18, size: 56 }],
+    axes: [{ ...axis, space: 80, incrs: [1, 2, 5, 10, 15, 30, 60, 120, 300], values: clock }, { ...axis, label: unit, labelSize: 18, size: 56 }],
     series: [{ label: 'time' }, ...series.map((s, i) => ({ label: s, stroke: COLORS[i], width: 2, points: { show: false } }))],
   };
 }
