@@ -60,6 +60,7 @@ function apply(chunks, chat, started) {
   let u = usage.value;
   for (const { chunk, at } of chunks) {
     if (chunk.usage) u = { ...u, ...chunk.usage };
+    if (chunk.timings) u = { ...u, timings: chunk.timings };
     for (const c of chunk.choices || []) {
       const piece = (chat ? c.delta && c.delta.content : c.text) || '';
       if (piece && u.first === null) u = { ...u, first: at - started };
@@ -188,7 +189,8 @@ function Usage() {
   const parts = [];
   if (u.first !== null && u.first !== undefined) parts.push(`first token after ${ms(u.first)}`);
   if (u.completion_tokens !== undefined) parts.push(`${u.prompt_tokens} prompt + ${u.completion_tokens} new tokens`);
-  if (u.completion_tokens > 1 && u.total > u.first && u.first !== null) parts.push(`${rate((u.completion_tokens - 1) * 1000 / (u.total - u.first))} tokens/s`);
+  // The server's own clock: what arrives here is bunched by the network and the display.
+  if (u.completion_tokens > 1 && u.timings) parts.push(`${rate(u.timings.predicted_per_second)} tokens/s`);
   if (u.finish) parts.push(`ended: ${u.finish}`);
   return html`<p class="note" aria-live="polite">${parts.join(', ')}</p>`;
 }

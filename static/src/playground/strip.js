@@ -39,6 +39,6 @@ export function TokenStrip({ tokens }) {
       ${tokens.slice(from).map((t, k) => [t, from + k]).map(([t, i]) => html`<button key=${i} class="tok p${bucket(t.logprob)}" aria-pressed=${i === at} title="${probability(t.logprob)}"
         onMouseEnter=${() => setAt(i)} onFocus=${() => setAt(i)} onClick=${() => setAt(i)}>${shown(t.token)}</button>`)}</div>
     <div aria-live="polite">${chosen
-      ? html`<p>Token ${at + 1} <code>${shown(chosen.token)}</code>: ${probability(chosen.logprob)}</p>${chosen.top.length ? html`<${Alternatives} token=${chosen} />` : null}`
+      ? html`<p>Token ${at + 1} <code>${chosen.token.trim() ? shown(chosen.token) : shown(chosen.token).replaceAll(' ', '\u2423')}</code>: ${probability(chosen.logprob)}</p>${chosen.top.length ? html`<${Alternatives} token=${chosen} />` : null}`
       : html`<p class="note">Point at a token, or reach it with the Tab key.</p>`}</div></div>`;
 }
