@@ -50,8 +50,8 @@ static void put_plan(struct doc *d, const struct engine_setup *s)
     put(d, "least_bytes", count(p->least_bytes));
     put(d, "resident_bytes", count(p->resident_bytes));
     put(d, "streamed_bytes", count(p->streamed_bytes));
-    put(d, "ring_bytes", count(p->ring_bytes));
     put(d, "staging_bytes", count(p->staging_bytes));
+    put(d, "pack_bytes", count(p->pack_bytes));
     put(d, "kv_bytes", count(p->kv_bytes));
     put(d, "scratch_bytes", count(p->scratch_bytes));
     put(d, "tokenizer_bytes", count(p->tokenizer_bytes));

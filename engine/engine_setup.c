@@ -139,6 +139,7 @@ static enum status plan_once(const struct engine_opts *o, struct engine_setup *s
         .kv_bytes = kv_bytes(hp, s->n_slot, s->n_ctx),
         .scratch_bytes = forward + own,
         .tokenizer_bytes = s->tok ? tokenizer_bytes(s->tok) : 0,
+        .n_thread = s->n_thread,
         .disk = s->disk,
     };
     if (!forward || !own || !in.kv_bytes)

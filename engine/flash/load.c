@@ -8,13 +8,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum status loader_open(struct loader *l, const struct plan *plan, struct err *err)
+enum status loader_open(struct loader *l, const struct plan *plan, unsigned n_thread,
+                        struct err *err)
 {
     l->stage_bytes = num_align(plan->piece_bytes, STAGE_ALIGN) + 2 * STAGE_ALIGN;
     if (source_align(l->src) > STAGE_ALIGN)
         return err_set(err, ST_UNSUPPORTED, "reads must be aligned to %zu bytes, %d is supported",
                        source_align(l->src), STAGE_ALIGN);
-    if (arena_init(&l->mem, l->stage_bytes * STAGES, "read buffers", err) != ST_OK)
+    if (arena_init(&l->mem, l->stage_bytes * STAGES + (size_t)plan->scratch_stride * n_thread,
+                   "read buffers", err) != ST_OK)
         return err->code;
     for (int i = 0; i < STAGES; i++)
         l->stage[i].req =

@@ -28,7 +28,9 @@ struct load_item {
     uint8_t *dst;
 };
 
-enum status loader_open(struct loader *l, const struct plan *plan, struct err *err);
+/* Also makes room behind the buffers for what n_thread threads need to pack streamed pieces. */
+enum status loader_open(struct loader *l, const struct plan *plan, unsigned n_thread,
+                        struct err *err);
 void loader_clear(struct loader *l); /* frees staging; the source stays the caller's */
 /* Reads all items. `stop` (may be NULL) is polled between reads: ST_CANCELLED. `done` (may be NULL)
  * receives progress in bytes. */

@@ -1,7 +1,7 @@
 /* engine/flash/plan.c - see plan.h. Memory terms, all anonymous:
  *   resident   packed bytes of pinned matrices (rows padded to 16), f32 bytes of every vector
- *   ring       n_ring slots, each the largest layer's streamed bytes
- *   staging    read buffers (weights_staging_bytes)
+ *   staging    read buffers: of loading, and the ring that streamed weights pass through
+ *   pack       per thread, where streamed panels are packed
  *   kv, scratch, tokenizer: as given
  *   overhead   what the process has before any of this (measured: 3-5 MiB with its libraries),
  * thread stacks, allocator and page tables: 12 MiB + 1/256 of the rest */
@@ -15,7 +15,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { RING_SLOTS = 3, ARENA_ROUND = 2 << 20 };
+enum { ARENA_ROUND = 2 << 20 };
 #define OVERHEAD_BASE ((uint64_t)12 << 20)
 
 uint64_t plan_tensor_bytes(const struct tensor *t)
@@ -32,53 +32,40 @@ static bool always_pinned(const struct tensor *t)
     return t->layer == UINT32_MAX || t->role >= TR_MATRICES || t->fix != FIX_NONE;
 }
 
-static void staging(const struct model *m, struct plan *p)
+static void staging(const struct model *m, uint32_t n_thread, struct plan *p)
 {
-    uint64_t panel = 0, whole = 0;
+    uint64_t panel = 0, whole = 0, all = 0;
     for (uint32_t i = 0; i < model_n_tensor(m); i++) {
         const struct tensor *t = model_tensor(m, i);
         uint64_t one = t->role < TR_MATRICES ? dtype_row_bytes(t->type, t->n_col) * PANEL_ROWS : 0;
         panel = one > panel ? one : panel;
+        all += t->bytes;
         /* Reordered tensors pass through two temporary copies while they load. */
         if (t->fix == FIX_TRANSPOSE || t->fix == FIX_QKV_GROUPS)
             whole = 2 * t->bytes > whole ? 2 * t->bytes : whole;
         if (t->role >= TR_MATRICES)
             panel = t->bytes > panel ? t->bytes : panel;
+        uint64_t pack = one ? matmul_rows_scratch(t->type, t->n_col) : 0;
+        p->scratch_stride = pack > p->scratch_stride ? pack : p->scratch_stride;
     }
-    p->piece_bytes = panel > PIECE_BYTES ? panel : PIECE_BYTES;
+    uint64_t piece = num_align((size_t)(all / RING_SHARE / STAGES), STAGE_ALIGN);
+    piece = piece < PIECE_BYTES ? piece : PIECE_BYTES;
+    p->piece_bytes = panel > piece ? panel : piece;
     p->staging_bytes = STAGES * (p->piece_bytes + 2 * STAGE_ALIGN) + whole;
-}
-
-struct layer_sum {
-    uint64_t streamed; /* packed bytes not pinned */
-};
-
-/* Largest layer's streamed bytes; *total gets the sum. */
-static uint64_t streamed_bytes(const struct model *m, const uint8_t *pinned, struct layer_sum *sum,
-                               uint64_t *total)
-{
-    uint32_t n_layer = model_hparams(m)->n_layer;
-    uint64_t most = 0;
-    memset(sum, 0, n_layer * sizeof *sum);
-    *total = 0;
-    for (uint32_t i = 0; i < model_n_tensor(m); i++) {
-        const struct tensor *t = model_tensor(m, i);
-        if (pinned[i])
-            continue;
-        sum[t->layer].streamed += plan_tensor_bytes(t);
-        *total += plan_tensor_bytes(t);
-    }
-    for (uint32_t l = 0; l < n_layer; l++)
-        most = sum[l].streamed > most ? sum[l].streamed : most;
-    return most;
+    p->pack_bytes = p->scratch_stride * (n_thread ? n_thread : 1);
 }
 
 static uint64_t total_of(struct plan *p)
 {
-    uint64_t parts = p->resident_bytes + p->ring_bytes + p->staging_bytes + p->kv_bytes +
+    uint64_t parts = p->resident_bytes + p->staging_bytes + p->pack_bytes + p->kv_bytes +
                      p->scratch_bytes + p->tokenizer_bytes;
     p->overhead_bytes = OVERHEAD_BASE + parts / 256 + 4 * (uint64_t)ARENA_ROUND;
     return parts + p->overhead_bytes;
+}
+
+static uint32_t gcd(uint32_t a, uint32_t b)
+{
+    return b ? gcd(b, a % b) : a;
 }
 
 /* Attention before FFN, small before large: 0 first. */
@@ -91,32 +78,39 @@ static int pin_order(enum tensor_role r)
     return order[r];
 }
 
-static uint64_t try_total(const struct model *m, struct plan *p, struct layer_sum *sum)
+/* Every layer once, far apart ones first: what a prefix of this order pins is spread evenly. */
+static uint32_t spread(uint32_t i, uint32_t n)
 {
-    /* The caller frees both. NOLINTNEXTLINE(clang-analyzer-unix.Malloc) */
-    uint64_t slot = streamed_bytes(m, p->pinned, sum, &p->streamed_bytes);
-    p->n_ring = p->streamed_bytes ? RING_SLOTS : 0;
-    p->ring_bytes = slot * p->n_ring;
-    return total_of(p);
+    uint32_t step = (uint32_t)((double)n * 0.618) | 1;
+    while (step > 1 && gcd(step, n) != 1)
+        step -= 2;
+    return (uint32_t)((uint64_t)i * step % n);
 }
 
-/* Pins matrices while they fit: role by role over all layers, so that what is streamed stays the
- * same for every layer as far as possible and no layer waits longer than another. */
-static void pin_more(const struct model *m, struct plan *p, struct layer_sum *sum)
+static void pin_if_fits(struct plan *p, const struct tensor *t, uint32_t index)
 {
-    uint32_t n = model_n_tensor(m);
+    p->pinned[index] = 1;
+    p->resident_bytes += plan_tensor_bytes(t);
+    p->streamed_bytes -= plan_tensor_bytes(t);
+    if (total_of(p) <= p->ram_bytes)
+        return;
+    p->pinned[index] = 0;
+    p->resident_bytes -= plan_tensor_bytes(t);
+    p->streamed_bytes += plan_tensor_bytes(t);
+}
+
+/* Pins matrices while they fit: role by role over all layers, so that reading and computing
+ * alternate evenly over a pass and the ring covers what is computed from RAM. */
+static void pin_more(const struct model *m, struct plan *p)
+{
+    uint32_t n = model_n_tensor(m), n_layer = model_hparams(m)->n_layer;
     for (int rank = 0; rank < 8; rank++)
-        for (uint32_t i = 0; i < n; i++) {
-            const struct tensor *t = model_tensor(m, i);
-            if (p->pinned[i] || pin_order(t->role) != rank)
-                continue;
-            p->pinned[i] = 1;
-            p->resident_bytes += plan_tensor_bytes(t);
-            if (try_total(m, p, sum) > p->ram_bytes) {
-                p->pinned[i] = 0;
-                p->resident_bytes -= plan_tensor_bytes(t);
+        for (uint32_t l = 0; l < n_layer; l++)
+            for (uint32_t i = 0; i < n; i++) {
+                const struct tensor *t = model_tensor(m, i);
+                if (!p->pinned[i] && t->layer == spread(l, n_layer) && pin_order(t->role) == rank)
+                    pin_if_fits(p, t, i);
             }
-        }
 }
 
 static void predict(const struct plan_in *in, struct plan *p)
@@ -134,38 +128,32 @@ static void predict(const struct plan_in *in, struct plan *p)
 
 static void pin_all(const struct model *m, struct plan *p, bool everything)
 {
-    p->resident_bytes = 0;
+    p->resident_bytes = p->streamed_bytes = 0;
     for (uint32_t i = 0; i < model_n_tensor(m); i++) {
         const struct tensor *t = model_tensor(m, i);
         p->pinned[i] = everything || always_pinned(t);
-        if (p->pinned[i])
-            p->resident_bytes += plan_tensor_bytes(t);
+        *(p->pinned[i] ? &p->resident_bytes : &p->streamed_bytes) += plan_tensor_bytes(t);
     }
 }
 
-static enum status decide(const struct model *m, const struct plan_in *in, struct plan *p,
-                          struct layer_sum *sum)
+static void decide(const struct model *m, const struct plan_in *in, struct plan *p)
 {
     bool dense = in->mode == FLASH_DENSE;
     pin_all(m, p, true);
-    uint64_t all = try_total(m, p, sum);
+    uint64_t all = total_of(p);
     p->ram_bytes = in->ram_bytes ? in->ram_bytes : all;
     p->mode = FLASH_OFF;
     p->total_bytes = p->least_bytes = all;
     p->fits = all <= p->ram_bytes;
     if (in->mode == FLASH_OFF || (p->fits && !dense))
-        return ST_OK;
+        return;
     pin_all(m, p, false);
-    uint64_t least = try_total(m, p, sum);
-    if (least >= all) /* a tiny model: the ring would be larger than what it saves */
-        return (void)pin_all(m, p, true), (void)try_total(m, p, sum), ST_OK;
-    p->least_bytes = least;
+    p->least_bytes = total_of(p);
     p->mode = FLASH_DENSE;
-    p->fits = least <= p->ram_bytes;
+    p->fits = p->least_bytes <= p->ram_bytes;
     if (p->fits && in->ram_bytes && in->ram_bytes < all)
-        pin_more(m, p, sum);
-    p->total_bytes = try_total(m, p, sum);
-    return ST_OK;
+        pin_more(m, p);
+    p->total_bytes = total_of(p);
 }
 
 enum status plan_make(const struct model *m, const struct plan_in *in, struct plan *ret,
@@ -178,16 +166,11 @@ enum status plan_make(const struct model *m, const struct plan_in *in, struct pl
         return err_set(err, ST_UNSUPPORTED,
                        "sparse (neuron-level) streaming is not available yet: use --flash dense");
     p.pinned = calloc(model_n_tensor(m), 1);
-    struct layer_sum *sum = calloc((size_t)model_hparams(m)->n_layer + 1, sizeof *sum);
-    if (!p.pinned || !sum) {
-        free(p.pinned);
-        free(sum);
+    if (!p.pinned)
         return err_set(err, ST_NOMEM, "plan");
-    }
-    staging(m, &p);
-    decide(m, in, &p, sum);
+    staging(m, in->n_thread, &p);
+    decide(m, in, &p);
     predict(in, &p);
-    free(sum);
     *ret = p;
     return ST_OK;
 }

@@ -24,6 +24,7 @@ struct plan_in {
     uint64_t kv_bytes;        /* all slots, from infer */
     uint64_t scratch_bytes;   /* activations, logits, sampler, from infer */
     uint64_t tokenizer_bytes; /* vocabulary tables and metadata already held */
+    uint32_t n_thread;        /* that compute; 0: 1 */
     struct disk_model disk;
     double mem_bytes_per_s; /* measured or assumed DRAM read rate, for the prediction */
 };
@@ -32,14 +33,14 @@ struct plan {
     enum flash_mode mode;    /* FLASH_OFF (resident) or FLASH_DENSE after planning */
     uint64_t ram_bytes;      /* the budget, or what is needed when there was none */
     uint64_t resident_bytes; /* packed weights that stay */
-    uint64_t ring_bytes;     /* layer slots for streamed weights */
-    uint64_t staging_bytes;  /* read buffers */
+    uint64_t staging_bytes;  /* read buffers, also the ring of streamed weights */
+    uint64_t pack_bytes;     /* where streamed panels are packed, all threads */
+    uint64_t scratch_stride; /* of it, one thread's */
     uint64_t piece_bytes;    /* largest single read */
     uint64_t kv_bytes, scratch_bytes, tokenizer_bytes, overhead_bytes;
     uint64_t total_bytes;    /* sum: <= ram_bytes when fits */
     uint64_t streamed_bytes; /* read from disk per pass over all layers */
     uint64_t least_bytes;    /* the smallest budget that would work */
-    uint32_t n_ring;         /* layer slots */
     bool fits;
     double tokens_per_s; /* predicted decode rate of one sequence */
     const char *limit;   /* "memory bandwidth", "disk bandwidth" - static text */

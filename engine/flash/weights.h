@@ -1,7 +1,6 @@
-/* engine/flash/weights.h - the engine's view of a model's weights: packed matrices and f32 vectors,
- * resident or streamed. Streaming reads layers ahead of use into a ring of slots (demand first),
- * packs them, and hands out layer il when it is complete. Owner: the engine thread; the pool packs.
- */
+/* engine/flash/weights.h - the engine's view of a model's weights: packed matrices and f32 vectors
+ * that are resident, and matrices that are streamed from the file each time a pass comes to them.
+ * Owner: one thread, from the first weights_product() on the engine thread; the pool computes. */
 #ifndef STROBE_FLASH_WEIGHTS_H
 #define STROBE_FLASH_WEIGHTS_H
 
@@ -27,19 +26,27 @@ enum status weights_open(const struct model *m, const struct plan *plan, const s
 void weights_close(struct weights *w);
 
 struct weights_view {
-    struct matrix m[TR_MATRICES];           /* data NULL: absent */
+    struct matrix m[TR_MATRICES];           /* n_row 0: absent; data NULL: streamed */
     const float *v[TR_ROLES - TR_MATRICES]; /* index role - TR_MATRICES; NULL: absent */
 };
 #define VIEW_VEC(view, role) ((view)->v[(role)-TR_MATRICES])
 
 /* Embedding, positions, output, output norm: always resident. Valid until close. */
 const struct weights_view *weights_global(const struct weights *w);
-/* A pass visits layers 0..n_layer-1 in order, each once: get, use, release. get blocks until the
- * layer is complete and starts reads for the layers after it (wrapping to the next pass). The view
- * is valid until release. Errors: ST_IO, ST_FORMAT. */
-enum status weights_get(struct weights *w, uint32_t layer, const struct weights_view **ret,
-                        struct err *err);
-void weights_release(struct weights *w, uint32_t layer);
+const struct weights_view *weights_layer(struct weights *w, uint32_t layer);
+
+/* y = matmul() with a streamed matrix, the same bits as with a resident one. A pass asks for the
+ * streamed ones in the order of enum tensor_role, layer by layer: reads run ahead in that order,
+ * and the next pass's begin while this one ends. Any other order works and reads again. Errors:
+ * ST_IO, ST_FORMAT (file truncated while in use). */
+struct product {
+    uint32_t layer;
+    enum tensor_role role;
+    struct acts *acts;
+    float *y;
+    size_t y_stride;
+};
+enum status weights_product(struct weights *w, const struct product *p, struct err *err);
 
 struct weights_stats {
     uint64_t bytes_read, reads, stall_ns; /* streaming only, since open */

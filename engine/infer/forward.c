@@ -47,6 +47,7 @@ struct forward {
     /* the token-wise step in progress */
     const struct weights_view *v;
     uint32_t layer;
+    struct err err; /* the first failed read; the rest of the layer computes on rubbish */
 };
 
 static uint32_t q_dim(const struct hparams *hp)
@@ -344,7 +345,12 @@ static void ffn_out_step(void *arg, size_t t, unsigned worker)
 
 static void product(struct forward *f, enum tensor_role role, float *y, size_t stride)
 {
-    matmul(f->k, f->pool, &f->v->m[role], &f->acts, y, stride);
+    const struct matrix *m = &f->v->m[role];
+    struct product p = { f->layer, role, &f->acts, y, stride };
+    if (m->data)
+        matmul(f->k, f->pool, m, &f->acts, y, stride);
+    else if (f->err.code == ST_OK)
+        weights_product(f->w, &p, &f->err);
 }
 
 static void attention_branch(struct forward *f)
@@ -352,7 +358,7 @@ static void attention_branch(struct forward *f)
     const struct hparams *hp = f->hp;
     size_t stride = qkv_dim(hp);
     acts_set(&f->acts, two_norms(f) ? f->h2 : f->h, f->n_tok, hp->n_embd, hp->n_embd);
-    if (f->v->m[TR_QKV].data) {
+    if (f->v->m[TR_QKV].n_row) {
         product(f, TR_QKV, f->qkv, stride);
     } else {
         product(f, TR_Q, f->qkv, stride);
@@ -406,10 +412,13 @@ static enum status run_layers(struct forward *f, struct err *err)
     for (f->layer = 0; f->layer < f->hp->n_layer; f->layer++) {
         if (all_cancelled(f))
             return err_set(err, ST_CANCELLED, "cancelled");
-        if (weights_get(f->w, f->layer, &f->v, err) != ST_OK)
-            return err->code;
+        f->v = weights_layer(f->w, f->layer);
+        f->err = (struct err)ERR_INIT;
         run_layer(f);
-        weights_release(f->w, f->layer);
+        if (f->err.code != ST_OK) {
+            *err = f->err;
+            return err->code;
+        }
     }
     return ST_OK;
 }

@@ -146,13 +146,8 @@ static void plain_token(struct job *j, size_t from, size_t to, size_t t0)
             plain_task(j, p, k0, t0, 1, (struct plain_x){ x + k0, j->a->stride });
 }
 
-static void panels_task(void *arg, size_t task, unsigned worker)
+static void panels(struct job *j, size_t from, size_t to)
 {
-    (void)worker;
-    struct job *j = arg;
-    size_t from = task * j->per_task, to = from + j->per_task;
-    if (to > j->n_panel)
-        to = j->n_panel;
     for (size_t t0 = 0; t0 < j->a->n_tok; t0 += TOKEN_TILE) {
         size_t n = j->a->n_tok - t0 < TOKEN_TILE ? j->a->n_tok - t0 : TOKEN_TILE;
         if (!dtype_is_plain(j->w->type)) {
@@ -166,27 +161,97 @@ static void panels_task(void *arg, size_t task, unsigned worker)
     }
 }
 
+static void panels_task(void *arg, size_t task, unsigned worker)
+{
+    (void)worker;
+    struct job *j = arg;
+    size_t from = task * j->per_task, to = from + j->per_task;
+    panels(j, from, to < j->n_panel ? to : j->n_panel);
+}
+
+/* The int8 view, where the type wants one. */
+static void prepare(struct job *j, struct pool *pool)
+{
+    struct acts *a = j->a;
+    if (dtype_is_plain(j->w->type))
+        return;
+    assert(acts_layout(a->n_tok, a->n_col, NULL, NULL) <= a->store_bytes);
+    acts_layout(a->n_tok, a->n_col, a->store, &j->q);
+    if (!a->quantised)
+        pool_run(a->n_tok * a->n_col < INLINE_MACS ? NULL : pool, a->n_tok, quantise_task, j);
+    a->quantised = true;
+}
+
 void matmul(const struct kernels *k, struct pool *pool, const struct matrix *w, struct acts *a,
             float *y, /* NOLINT(readability-non-const-parameter): the tasks write it */
             size_t y_stride)
 {
     assert(a->n_col == w->n_col && w->data);
     struct job j = { .k = k, .w = w, .a = a, .y = y, .y_stride = y_stride };
-    if (!dtype_is_plain(w->type)) {
-        assert(acts_layout(a->n_tok, a->n_col, NULL, NULL) <= a->store_bytes);
-        acts_layout(a->n_tok, a->n_col, a->store, &j.q);
-        if (!a->quantised) {
-            if (a->n_tok * a->n_col < INLINE_MACS)
-                pool_run(NULL, a->n_tok, quantise_task, &j);
-            else
-                pool_run(pool, a->n_tok, quantise_task, &j);
-            a->quantised = true;
-        }
-    }
+    prepare(&j, pool);
     j.panel_bytes = dtype_row_bytes(w->type, w->n_col) * PANEL_ROWS;
     j.n_panel = matrix_panels(w->n_row);
     bool small = (double)w->n_row * w->n_col * (double)a->n_tok < INLINE_MACS;
     size_t tasks = small ? 1 : (size_t)pool_threads(pool) * TASKS_PER_THREAD;
     j.per_task = (j.n_panel + tasks - 1) / tasks;
     pool_run(small ? NULL : pool, (j.n_panel + j.per_task - 1) / j.per_task, panels_task, &j);
+}
+
+/* ---- rows as they come from a file ---- */
+
+struct rows_job {
+    const struct kernels *k;
+    const struct rows_product *r;
+    struct job shape; /* of the whole: the activations, and how panels are grouped */
+};
+
+static void rows_task(void *arg, size_t task, unsigned worker)
+{
+    const struct rows_job *rj = arg;
+    const struct rows_product *r = rj->r;
+    size_t from = task * rj->shape.per_task, row = dtype_row_bytes(r->w.type, r->w.n_col);
+    size_t n = rj->shape.n_panel - from < rj->shape.per_task ? rj->shape.n_panel - from
+                                                             : rj->shape.per_task;
+    uint8_t *packed = r->scratch + worker * r->scratch_stride;
+    uint32_t row0 = (uint32_t)(from * PANEL_ROWS), left = r->w.n_row - row0;
+    for (size_t p = 0; p < n; p++) {
+        uint32_t rows = left - (uint32_t)p * PANEL_ROWS;
+        matrix_pack_panel(rj->k, r->w.type, r->w.n_col, rows < PANEL_ROWS ? rows : PANEL_ROWS,
+                          (const uint8_t *)r->w.data + (row0 + p * PANEL_ROWS) * row,
+                          packed + p * rj->shape.panel_bytes);
+    }
+    struct matrix w = { r->w.type, left < n * PANEL_ROWS ? left : (uint32_t)n * PANEL_ROWS,
+                        r->w.n_col, packed };
+    struct job j = rj->shape;
+    j.w = &w;
+    j.y += row0;
+    panels(&j, 0, n);
+}
+
+/* A panel at least; more, where they are small, save visits to the activations. */
+enum { ROWS_SCRATCH = 256 << 10 };
+
+size_t matmul_rows_scratch(enum dtype type, uint32_t n_col)
+{
+    size_t panel = dtype_row_bytes(type, n_col) * PANEL_ROWS;
+    return num_align(panel > ROWS_SCRATCH ? panel : ROWS_SCRATCH, 64);
+}
+
+void matmul_rows(const struct kernels *k, struct pool *pool, const struct rows_product *r)
+{
+    assert(r->acts->n_col == r->w.n_col && r->w.data);
+    struct rows_job j = {
+        .k = k,
+        .r = r,
+        .shape = { .k = k, .w = &r->w, .a = r->acts, .y = r->y, .y_stride = r->y_stride }
+    };
+    prepare(&j.shape, pool);
+    j.shape.panel_bytes = dtype_row_bytes(r->w.type, r->w.n_col) * PANEL_ROWS;
+    j.shape.n_panel = matrix_panels(r->w.n_row);
+    size_t fit = r->scratch_stride / j.shape.panel_bytes;
+    size_t fair = j.shape.n_panel / (pool_threads(pool) * 2) + 1;
+    assert(fit);
+    /* One token: small tasks, so that no thread waits for another's last panels. */
+    j.shape.per_task = r->acts->n_tok == 1 ? 1 : fit < fair ? fit : fair;
+    pool_run(pool, (j.shape.n_panel + j.shape.per_task - 1) / j.shape.per_task, rows_task, &j);
 }

@@ -63,4 +63,17 @@ void acts_set(struct acts *a, const float *x, size_t n_tok, size_t n_col, size_t
 void matmul(const struct kernels *k, struct pool *pool, const struct matrix *w, struct acts *a,
             float *y, size_t y_stride);
 
+/* matmul() of rows as the file has them, with the same bits: each thread packs a few panels into
+ * its scratch, which stays in its second-level cache, and multiplies there. */
+struct rows_product {
+    struct matrix w; /* data: row-major, any alignment */
+    struct acts *acts;
+    float *y;
+    size_t y_stride;
+    uint8_t *scratch;      /* pool_threads() areas of scratch_stride bytes, 64-byte aligned */
+    size_t scratch_stride; /* a multiple of 64, at least matmul_rows_scratch() */
+};
+size_t matmul_rows_scratch(enum dtype type, uint32_t n_col);
+void matmul_rows(const struct kernels *k, struct pool *pool, const struct rows_product *r);
+
 #endif

@@ -14,9 +14,9 @@ bool loaded_open(struct loaded *l, const char *rel, enum flash_mode mode, enum c
         data_skip("a model", rel);
         return false;
     }
-    cr_assert_eq(pool_create(1, &l->pool, &err), ST_OK, "%s", err.msg);
+    cr_assert_eq(pool_create(2, &l->pool, &err), ST_OK, "%s", err.msg);
     cr_assert_eq(model_open(path, NULL, &l->m, &err), ST_OK, "%s", err.msg);
-    struct plan_in in = { .mode = mode };
+    struct plan_in in = { .mode = mode, .n_thread = 2 };
     if (mode == FLASH_DENSE) {
         in.ram_bytes = 1; /* too little for anything: the plan says what would do */
         cr_assert_eq(plan_make(l->m, &in, &l->plan, &err), ST_OK, "%s", err.msg);

@@ -362,27 +362,25 @@ const struct weights_view *weights_global(const struct weights *w)
     return &t->view[t->hp.n_layer];
 }
 
-enum status weights_get(struct weights *w, uint32_t layer, const struct weights_view **ret,
-                        struct err *err)
+const struct weights_view *weights_layer(struct weights *w, uint32_t layer)
 {
     struct toy *t = (struct toy *)w;
     /* In order from 0, or again from 0 after a pass that stopped. */
     assert(layer == 0 || layer == t->next_layer);
-    assert(t->n_held == 0);
-    if (layer == t->fail_layer)
-        return err_set(err, ST_IO, "toy: layer %u does not come", layer);
     if (layer == t->cancel_layer && t->cancel)
         atomic_store(t->cancel, true);
     t->next_layer = layer + 1;
     t->n_get++;
-    t->n_held++;
-    *ret = &t->view[layer];
-    return ST_OK;
+    if (layer != t->fail_layer)
+        return &t->view[layer];
+    t->failing = t->view[layer];
+    t->failing.m[TR_DOWN].data = NULL; /* as if streamed */
+    return &t->failing;
 }
 
-void weights_release(struct weights *w, uint32_t layer)
+enum status weights_product(struct weights *w, const struct product *p, struct err *err)
 {
-    struct toy *t = (struct toy *)w;
-    assert(t->n_held == 1 && t->next_layer == layer + 1);
-    t->n_held--;
+    const struct toy *t = (const struct toy *)w;
+    assert(p->layer == t->fail_layer && p->role == TR_DOWN);
+    return err_set(err, ST_IO, "toy: layer %u does not come", p->layer);
 }

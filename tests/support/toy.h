@@ -22,9 +22,10 @@ struct toy {
     struct weights_view *view; /* [n_layer + 1], the last is the global one */
     bool factors_in_config;    /* rotation factors come from the model, not from the weights */
     /* What the pass did with the weights, and what shall happen to it. */
-    uint32_t next_layer, n_get, n_held;
-    uint32_t fail_layer; /* weights_get() of this layer fails; UINT32_MAX: none */
-    atomic_bool *cancel; /* set by weights_get() of layer cancel_layer */
+    uint32_t next_layer, n_get;
+    uint32_t fail_layer; /* a product of this layer fails; UINT32_MAX: none */
+    struct weights_view failing;
+    atomic_bool *cancel; /* set when the pass comes to layer cancel_layer */
     uint32_t cancel_layer;
 };
 
