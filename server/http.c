@@ -1,9 +1,12 @@
 /* server/http.c - the only file that knows libmicrohttpd.
  *
- * One net thread in poll mode parses, admits and writes. (Poll, not epoll: version 0.9.75 takes 128
- * events per round in epoll mode and stalls when the number of ready connections is a multiple of
- * 128; baselines.md 5. Suspended connections are in neither set, so idle streams cost nothing.) A
- * watcher thread sees clients leave at once (EPOLLRDHUP) and sends pings to quiet event streams.
+ * One net thread parses, admits and writes. It is ours: it sleeps on the library's epoll descriptor
+ * and calls MHD_run() when that is readable. (The library's own epoll thread takes events 128 at a
+ * time, and after exactly 128 it waits for more, with the full time-out, before it looks at those
+ * it has: version 0.9.75 stalls for seconds at 128, 256... busy connections. MHD_run() asks with
+ * time-out zero. Its poll mode does not stall, but each wake-up costs time for every open
+ * connection.) Suspended connections are not in the set, so idle streams cost nothing. A watcher
+ * thread sees clients leave at once (EPOLLRDHUP) and sends pings to quiet event streams.
  *
  *   on_request (first call): Host, key, route, queue room, length -> refuse before the body
  *   on_request (body pieces): collected up to max_body
@@ -34,12 +37,14 @@
 
 enum {
     CONNECTIONS_MAX = 4096,
-    CONNECTION_MEMORY = 128 << 10,
+    CONNECTION_MEMORY = 32 << 10, /* the library clears all of it after each request */
     IDLE_TIMEOUT_S = 90,
     PING_AFTER_S = 10,
     LINGER_S = 2 /* replies under way when the server stops */
 };
 #define MAX_BODY_DEFAULT ((uint64_t)8 << 20)
+
+enum net_phase { NET_SERVE, NET_QUIET /* accepts nobody new */, NET_END };
 
 struct http {
     struct server srv;
@@ -47,10 +52,12 @@ struct http {
     const char *cors_origin;
     uint64_t max_body;
     struct MHD_Daemon *daemon;
-    int epoll_fd, wake_fd;
-    pthread_t watcher;
-    bool watching;
-    atomic_bool stop;
+    int epoll_fd, wake_fd, net_fd; /* watched sockets; wakes the watcher; wakes the net thread */
+    pthread_t watcher, net;
+    bool watching, serving;
+    atomic_bool stop;      /* the watcher's */
+    atomic_int net_phase;  /* enum net_phase; the net thread follows */
+    atomic_bool net_woken; /* a wake-up lies in net_fd: streams of one step share it */
     atomic_ullong next_id;
     uint64_t id_salt;
     /* Watched sockets by (slot, generation): an event may outlive its exchange. */
@@ -247,9 +254,19 @@ static enum MHD_Result send_plain(struct exchange *x)
     return ok;
 }
 
-static void resume_connection(void *conn)
+static void net_wake(struct http *h)
 {
-    MHD_resume_connection(conn);
+    uint64_t one = 1;
+    if (!atomic_exchange(&h->net_woken, true) && write(h->net_fd, &one, sizeof one) < 0)
+        log_line(LOG_WARN, "http", NULL, "wake failed", "errno=%d", errno);
+}
+
+/* The library does not wake a loop that is not its own. */
+static void resume_connection(void *ctx)
+{
+    struct exchange *x = ctx;
+    MHD_resume_connection(x->call.conn);
+    net_wake(x->http);
 }
 
 static ssize_t read_stream(void *ctx, uint64_t pos, char *out, size_t max)
@@ -446,7 +463,7 @@ static enum MHD_Result answer(struct exchange *x)
     struct stream *s = c->stream;
     if (!s->resume) {
         pthread_mutex_lock(&s->lock);
-        s->conn = c->conn;
+        s->conn = x;
         s->resume = resume_connection;
         pthread_mutex_unlock(&s->lock);
         watch_start(x);
@@ -591,6 +608,46 @@ static int bind_socket(const char *host, uint16_t port, char *name, size_t n_nam
     return fd;
 }
 
+/* How long the net thread may sleep, milliseconds; -1: until something happens. */
+static int net_wait_ms(struct http *h)
+{
+    MHD_UNSIGNED_LONG_LONG ms;
+    if (MHD_get_timeout(h->daemon, &ms) != MHD_YES)
+        return -1;
+    return ms < 60000 ? (int)ms : 60000;
+}
+
+static void *net_main(void *arg)
+{
+    struct http *h = arg;
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(h->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    struct pollfd p[2] = { { .fd = info->epoll_fd, .events = POLLIN },
+                           { .fd = h->net_fd, .events = POLLIN } };
+    bool quiet = false;
+    for (;;) {
+        int phase = atomic_load(&h->net_phase);
+        if (phase == NET_END)
+            return NULL;
+        if (phase == NET_QUIET && !quiet) {
+            MHD_quiesce_daemon(h->daemon);
+            quiet = true;
+        }
+        if (poll(p, 2, net_wait_ms(h)) > 0 && p[1].revents) {
+            uint64_t n; /* the flag falls before MHD_run() looks for resumed connections */
+            if (read(h->net_fd, &n, sizeof n) < 0 && errno != EAGAIN)
+                log_line(LOG_WARN, "http", NULL, "wake-up not read", "errno=%d", errno);
+            atomic_store(&h->net_woken, false);
+        }
+        MHD_run(h->daemon);
+    }
+}
+
+static void net_enter(struct http *h, enum net_phase phase)
+{
+    atomic_store(&h->net_phase, (int)phase);
+    net_wake(h);
+}
+
 static enum status start(struct http *h, int fd, struct err *err)
 {
     struct rlimit lim;
@@ -600,8 +657,9 @@ static enum status start(struct http *h, int fd, struct err *err)
     }
     h->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     h->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    h->net_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     struct epoll_event ev = { .events = EPOLLIN, .data.u64 = UINT64_MAX };
-    if (h->epoll_fd < 0 || h->wake_fd < 0 ||
+    if (h->epoll_fd < 0 || h->wake_fd < 0 || h->net_fd < 0 ||
         epoll_ctl(h->epoll_fd, EPOLL_CTL_ADD, h->wake_fd, &ev) != 0)
         return err_sys(err, errno, "epoll");
     int e = pthread_create(&h->watcher, NULL, watcher_main, h);
@@ -609,14 +667,18 @@ static enum status start(struct http *h, int fd, struct err *err)
         return err_sys(err, e, "pthread_create");
     h->watching = true;
     h->daemon = MHD_start_daemon(
-        MHD_USE_POLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL,
-        on_request, h, MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL,
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, h,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)IDLE_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION,
         on_connection, h, MHD_OPTION_END);
     if (!h->daemon)
         return err_set(err, ST_IO, "the HTTP server does not start");
+    e = pthread_create(&h->net, NULL, net_main, h);
+    if (e)
+        return err_sys(err, e, "pthread_create");
+    h->serving = true;
     return ST_OK;
 }
 
@@ -652,13 +714,16 @@ static void end_streams(struct http *h)
 
 static void stop(struct http *h, int listen_fd)
 {
-    if (h->daemon) {
-        MHD_quiesce_daemon(h->daemon);
+    if (h->serving) {
+        net_enter(h, NET_QUIET);
         end_streams(h);
         poll(NULL, 0, 50);
         end_streams(h); /* those that were just being attached */
-        MHD_stop_daemon(h->daemon);
+        net_enter(h, NET_END);
+        pthread_join(h->net, NULL);
     }
+    if (h->daemon)
+        MHD_stop_daemon(h->daemon);
     atomic_store(&h->stop, true);
     if (h->watching) {
         uint64_t one = 1;
@@ -672,6 +737,8 @@ static void stop(struct http *h, int listen_fd)
         close(h->epoll_fd);
     if (h->wake_fd >= 0)
         close(h->wake_fd);
+    if (h->net_fd >= 0)
+        close(h->net_fd);
 }
 
 static enum status check_exposure(const struct serve_opts *o, struct http *h, const char *host,
@@ -707,7 +774,7 @@ enum status serve_run(const struct serve_opts *o, struct engine *engine, struct 
     pthread_mutex_init(&h->watch_lock, NULL);
     h->max_body = o->max_body ? o->max_body : MAX_BODY_DEFAULT;
     h->cors_origin = o->cors_origin;
-    h->epoll_fd = h->wake_fd = -1;
+    h->epoll_fd = h->wake_fd = h->net_fd = -1;
     h->id_salt = clock_ns() ^ (uint64_t)getpid() << 40;
     struct sigaction sa = { .sa_handler = on_signal };
     sigaction(SIGTERM, &sa, NULL);
