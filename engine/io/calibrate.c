@@ -16,9 +16,10 @@
 #include <fcntl.h>
 #include <math.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
-enum { DEPTH_MAX = 64, N_SIZE = 5, N_DEPTH = 3 };
+enum { DEPTH_MAX = 64, N_SIZE = 5, N_DEPTH = 3, FILE_MIN = 64 << 20 };
 static const size_t sizes[N_SIZE] = { 4096, 16384, 65536, 262144, 1 << 20 };
 static const uint32_t depths[N_DEPTH] = { 4, 16, 64 };
 
@@ -98,10 +99,15 @@ static void fit(const double t[N_SIZE], struct disk_model *d)
     }
 }
 
-static enum status measure(struct probe *p, const struct calibrate_opts *o, struct disk_model *d,
-                           struct err *err)
+static double budget_s(const struct calibrate_opts *o)
 {
-    double slice = (o->budget_s > 0 ? o->budget_s : 10) / (N_SIZE * N_DEPTH + 2), t[N_SIZE], x;
+    return o->budget_s > 0 ? o->budget_s : 10;
+}
+
+static enum status measure(struct probe *p, const struct calibrate_opts *o, double left_s,
+                           struct disk_model *d, struct err *err)
+{
+    double slice = left_s / (N_SIZE * N_DEPTH + 2), t[N_SIZE], x;
     double by_depth[N_DEPTH] = { 0 };
     if (run(p, 4096, 1, false, slice, &d->latency_s, err) != ST_OK)
         return err->code;
@@ -129,9 +135,41 @@ static enum status measure(struct probe *p, const struct calibrate_opts *o, stru
     return ST_OK;
 }
 
-/* An unlinked file of `bytes` in the folder; its name stays reachable through /proc/self/fd. */
-static enum status scratch_file(const char *dir, uint64_t bytes, int *ret, struct err *err)
+/* Fills the file with bytes that no disk compresses, for at most half the time budget; *bytes
+ * becomes what was written, at least FILE_MIN. */
+static enum status fill_scratch(int fd, const struct calibrate_opts *o, uint64_t *bytes,
+                                struct err *err)
 {
+    enum { CHUNK_BYTES = 1 << 20 };
+    struct rng rng = { 1 };
+    uint64_t *chunk = malloc(CHUNK_BYTES), start = clock_ns(), at = 0;
+    if (!chunk)
+        return err_set(err, ST_NOMEM, "calibration");
+    for (size_t i = 0; i < CHUNK_BYTES / sizeof *chunk; i++)
+        chunk[i] = rng_u64(&rng);
+    while (at < *bytes && (at < FILE_MIN || clock_ms_since(start) < budget_s(o) * 500)) {
+        chunk[0] = at;
+        errno = ENOSPC; /* what a short write means */
+        if (pwrite(fd, chunk, CHUNK_BYTES, (off_t)at) != CHUNK_BYTES) {
+            err_sys(err, errno, "write of the scratch file");
+            break;
+        }
+        at += CHUNK_BYTES;
+        if (o->progress)
+            o->progress(o->ctx, "writing", (double)at / (double)*bytes);
+    }
+    free(chunk);
+    if (err->code == ST_OK && fdatasync(fd) != 0)
+        err_sys(err, errno, "fdatasync");
+    *bytes = at;
+    return err->code;
+}
+
+/* An unlinked file of about `bytes` in the folder; it stays reachable through /proc/self/fd. */
+static enum status scratch_file(const struct calibrate_opts *o, uint64_t *bytes, int *ret,
+                                struct err *err)
+{
+    const char *dir = o->path;
     int fd = open(dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
     if (fd < 0) {
         char name[4200];
@@ -143,22 +181,7 @@ static enum status scratch_file(const char *dir, uint64_t bytes, int *ret, struc
         }
         unlink(name);
     }
-    enum { CHUNK_BYTES = 1 << 20 };
-    struct rng rng = { 1 };
-    uint64_t *chunk = malloc(CHUNK_BYTES);
-    for (size_t i = 0; chunk && i < CHUNK_BYTES / 8; i++)
-        chunk[i] = rng_u64(&rng); /* not compressible */
-    for (uint64_t at = 0; chunk && at < bytes; at += CHUNK_BYTES)
-        if (pwrite(fd, chunk, CHUNK_BYTES, (off_t)at) != CHUNK_BYTES) {
-            err_sys(err, errno ? errno : ENOSPC, "write of the scratch file");
-            break;
-        }
-    if (!chunk)
-        err_set(err, ST_NOMEM, "calibration");
-    free(chunk);
-    if (err->code == ST_OK && fdatasync(fd) != 0)
-        err_sys(err, errno, "fdatasync");
-    if (err->code != ST_OK)
+    if (fill_scratch(fd, o, bytes, err) != ST_OK)
         close(fd);
     else
         *ret = fd;
@@ -173,7 +196,14 @@ static enum status cache_path(const char *cache_dir, const char *path, char out[
         err_sys(err, errno, "stat");
         return err_ctx(err, "'%s'", path);
     }
-    snprintf(out, 4200, "%s/disk-%llx.json", cache_dir, (unsigned long long)st.st_dev);
+    /* Device numbers are handed out anew at every boot; the kernel's name narrows that down. */
+    char link[64], name[256] = "";
+    snprintf(link, sizeof link, "/sys/dev/block/%u:%u", major(st.st_dev), minor(st.st_dev));
+    ssize_t n = readlink(link, name, sizeof name - 1);
+    name[n > 0 ? n : 0] = '\0';
+    const char *slash = strrchr(name, '/');
+    snprintf(out, 4200, "%s/disk-%llx%s%.64s.json", cache_dir, (unsigned long long)st.st_dev,
+             slash ? "-" : "", slash ? slash + 1 : "");
     return ST_OK;
 }
 
@@ -189,10 +219,17 @@ static enum status store(const char *cache_dir, const char *path, const struct d
                "\"depth\":%u,\"fit_error\":%.4g}\n",
                d->read_s, d->bytes_per_s, d->seq_bytes_per_s, d->latency_s, d->depth, d->fit_error);
     snprintf(temp, sizeof temp, "%s.new", file);
-    FILE *f = text.failed ? NULL : fopen(temp, "we");
-    if (!f || fwrite(text.p, 1, text.n, f) != text.n || fclose(f) != 0 || rename(temp, file) != 0) {
+    if (buf_ok(&text, "disk model", err) != ST_OK) {
+        buf_clear(&text);
+        return err->code;
+    }
+    FILE *f = fopen(temp, "we");
+    bool ok = f && fwrite(text.p, 1, text.n, f) == text.n;
+    ok = f && fclose(f) == 0 && ok;
+    if (!ok || rename(temp, file) != 0) {
         err_sys(err, errno, "write");
         err_ctx(err, "'%s'", file);
+        unlink(temp);
     }
     buf_clear(&text);
     return err->code;
@@ -200,7 +237,8 @@ static enum status store(const char *cache_dir, const char *path, const struct d
 
 enum status calibrate_run(const struct calibrate_opts *o, struct disk_model *ret, struct err *err)
 {
-    struct probe p = { .rng = { clock_ns() } };
+    uint64_t start = clock_ns();
+    struct probe p = { .rng = { start } };
     struct disk_model d = defaults;
     struct stat st;
     int scratch = -1;
@@ -212,22 +250,27 @@ enum status calibrate_run(const struct calibrate_opts *o, struct disk_model *ret
     }
     p.file_bytes = S_ISDIR(st.st_mode) ? (o->file_bytes ? o->file_bytes : (uint64_t)1 << 30)
                                        : (uint64_t)st.st_size;
-    if (p.file_bytes < (uint64_t)64 << 20)
+    if (p.file_bytes < FILE_MIN)
         return err_set(err, ST_ARG,
                        "'%s': calibration needs a file of at least 64 MiB, or a folder", path);
     if (S_ISDIR(st.st_mode)) {
-        if (scratch_file(path, p.file_bytes, &scratch, err) != ST_OK)
+        if (scratch_file(o, &p.file_bytes, &scratch, err) != ST_OK)
             return err->code;
         snprintf(link, sizeof link, "/proc/self/fd/%d", scratch);
         path = link;
     }
     struct source_opts so = { .depth = DEPTH_MAX };
-    if (source_open(&path, 1, so, &p.src, err) == ST_OK &&
+    if (source_open(&path, 1, so, &p.src, err) == ST_OK && source_align(p.src) == 1)
+        err_set(err, ST_UNSUPPORTED,
+                "'%s': the file system has no direct reads: the page cache would be measured",
+                o->path);
+    if (err->code == ST_OK &&
         arena_init(&p.mem, (size_t)DEPTH_MAX << 20, "calibration buffers", err) == ST_OK) {
         for (int i = 0; i < DEPTH_MAX; i++)
             p.req[i].dst = arena_alloc(&p.mem, 1 << 20, 4096);
         arena_touch(&p.mem);
-        measure(&p, o, &d, err);
+        double spent = clock_ms_since(start) / 1e3;
+        measure(&p, o, budget_s(o) > 2 * spent ? budget_s(o) - spent : budget_s(o) / 2, &d, err);
     }
     source_close(p.src);
     arena_clear(&p.mem);

@@ -28,6 +28,9 @@ struct calibrate_opts {
     void *ctx;
 };
 
+/* Takes about budget_s (a folder's scratch file is written for at most half of that). The scratch
+ * file has no name, so that nothing is left behind however this ends. Errors: ST_ARG (file below 64
+ * MiB), ST_UNSUPPORTED (no direct reads there), ST_NOTFOUND, ST_IO, ST_NOMEM. */
 enum status calibrate_run(const struct calibrate_opts *opts, struct disk_model *ret,
                           struct err *err);
 /* The cached model of the device that holds `path`; defaults (measured = false) when none. */

@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -85,12 +86,18 @@ static enum status start(struct preader *p, struct err *err)
     if (queue_create(p->src.depth, &p->todo, err) != ST_OK ||
         queue_create(p->src.depth, &p->ready, err) != ST_OK)
         return err->code;
-    for (; p->n_thread < want; p->n_thread++) {
-        int e = pthread_create(&p->thread[p->n_thread], NULL, reader_main, p);
-        if (e)
-            return err_sys(err, e, "pthread_create");
+    int e = 0;
+    sigset_t all, old; /* signals are for whoever runs the process */
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    while (p->n_thread < want && e == 0) {
+        e = pthread_create(&p->thread[p->n_thread], NULL, reader_main, p);
+        if (e == 0)
+            p->n_thread++;
     }
-    return ST_OK;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    /* Few threads read slower, none is a failure. */
+    return p->n_thread ? ST_OK : err_sys(err, e, "pthread_create");
 }
 
 enum status source_pread_open(const char *const *paths, uint32_t n_file, uint32_t depth,

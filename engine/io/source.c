@@ -13,7 +13,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { ALIGN_DEFAULT = 4096, ALIGN_MAX = 1 << 20 };
+/* Buffers and offsets are aligned to pages; a file system that wants more is read buffered. */
+enum { ALIGN_PAGE = 4096 };
+
+/* One page from the start, where the kernel does not tell: some file systems accept the flag and
+ * refuse the reads. */
+static bool direct_probe(int fd)
+{
+    void *page = NULL;
+    if (posix_memalign(&page, ALIGN_PAGE, ALIGN_PAGE) != 0)
+        return true; /* reads will tell */
+    ssize_t n = pread(fd, page, ALIGN_PAGE, 0);
+    bool refused = n < 0 && errno == EINVAL;
+    free(page);
+    return !refused;
+}
 
 /* What direct reads of this file must be aligned to; 0: it cannot do them. */
 static size_t direct_align(int fd)
@@ -24,10 +38,10 @@ static size_t direct_align(int fd)
         size_t a = st.stx_dio_offset_align, m = st.stx_dio_mem_align;
         a = a > m ? a : m;
         /* Whole pages: smaller reads cost the same, and buffers are page-aligned anyway. */
-        return a == 0 ? 0 : a < ALIGN_DEFAULT ? ALIGN_DEFAULT : a <= ALIGN_MAX ? a : 0;
+        return a == 0 || a > ALIGN_PAGE ? 0 : ALIGN_PAGE;
     }
 #endif
-    return ALIGN_DEFAULT;
+    return direct_probe(fd) ? ALIGN_PAGE : 0;
 }
 
 static enum status open_file(const char *path, bool direct, int *ret, size_t *align,

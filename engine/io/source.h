@@ -25,9 +25,10 @@ struct source_opts {
 };
 
 /* One read. The caller owns the struct until it comes back from source_wait(). offset, len and dst
- * are multiples of source_align() (dst may be any address for SOURCE_BUFFERED); the tail past the
- * end of the file is not touched: `got` says how much came. A file that ends before `need` bytes is
- * ST_FORMAT ("truncated while in use"). Short reads and EINTR/EAGAIN are retried inside. */
+ * are multiples of source_align() (dst may be any address for SOURCE_BUFFERED). `got` says how much
+ * came; what was asked for past the end of the file may be cleared. A file that ends before `need`
+ * bytes is ST_FORMAT ("truncated while in use"). Short reads and EINTR/EAGAIN are retried inside.
+ */
 struct source_req {
     uint32_t file;
     uint64_t offset;

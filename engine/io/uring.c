@@ -11,12 +11,16 @@ struct uring {
     struct io_uring ring;
 };
 
+/* One system call reads at most 2 GiB; the rest follows as after any short read. */
+enum { READ_MAX = 1 << 30 };
+
 static void queue_read(struct uring *u, struct source_req *req)
 {
+    size_t left = req->len - req->got;
     /* Never NULL: the ring has `depth` entries and no more are in flight. */
     struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
     io_uring_prep_read(sqe, u->src.fd[req->file], (char *)req->dst + req->got,
-                       (unsigned)(req->len - req->got), req->offset + req->got);
+                       left < READ_MAX ? (unsigned)left : READ_MAX, req->offset + req->got);
     io_uring_sqe_set_data(sqe, req);
 }
 

@@ -1,0 +1,145 @@
+/* What crosses threads, run under ThreadSanitizer: pool, queue, and reads by the pread pool. A
+ * plain program, because Criterion does not start under that sanitizer. Exit status 1: a wrong
+ * result; the sanitizer's own status: a race. */
+#include "engine/base/pool.h"
+#include "engine/io/source.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { N_THREAD = 4, N_JOB = 3000, N_TASK_MAX = 37 };
+
+static int n_bad;
+
+static void check(bool ok, const char *what)
+{
+    if (!ok)
+        n_bad++;
+    if (!ok)
+        fprintf(stderr, "FAIL %s\n", what);
+}
+
+static void rest(long us)
+{
+    nanosleep(&(struct timespec){ .tv_nsec = us * 1000 }, NULL);
+}
+
+/* ---- pool: plain memory, so that a missing happens-before is a race ---- */
+
+struct job {
+    unsigned hits[N_TASK_MAX];
+    unsigned mark;
+};
+
+static void hit(void *arg, size_t i, unsigned worker)
+{
+    struct job *j = arg;
+    check(worker < N_THREAD, "the worker's number");
+    j->hits[i] += j->mark;
+}
+
+static void pool_runs_every_index_once_also_when_workers_sleep(void)
+{
+    struct err err = ERR_INIT;
+    struct pool *p;
+    check(pool_create(N_THREAD, &p, &err) == ST_OK, "pool_create");
+    struct job j = { .mark = 0 };
+    unsigned want[N_TASK_MAX] = { 0 };
+    for (unsigned n = 0; n < N_JOB; n++) {
+        size_t n_task = n % (N_TASK_MAX + 1);
+        j.mark = n;
+        pool_run(p, n_task, hit, &j);
+        for (size_t i = 0; i < n_task; i++)
+            want[i] += n;
+        if (n % 16 == 0)
+            rest(100); /* longer than workers spin */
+        if (memcmp(want, j.hits, sizeof want) != 0) {
+            check(false, "an index ran twice or not at all");
+            break;
+        }
+    }
+    pool_free(p);
+}
+
+/* A pool may go while its workers are still waking up for the last job. */
+static void pool_is_freed_right_after_a_job(void)
+{
+    for (unsigned n = 0; n < 200; n++) {
+        struct err err = ERR_INIT;
+        struct pool *p;
+        struct job j = { .mark = 1 };
+        check(pool_create(N_THREAD, &p, &err) == ST_OK, "pool_create");
+        pool_run(p, n % 5, hit, &j);
+        pool_free(p);
+        for (unsigned i = 0; i < n % 5; i++)
+            check(j.hits[i] == 1, "a task of the last job");
+    }
+}
+
+/* ---- source ---- */
+
+enum { PAGE = 4096, N_PAGE = 64, N_READ = 500 };
+
+static void read_pages(struct source *s, const unsigned char *want)
+{
+    struct source_req req[8], *done[8];
+    unsigned char *mem = aligned_alloc(PAGE, sizeof req / sizeof req[0] * PAGE);
+    unsigned sent = 0, got = 0;
+    for (unsigned i = 0; i < 8; i++)
+        req[i] = (struct source_req){ .dst = mem + i * PAGE, .len = PAGE, .need = PAGE };
+    for (; sent < 8; sent++) {
+        struct source_req *r = &req[sent];
+        r->offset = (uint64_t)(sent * 7 % N_PAGE) * PAGE;
+        check(source_submit(s, &r, 1) == 1, "source_submit");
+    }
+    while (source_in_flight(s)) {
+        size_t n = source_wait(s, done, 8, 1);
+        for (size_t i = 0; i < n; i++, got++) {
+            check(done[i]->err.code == ST_OK, done[i]->err.msg);
+            check(memcmp(done[i]->dst, want + done[i]->offset, PAGE) == 0, "bytes of a page");
+            if (sent < N_READ) {
+                *done[i] = (struct source_req){ .dst = done[i]->dst, .len = PAGE, .need = PAGE };
+                done[i]->offset = (uint64_t)(sent++ * 7 % N_PAGE) * PAGE;
+                source_submit(s, &done[i], 1);
+            }
+        }
+    }
+    check(got == N_READ, "every read comes back");
+    free(mem);
+}
+
+static void reads_of_a_thread_pool_give_the_files_bytes(void)
+{
+    char path[] = "/tmp/strobe-threads-XXXXXX";
+    const char *paths[] = { path };
+    unsigned char *want = malloc((size_t)N_PAGE * PAGE);
+    struct err err = ERR_INIT;
+    struct source *s;
+    int fd = mkstemp(path);
+    for (size_t i = 0; i < (size_t)N_PAGE * PAGE; i++)
+        want[i] = (unsigned char)(i * 131 >> 7);
+    check(fd >= 0 && write(fd, want, (size_t)N_PAGE * PAGE) == N_PAGE * PAGE, "the file");
+    for (int kind = SOURCE_PREAD; kind <= SOURCE_BUFFERED; kind++) {
+        struct source_opts o = { .kind = (enum source_kind)kind, .depth = 8 };
+        if (source_open(paths, 1, o, &s, &err) != ST_OK) {
+            check(false, err.msg);
+            break;
+        }
+        read_pages(s, want);
+        source_close(s);
+    }
+    close(fd);
+    unlink(path);
+    free(want);
+}
+
+int main(void)
+{
+    pool_runs_every_index_once_also_when_workers_sleep();
+    pool_is_freed_right_after_a_job();
+    reads_of_a_thread_pool_give_the_files_bytes();
+    return n_bad ? 1 : 0;
+}

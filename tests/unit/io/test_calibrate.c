@@ -1,0 +1,112 @@
+#include "engine/base/clock.h"
+#include "engine/io/calibrate.h"
+
+#include <criterion/criterion.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static int n_progress;
+static void on_progress(void *ctx, const char *what, double done)
+{
+    n_progress++;
+    cr_expect(what && done >= 0 && done <= 1, "%s %f", what, done);
+    cr_expect_eq(*(int *)ctx, 7);
+}
+
+static int count_files(const char *dir, char last[300])
+{
+    DIR *d = opendir(dir);
+    struct dirent *e;
+    int n = 0;
+    cr_assert(d);
+    while ((e = readdir(d)) != NULL)
+        if (e->d_name[0] != '.') {
+            snprintf(last, 300, "%s/%.255s", dir, e->d_name);
+            n++;
+        }
+    closedir(d);
+    return n;
+}
+
+static bool sane(const struct disk_model *d)
+{
+    return d->read_s >= 0 && d->read_s < 0.1 && d->bytes_per_s > 1e5 && d->bytes_per_s < 1e12 &&
+           d->seq_bytes_per_s > 1e5 && d->latency_s > 0 && d->latency_s < 1 && d->depth >= 1 &&
+           d->depth <= 64 && d->fit_error >= 0;
+}
+
+Test(calibrate, a_folder_is_measured_in_time_and_remembered)
+{
+    char dir[] = "/tmp/strobe-cal-XXXXXX", cache[] = "/tmp/strobe-cache-XXXXXX", file[300];
+    struct err err = ERR_INIT;
+    struct disk_model d, back;
+    int ctx = 7;
+    cr_assert(mkdtemp(dir) && mkdtemp(cache));
+    struct calibrate_opts o = { .path = dir,
+                                .file_bytes = 128 << 20,
+                                .budget_s = 1,
+                                .cache_dir = cache,
+                                .progress = on_progress,
+                                .ctx = &ctx };
+    cr_expect_eq(calibrate_load(cache, dir, &back, &err), ST_OK, "%s", err.msg);
+    cr_expect_not(back.measured, "nothing was measured yet");
+    cr_expect(sane(&back));
+    uint64_t start = clock_ns();
+    if (calibrate_run(&o, &d, &err) == ST_UNSUPPORTED) {
+        fprintf(stderr, "SKIPPED: calibrate needs direct reads: %s\n", err.msg);
+        return;
+    }
+    cr_assert_eq(err.code, ST_OK, "%s", err.msg);
+    cr_expect_lt(clock_ms_since(start), 15e3, "a budget of one second");
+    cr_expect(sane(&d), "a %g BW %g seq %g latency %g depth %u error %g", d.read_s, d.bytes_per_s,
+              d.seq_bytes_per_s, d.latency_s, d.depth, d.fit_error);
+    cr_expect(d.measured);
+    cr_expect_gt(n_progress, 10);
+    cr_expect_eq(count_files(dir, file), 0, "the scratch file was left behind");
+    cr_expect_eq(count_files(cache, file), 1);
+    cr_expect_eq(calibrate_load(cache, dir, &back, &err), ST_OK, "%s", err.msg);
+    cr_expect(back.measured);
+    cr_expect_float_eq(back.bytes_per_s, d.bytes_per_s, d.bytes_per_s * 1e-6);
+    cr_expect_float_eq(back.read_s, d.read_s, 1e-9);
+    cr_expect_eq(back.depth, d.depth);
+
+    /* a damaged cache counts as none */
+    static const char *const bad[] = {
+        "", "{", "[]", "{\"read_s\":\"x\"}",
+        ("{\"read_s\":-1,\"bytes_per_s\":1e9,\"seq_bytes_per_s\":1e9,"
+         "\"latency_s\":1e-4,\"depth\":4}")
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
+        FILE *f = fopen(file, "w");
+        cr_assert(f && fputs(bad[i], f) >= 0);
+        fclose(f);
+        cr_expect_eq(calibrate_load(cache, dir, &back, &err), ST_OK);
+        cr_expect_not(back.measured, "%s", bad[i]);
+        cr_expect(sane(&back));
+    }
+    unlink(file);
+    rmdir(cache);
+    rmdir(dir);
+}
+
+Test(calibrate, wrong_targets_are_refused_by_name)
+{
+    struct err err = ERR_INIT;
+    struct disk_model d;
+    char small[] = "/tmp/strobe-small-XXXXXX";
+    close(mkstemp(small));
+    struct calibrate_opts o = { .path = "/tmp/no-such-folder", .budget_s = 1 };
+    cr_expect_eq(calibrate_run(&o, &d, &err), ST_NOTFOUND);
+    cr_expect(strstr(err.msg, "no-such-folder"), "%s", err.msg);
+    err_clear(&err);
+    o.path = small;
+    cr_expect_eq(calibrate_run(&o, &d, &err), ST_ARG);
+    cr_expect(strstr(err.msg, "64 MiB"), "%s", err.msg);
+    err_clear(&err);
+    cr_expect_eq(calibrate_load("/tmp", "/tmp/no-such-folder", &d, &err), ST_NOTFOUND);
+    unlink(small);
+}
