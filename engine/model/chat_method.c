@@ -65,12 +65,22 @@ static bool str_split(struct run *r, struct val self, const struct args *a, stru
     return want_str(r, "split", v[0], &sep) && split_at(r, val_view(self), sep, max, to);
 }
 
-static size_t find_last(struct str s, struct str sep)
+/* Where sep begins last, SIZE_MAX: nowhere. Each candidate costs its comparison: a text of one
+ * letter, searched for a long one, would take hours. */
+static bool find_last(struct run *r, struct str s, struct str sep, size_t *ret)
 {
-    for (size_t i = s.n >= sep.n ? s.n - sep.n + 1 : 0; i > 0; i--)
-        if (memcmp(s.p + i - 1, sep.p, sep.n) == 0)
-            return i - 1;
-    return SIZE_MAX;
+    *ret = SIZE_MAX;
+    for (size_t i = s.n >= sep.n ? s.n - sep.n + 1 : 0; i > 0; i--) {
+        if (sep.n && s.p[i - 1] != sep.p[0])
+            continue;
+        if (!run_work(r, 1 + sep.n / 16))
+            return false;
+        if (memcmp(s.p + i - 1, sep.p, sep.n) == 0) {
+            *ret = i - 1;
+            return true;
+        }
+    }
+    return true;
 }
 
 static bool str_rsplit(struct run *r, struct val self, const struct args *a, struct val *ret)
@@ -89,7 +99,11 @@ static bool str_rsplit(struct run *r, struct val self, const struct args *a, str
         return false;
     if (!sep.n)
         return run_fail(r, ST_ARG, "rsplit: empty separator");
-    for (size_t hit; max != 0 && (hit = find_last(s, sep)) != SIZE_MAX; max -= max > 0) {
+    for (size_t hit; max != 0; max -= max > 0) {
+        if (!find_last(r, s, sep, &hit))
+            return false;
+        if (hit == SIZE_MAX)
+            break;
         struct str tail = { s.p + hit + sep.n, s.n - hit - sep.n };
         if (!list_push(r, to, val_str(tail)) || !run_work(r, tail.n / 16))
             return false;
@@ -235,7 +249,11 @@ static bool find_in(struct run *r, struct val self, const struct args *a, bool l
     if (!args_bind(r, "find", a, "text", v) || !want_str(r, "find", v[0], &x) ||
         !run_work(r, s.n / 16))
         return false;
-    size_t hit = last ? find_last(s, x) : str_find(s, x, 0);
+    size_t hit = SIZE_MAX;
+    if (!last)
+        hit = str_find(s, x, 0);
+    else if (!find_last(r, s, x, &hit))
+        return false;
     *ret = val_int(hit == SIZE_MAX ? -1 : (int64_t)str_chars((struct str){ s.p, hit }));
     return true;
 }
@@ -265,8 +283,9 @@ static bool str_count(struct run *r, struct val self, const struct args *a, stru
         !run_work(r, s.n / 16))
         return false;
     *ret = val_int(x.n ? 0 : (int64_t)str_chars(s) + 1);
-    for (size_t at = 0; x.n && (at = str_find(s, x, at)) != SIZE_MAX; at += x.n)
-        ret->i++;
+    for (size_t at = 0; x.n && (at = str_find(s, x, at)) != SIZE_MAX; at += x.n, ret->i++)
+        if (!run_work(r, 1)) /* a search each */
+            return false;
     return true;
 }
 

@@ -64,6 +64,9 @@ Test(chat, what_cannot_be_served_is_named)
         { "{% set ns = namespace(s='xxxxxxxxxxxxxxxx') %}{% for i in range(60) %}"
           "{% set ns.s = ns.s + ns.s %}{% endfor %}{{ ns.s }}",
           ST_RANGE, "" },
+        /* Days of comparisons, each a long one. */
+        { "{{ ('a' * 5000000).rfind('a' * 2000000 ~ 'b') }}", ST_RANGE, "steps" },
+        { "{{ ('a' * 5000000).rsplit('a' * 2000000 ~ 'b') }}", ST_RANGE, "steps" },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         struct buf out = BUF_INIT;
