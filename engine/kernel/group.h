@@ -3,194 +3,140 @@
  * Half floats: 16 in a row. Bytes: in units of four consecutive bytes, sixteen rows side by side
  * (64 bytes), so that a 64-byte load holds the same four columns of every row. Q8_0's bytes are
  * stored with the top bit flipped (unsigned); the high bits of Q5_0 and Q5_1 are stored so that bit
- * s of byte j belongs to column 4s + j. Formulas: model-formats.md 2.2. Included once per level,
- * after its lanes, and by pack.c without any. */
+ * s of byte j belongs to column 4s + j. Formulas: model-formats.md 2.2. Included once per level and
+ * by pack.c, after the lanes: all work is on words of four bytes, sixteen rows at a time. */
 #ifndef STROBE_KERNEL_GROUP_H
 #define STROBE_KERNEL_GROUP_H
 
 #include "engine/kernel/internal.h"
 
-#define CHUNK (4 * PANEL_ROWS)
+#define CHUNK  (4 * PANEL_ROWS)
+#define ALWAYS static inline __attribute__((always_inline))
 
-static inline void half_row(const uint8_t *src, float *dst)
+/* Bits from..from + width of every byte at p, moved to bit `to`; width and to are constants. */
+ALWAYS vi byte_bits(const uint8_t *p, unsigned from, unsigned width, unsigned to)
 {
-#ifdef STROBE_KERNEL_LANES_H
-    /* Sixteen out-of-line conversions per 32 columns cost more than the products of one token. */
-    vf_store(dst, vf_half((const uint16_t *)(const void *)src));
-#else
-    uint16_t h[PANEL_ROWS];
-    memcpy(h, src, sizeof h);
-    for (int r = 0; r < PANEL_ROWS; r++)
-        dst[r] = f16_to_f32(h[r]);
-#endif
+    int32_t mask = (int32_t)(0x01010101u * ((1u << width) - 1));
+    vi v = vi_and(vi_shr(vi_load(p), from), vi_set1(mask));
+    return to ? vi_shl(v, to) : v;
 }
 
-static inline void low_nibbles(const uint8_t *q, uint8_t *u)
+/* Bits from..from + width of every word at p. */
+ALWAYS vi word_bits(const uint8_t *p, unsigned from, unsigned width)
 {
-    for (int i = 0; i < CHUNK; i++)
-        u[i] = q[i] & 15;
+    return vi_and(vi_shr(vi_load(p), from), vi_set1((int32_t)((1u << width) - 1)));
 }
 
-static inline void high_nibbles(const uint8_t *q, uint8_t *u)
+ALWAYS vf half_row(const uint8_t *p)
 {
-    for (int i = 0; i < CHUNK; i++)
-        u[i] = q[i] >> 4;
+    return vf_half((const uint16_t *)(const void *)p);
 }
 
-/* u |= ((bits >> from) & mask) << to, per byte. */
-static inline void add_bits(const uint8_t *bits, unsigned from, unsigned mask, unsigned to,
-                            uint8_t *u)
+/* The four unsigned weights 4s..4s+3 of every row. `type` is a constant where speed matters. */
+ALWAYS vi step_32(enum dtype type, const uint8_t *b, unsigned s)
 {
-    for (int i = 0; i < CHUNK; i++)
-        u[i] = (uint8_t)(u[i] | (((bits[i] >> from) & mask) << to));
-}
-
-static inline void take_bits(const uint8_t *bits, unsigned from, uint8_t *u)
-{
-    for (int i = 0; i < CHUNK; i++)
-        u[i] = (bits[i] >> from) & 3;
-}
-
-/* Word `w` of the per-row scale bytes, as 16 integers. */
-static inline void scale_words(const uint8_t *sc, unsigned w, uint32_t out[PANEL_ROWS])
-{
-    memcpy(out, sc + CHUNK * w, CHUNK);
-}
-
-static inline void unpack_32(enum dtype type, const uint8_t *b, struct group *g)
-{
-    half_row(b, g->scale[0]);
+    if (type == DT_Q8_0)
+        return vi_load(b + 32 + CHUNK * s);
     bool five = type == DT_Q5_0 || type == DT_Q5_1;
     bool affine = type == DT_Q4_1 || type == DT_Q5_1;
-    if (type == DT_Q8_0) {
-        memcpy(g->u, b + 32, sizeof g->u);
-        return;
-    }
-    if (affine)
-        half_row(b + 32, g->min[0]);
     const uint8_t *high = b + 32 + (affine ? 32 : 0), *q = high + (five ? CHUNK : 0);
-    for (int c = 0; c < 4; c++) {
-        low_nibbles(q + CHUNK * c, g->u[c]);
-        high_nibbles(q + CHUNK * c, g->u[c + 4]);
-    }
-    for (unsigned s = 0; five && s < GROUP_STEPS; s++)
-        add_bits(high, s, 1, 4, g->u[s]);
+    vi u = byte_bits(q + CHUNK * (s & 3), s < 4 ? 0 : 4, 4, 0);
+    return five ? vi_or(u, byte_bits(high, s, 1, 4)) : u;
 }
 
-/* Six-bit scale and minimum of sub-block j (Q4_K, Q5_K): table K4. */
-static inline void scales_k4(const uint8_t *b, unsigned j, struct group *g)
+ALWAYS vi group_step(enum dtype type, const uint8_t *b, unsigned j, unsigned s)
 {
-    float d[PANEL_ROWS], dmin[PANEL_ROWS];
-    uint32_t w0[PANEL_ROWS], w1[PANEL_ROWS], w2[PANEL_ROWS];
-    half_row(b, d);
-    half_row(b + 32, dmin);
-    scale_words(b + 64, 0, w0);
-    scale_words(b + 64, 1, w1);
-    scale_words(b + 64, 2, w2);
-    unsigned t = 8 * (j & 3);
-    for (int r = 0; r < PANEL_ROWS; r++) {
-        uint32_t s, m;
-        if (j < 4) {
-            s = w0[r] >> t & 63;
-            m = w1[r] >> t & 63;
-        } else {
-            s = (w2[r] >> t & 15) | (w0[r] >> (t + 6) & 3) << 4;
-            m = (w2[r] >> (t + 4) & 15) | (w1[r] >> (t + 6) & 3) << 4;
-        }
-        g->scale[0][r] = d[r] * (float)(int32_t)s;
-        g->min[0][r] = -(dmin[r] * (float)(int32_t)m);
-    }
-}
-
-static inline void unpack_q45_k(enum dtype type, const uint8_t *b, unsigned j, struct group *g)
-{
-    const uint8_t *high = b + 256, *q = b + 256 + (type == DT_Q5_K ? 8 * CHUNK : 0);
-    q += (size_t)(j / 2) * GROUP_STEPS * CHUNK;
-    scales_k4(b, j, g);
-    for (int c = 0; c < GROUP_STEPS; c++) {
-        if (j & 1)
-            high_nibbles(q + CHUNK * c, g->u[c]);
-        else
-            low_nibbles(q + CHUNK * c, g->u[c]);
-        if (type == DT_Q5_K)
-            add_bits(high + CHUNK * c, j, 1, 4, g->u[c]);
-    }
-}
-
-static inline void unpack_q6_k(const uint8_t *b, unsigned j, struct group *g)
-{
-    const uint8_t *sc = b + 32, *qh = b + 288 + (size_t)(j / 4) * 8 * CHUNK;
-    const uint8_t *ql = b + 1312 + (size_t)(j / 4 * 2 + j % 2) * 8 * CHUNK;
-    float d[PANEL_ROWS];
-    half_row(b, d);
-    for (int c = 0; c < GROUP_STEPS; c++) {
-        if (j % 4 >= 2)
-            high_nibbles(ql + CHUNK * c, g->u[c]);
-        else
-            low_nibbles(ql + CHUNK * c, g->u[c]);
-        add_bits(qh + CHUNK * c, 2 * (j % 4), 3, 4, g->u[c]);
-    }
-    for (unsigned h = 0; h < 2; h++)
-        for (int r = 0; r < PANEL_ROWS; r++) {
-            unsigned k = 2 * j + h;
-            g->scale[h][r] = d[r] * (float)(int8_t)sc[CHUNK * (k / 4) + 4 * r + k % 4];
-        }
-}
-
-static inline void unpack_q3_k(const uint8_t *b, unsigned j, struct group *g)
-{
-    const uint8_t *sc = b + 32, *hm = b + 224, *q = b + 736 + (size_t)(j / 4) * 8 * CHUNK;
-    float d[PANEL_ROWS];
-    half_row(b, d);
-    for (int c = 0; c < GROUP_STEPS; c++) {
-        take_bits(q + CHUNK * c, 2 * (j % 4), g->u[c]);
-        add_bits(hm + CHUNK * c, j, 1, 2, g->u[c]);
-    }
-    for (unsigned h = 0; h < 2; h++)
-        for (int r = 0; r < PANEL_ROWS; r++) {
-            unsigned k = 2 * j + h, lo_at = k % 8, hi_at = 8 + k % 4;
-            unsigned lo = sc[CHUNK * (lo_at / 4) + 4 * r + lo_at % 4];
-            unsigned hi = sc[CHUNK * (hi_at / 4) + 4 * r + hi_at % 4];
-            int s = (int)((k < 8 ? lo & 15 : lo >> 4) | (hi >> (2 * (k / 4)) & 3) << 4) - 32;
-            g->scale[h][r] = d[r] * (float)s;
-        }
-}
-
-static inline void unpack_q2_k(const uint8_t *b, unsigned j, struct group *g)
-{
-    const uint8_t *sc = b + 64, *q = b + 320 + (size_t)(j / 4) * 8 * CHUNK;
-    float d[PANEL_ROWS], dmin[PANEL_ROWS];
-    half_row(b, d);
-    half_row(b + 32, dmin);
-    for (int c = 0; c < GROUP_STEPS; c++)
-        take_bits(q + CHUNK * c, 2 * (j % 4), g->u[c]);
-    for (unsigned h = 0; h < 2; h++)
-        for (int r = 0; r < PANEL_ROWS; r++) {
-            unsigned k = 2 * j + h, s = sc[CHUNK * (k / 4) + 4 * r + k % 4];
-            g->scale[h][r] = d[r] * (float)(s & 15);
-            g->min[h][r] = -(dmin[r] * (float)(s >> 4));
-        }
-}
-
-/* Columns 32j..32j+31 of the block at b. `type` is a constant where speed matters. */
-static inline void group_unpack(enum dtype type, const uint8_t *b, unsigned j, struct group *g)
-{
+    const size_t c = CHUNK * s, half = (size_t)(j / 4) * GROUP_STEPS * CHUNK;
     switch (type) {
     case DT_Q2_K:
-        unpack_q2_k(b, j, g);
-        return;
+        return byte_bits(b + 320 + half + c, 2 * (j % 4), 2, 0);
     case DT_Q3_K:
-        unpack_q3_k(b, j, g);
-        return;
+        return vi_or(byte_bits(b + 736 + half + c, 2 * (j % 4), 2, 0),
+                     byte_bits(b + 224 + c, j, 1, 2));
+    case DT_Q4_K:
+        return byte_bits(b + 256 + j / 2 * GROUP_STEPS * CHUNK + c, 4 * (j & 1), 4, 0);
+    case DT_Q5_K:
+        return vi_or(byte_bits(b + 768 + j / 2 * GROUP_STEPS * CHUNK + c, 4 * (j & 1), 4, 0),
+                     byte_bits(b + 256 + c, j, 1, 4));
+    case DT_Q6_K:
+        return vi_or(byte_bits(b + 1312 + (size_t)(j / 4 * 2 + j % 2) * GROUP_STEPS * CHUNK + c,
+                               j % 4 >= 2 ? 4 : 0, 4, 0),
+                     byte_bits(b + 288 + half + c, 2 * (j % 4), 2, 4));
+    default:
+        return step_32(type, b, s);
+    }
+}
+
+/* Scale and minimum of columns 32j + 16h of every row. */
+struct scales {
+    vf scale, min;
+};
+
+/* Six bits each, in sub-blocks of 32 (Q4_K, Q5_K): table K4 of model-formats.md. */
+ALWAYS struct scales scales_k4(const uint8_t *b, unsigned j)
+{
+    const uint8_t *w = b + 64;
+    unsigned t = 8 * (j & 3);
+    vi s, m;
+    if (j < 4) {
+        s = word_bits(w, t, 6);
+        m = word_bits(w + CHUNK, t, 6);
+    } else {
+        s = vi_or(word_bits(w + 2 * CHUNK, t, 4), vi_shl(word_bits(w, t + 6, 2), 4));
+        m = vi_or(word_bits(w + 2 * CHUNK, t + 4, 4), vi_shl(word_bits(w + CHUNK, t + 6, 2), 4));
+    }
+    vf neg_dmin = vf_mul(half_row(b + 32), vf_set1(-1));
+    return (struct scales){ vf_mul(half_row(b), vf_from_int(s)), vf_mul(neg_dmin, vf_from_int(m)) };
+}
+
+ALWAYS struct scales scales_q3_k(const uint8_t *b, unsigned k)
+{
+    const uint8_t *w = b + 32;
+    unsigned at = 8 * (k % 4);
+    vi lo = word_bits(w + CHUNK * (k % 8 / 4), at + (k < 8 ? 0 : 4), 4);
+    vi hi = word_bits(w + 2 * CHUNK, at + 2 * (k / 4), 2);
+    vi s = vi_sub(vi_or(lo, vi_shl(hi, 4)), vi_set1(32));
+    return (struct scales){ vf_mul(half_row(b), vf_from_int(s)), vf_set1(0) };
+}
+
+ALWAYS struct scales group_scales(enum dtype type, const uint8_t *b, unsigned j, unsigned h)
+{
+    unsigned k = 2 * j + h, at = 8 * (k % 4);
+    const size_t word = CHUNK * (k / 4);
+    switch (type) {
+    case DT_Q2_K: {
+        vf s = vf_from_int(word_bits(b + 64 + word, at, 4));
+        vf m = vf_from_int(word_bits(b + 64 + word, at + 4, 4));
+        return (struct scales){ vf_mul(half_row(b), s),
+                                vf_mul(vf_mul(half_row(b + 32), vf_set1(-1)), m) };
+    }
+    case DT_Q3_K:
+        return scales_q3_k(b, k);
     case DT_Q4_K:
     case DT_Q5_K:
-        unpack_q45_k(type, b, j, g);
-        return;
-    case DT_Q6_K:
-        unpack_q6_k(b, j, g);
-        return;
+        return scales_k4(b, j);
+    case DT_Q6_K: {
+        vi s = vi_sra(vi_shl(vi_load(b + 32 + word), 24 - at), 24);
+        return (struct scales){ vf_mul(half_row(b), vf_from_int(s)), vf_set1(0) };
+    }
     default:
-        unpack_32(type, b, g);
+        return (struct scales){ half_row(b), type == DT_Q4_1 || type == DT_Q5_1 ? half_row(b + 32)
+                                                                                : vf_set1(0) };
+    }
+}
+
+/* Columns 32j..32j+31 of the block at b. */
+ALWAYS void group_unpack(enum dtype type, const struct quant_traits t, const uint8_t *b, unsigned j,
+                         struct group *g)
+{
+    g->u = type == DT_Q8_0 ? b + 32 : g->store;
+    for (unsigned s = 0; type != DT_Q8_0 && s < GROUP_STEPS; s++)
+        vi_store(g->store + CHUNK * s, group_step(type, b, j, s));
+    for (unsigned h = 0; h < (t.halves ? 2 : 1); h++) {
+        struct scales v = group_scales(type, b, j, h);
+        vf_store(g->scale[h], v.scale);
+        if (t.has_min)
+            vf_store(g->min[h], v.min);
     }
 }
 

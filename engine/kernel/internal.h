@@ -8,6 +8,7 @@
 #include "engine/kernel/matrix.h"
 #include "engine/kernel/vector.h"
 
+#include <assert.h>
 #include <stdbool.h>
 #include <string.h>
 
@@ -15,26 +16,27 @@ enum {
     QK = 32,           /* elements of an activation block */
     GROUP_STEPS = 8,   /* QK / 4: vpdpbusd takes four elements */
     PLAIN_CHUNK = 256, /* k per partial sum of plain types */
-    TOKEN_TILE = 128   /* tokens whose activations stay in L2 */
+    TOKEN_TILE = 128,  /* tokens whose activations stay in L2 */
+    TOKEN_WIDE = 16    /* tokens side by side in the tiled view of activations */
 };
 
 /* Int8 view of n_tok tokens: block-major, so that a panel block meets all tokens in one stream.
- * q [n_block][n_tok][32], d and sx [n_block][n_tok] (scale; scale times sum of q), neg [n_block]
- * [n_tok][2] (minus the sums of the first and second 16), sxh [n_block][n_tok][2] (d times those
- * sums). */
+ * q [n_block][n_tok][32]; all else [n_block][n_tok]: the scale d, and for all 32 columns (0), the
+ * first (1) and second (2) sixteen: neg, minus the sum of q, and sx, d times the sum of q. */
 struct acts_q {
     int8_t *q;
-    float *d, *sx, *sxh;
-    int32_t *neg;
+    float *d, *sx[3];
+    int32_t *neg[3];
     size_t n_tok, n_block;
 };
 
-/* Thirty-two columns of a panel, unpacked: u[s][4r + j] is the unsigned weight of row r, column
+/* Thirty-two columns of a panel, unpacked: u[64s + 4r + j] is the unsigned weight of row r, column
  * 4s + j; w = scale[h][r] * (u - offset) + min[h][r], h: which sixteen (0 when the type has one
- * scale). */
+ * scale). u is store, or the panel itself where its bytes are already like this. */
 struct group {
-    _Alignas(64) uint8_t u[GROUP_STEPS][4 * PANEL_ROWS];
+    _Alignas(64) uint8_t store[GROUP_STEPS * 4 * PANEL_ROWS];
     float scale[2][PANEL_ROWS], min[2][PANEL_ROWS];
+    const uint8_t *u;
 };
 
 struct quant_traits {
@@ -42,10 +44,44 @@ struct quant_traits {
     uint32_t shift;  /* offset = 1 << shift; 0: none */
     bool halves;     /* own scale per 16 columns */
     bool has_min;
+    bool wide; /* weights above 127 */
 };
+#define QUANT_Q8_0                                                                                 \
+    {                                                                                              \
+        .groups = 1, .shift = 7, .wide = true                                                      \
+    }
+#define QUANT_Q4_0                                                                                 \
+    {                                                                                              \
+        .groups = 1, .shift = 3                                                                    \
+    }
+#define QUANT_Q5_0                                                                                 \
+    {                                                                                              \
+        .groups = 1, .shift = 4                                                                    \
+    }
+#define QUANT_Q4_1                                                                                 \
+    {                                                                                              \
+        .groups = 1, .has_min = true                                                               \
+    } /* Q5_1 too */
+#define QUANT_Q2_K                                                                                 \
+    {                                                                                              \
+        .groups = 8, .halves = true, .has_min = true                                               \
+    }
+#define QUANT_Q3_K                                                                                 \
+    {                                                                                              \
+        .groups = 8, .shift = 2, .halves = true                                                    \
+    }
+#define QUANT_Q4_K                                                                                 \
+    {                                                                                              \
+        .groups = 8, .has_min = true                                                               \
+    } /* Q5_K too */
+#define QUANT_Q6_K                                                                                 \
+    {                                                                                              \
+        .groups = 8, .shift = 5, .halves = true                                                    \
+    }
 
-/* One panel's products with tokens t0..t0+n. y: f32 rows y_stride apart, first row is token t0,
- * PANEL_ROWS floats each (the caller gives a padded buffer for the last panel). */
+/* One panel's products with tokens t0..t0+n. y is overwritten: f32 rows y_stride apart, first row
+ * is token t0, PANEL_ROWS floats each (the caller gives a padded buffer for the last panel).
+ * y_stride is PANEL_ROWS unless n is 1. */
 struct block_job {
     enum dtype type;
     const uint8_t *panel;
@@ -55,12 +91,14 @@ struct block_job {
     float *y;
     size_t y_stride;
 };
+/* One or two panels' products with n_tok <= TOKEN_WIDE tokens. */
 struct plain_job {
     enum dtype type;
-    const uint8_t *panel;        /* at column k0 */
-    const float *x;              /* token 0, column k0 */
-    size_t x_stride, n_tok, n_k; /* n_k <= PLAIN_CHUNK */
-    float *y;
+    const uint8_t *panel; /* at column k0, a multiple of PLAIN_CHUNK; the second panel_bytes on */
+    size_t panel_bytes, n_panel;
+    const float *x; /* tiled view at column k0: token t's column k at x[k * x_step + t] */
+    size_t x_step, n_tok, n_k;
+    float *y; /* the second panel's PANEL_ROWS rows follow the first's */
     size_t y_stride;
     bool first; /* overwrite y, else add */
 };
@@ -78,7 +116,9 @@ struct kernels {
     enum cpu_level level;
     void (*block_panel)(const struct block_job *j);
     void (*plain_panel)(const struct plain_job *j);
-    void (*quantise)(const float *x, size_t n_block, struct acts_q *a, size_t t);
+    uint32_t pair_tok; /* up to so many tokens plain_panel takes two panels */
+    void (*quantise)(const float *x, size_t stride, struct acts_q *a, size_t t, size_t n);
+    void (*tile_rows)(const float *x, size_t stride, size_t n, size_t n_col, float *dst);
     void (*rmsnorm)(float *y, const float *x, const float *w, size_t n, float eps);
     void (*layernorm)(float *y, const float *x, const float *w, const float *b, size_t n,
                       float eps);

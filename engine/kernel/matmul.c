@@ -4,27 +4,28 @@
 #include "engine/base/num.h"
 #include "engine/kernel/internal.h"
 
-#include <assert.h>
-
 enum {
     TASKS_PER_THREAD = 4,
-    INLINE_MACS = 20000 /* smaller products are not worth waking a thread */
+    INLINE_MACS = 20000,         /* smaller products are not worth waking a thread */
+    BLOCK_ACTS_BYTES = 384 << 10 /* of activations beside the weights in the second-level cache */
 };
 
-static size_t acts_layout(size_t n_tok, size_t n_col, void *store, struct acts_q *a)
+/* Bytes of the int8 view; lays it out in `store` when a is given. */
+static size_t int8_layout(size_t n_tok, size_t n_col, void *store, struct acts_q *a)
 {
     size_t cells = n_tok * (n_col / QK);
     uint8_t *p = store;
     size_t q = num_align(cells * QK, 64), f = num_align(cells * 4, 64);
-    if (a)
-        *a = (struct acts_q){ .q = (int8_t *)p,
-                              .d = (float *)(void *)(p + q),
-                              .sx = (float *)(void *)(p + q + f),
-                              .sxh = (float *)(void *)(p + q + 2 * f),
-                              .neg = (int32_t *)(void *)(p + q + 4 * f),
-                              .n_tok = n_tok,
-                              .n_block = n_col / QK };
-    return q + 6 * f;
+    if (a) {
+        *a = (struct acts_q){
+            .q = (int8_t *)p, .d = (float *)(void *)(p + q), .n_tok = n_tok, .n_block = n_col / QK
+        };
+        for (size_t h = 0; h < 3; h++) {
+            a->sx[h] = (float *)(void *)(p + q + (1 + h) * f);
+            a->neg[h] = (int32_t *)(void *)(p + q + (4 + h) * f);
+        }
+    }
+    return q + 7 * f;
 }
 
 size_t acts_bytes(size_t max_tok, size_t max_col)
@@ -32,7 +33,8 @@ size_t acts_bytes(size_t max_tok, size_t max_col)
     size_t cells;
     if (!num_mul(max_tok, max_col, &cells) || cells > SIZE_MAX / 16)
         return 0;
-    return acts_layout(max_tok, max_col + QK, NULL, NULL) + 2 * 64;
+    size_t int8 = int8_layout(max_tok, max_col, NULL, NULL), tiled = cells * sizeof(float);
+    return (int8 > tiled ? int8 : tiled) + 8 * 64;
 }
 
 void acts_set(struct acts *a, const float *x, size_t n_tok, size_t n_col, size_t stride)
@@ -41,7 +43,7 @@ void acts_set(struct acts *a, const float *x, size_t n_tok, size_t n_col, size_t
     a->n_tok = n_tok;
     a->n_col = n_col;
     a->stride = stride;
-    a->quantised = false;
+    a->view = ACTS_FLOAT;
 }
 
 struct job {
@@ -53,112 +55,180 @@ struct job {
     size_t y_stride, panel_bytes, n_panel, per_task;
 };
 
-static void quantise_task(void *arg, size_t t, unsigned worker)
+/* The tiles of tokens from..to: as few as fit TOKEN_WIDE, as equal as can be, since the time of a
+ * narrow tile is hardly less than that of a wide one. Their layout in memory is that of tiles of
+ * all tokens together. */
+static size_t n_tiles(size_t n_tok)
+{
+    return (n_tok + TOKEN_WIDE - 1) / TOKEN_WIDE;
+}
+static size_t tile_start(size_t n_tok, size_t i)
+{
+    size_t n = n_tiles(n_tok), base = n_tok / n, rest = n_tok % n;
+    return i * base + (i < rest ? i : rest);
+}
+
+static void tile_task(void *arg, size_t i, unsigned worker)
 {
     (void)worker;
     struct job *j = arg;
-    j->k->quantise(j->a->x + t * j->a->stride, j->q.n_block, &j->q, t);
+    const struct acts *a = j->a;
+    size_t t = tile_start(a->n_tok, i), n = tile_start(a->n_tok, i + 1) - t;
+    j->k->tile_rows(a->x + t * a->stride, a->stride, n, a->n_col, (float *)a->store + t * a->n_col);
 }
 
-/* The last panel may be wider than the matrix: it is computed aside and cut. */
-static void cut_rows(float *y, size_t y_stride, const float *tile, size_t n_tok, size_t n_row)
+enum { QUANT_TOKENS = 8 }; /* tokens per task: their cells of a block fill whole lines */
+
+static void quantise_task(void *arg, size_t i, unsigned worker)
+{
+    (void)worker;
+    struct job *j = arg;
+    size_t t = i * QUANT_TOKENS, left = j->a->n_tok - t;
+    j->k->quantise(j->a->x + t * j->a->stride, j->a->stride, &j->q, t,
+                   left < QUANT_TOKENS ? left : QUANT_TOKENS);
+}
+
+/* Makes the view of the activations that the matrix needs, unless the last product made it. */
+static void make_view(struct job *j, struct pool *pool)
+{
+    struct acts *a = j->a;
+    bool plain = dtype_is_plain(j->w->type);
+    enum acts_view want = plain ? ACTS_TILED : ACTS_INT8;
+    if (a->n_tok * a->n_col < INLINE_MACS)
+        pool = NULL;
+    if (plain && a->n_tok == 1)
+        return;
+    if (!plain) {
+        assert(int8_layout(a->n_tok, a->n_col, NULL, NULL) <= a->store_bytes);
+        int8_layout(a->n_tok, a->n_col, a->store, &j->q);
+    }
+    if (a->view == want)
+        return;
+    if (plain) {
+        assert(a->n_tok * a->n_col * sizeof(float) <= a->store_bytes);
+        pool_run(pool, n_tiles(a->n_tok), tile_task, j);
+    } else {
+        pool_run(pool, (a->n_tok + QUANT_TOKENS - 1) / QUANT_TOKENS, quantise_task, j);
+    }
+    a->view = want;
+}
+
+/* The last panel may be wider than the matrix, and rows of y often lie a multiple of 4 KiB apart,
+ * where they share cache sets: a panel is computed aside and copied. */
+static void copy_rows(float *y, size_t y_stride, const float *tile, size_t n_tok, size_t n_row)
 {
     for (size_t t = 0; t < n_tok; t++)
         memcpy(y + t * y_stride, tile + t * PANEL_ROWS, n_row * sizeof *y);
+}
+
+static size_t rows_left(const struct job *j, size_t p)
+{
+    size_t left = j->w->n_row - p * PANEL_ROWS;
+    return left < PANEL_ROWS ? left : PANEL_ROWS;
+}
+
+static const uint8_t *panel_at(const struct job *j, size_t p)
+{
+    return (const uint8_t *)j->w->data + p * j->panel_bytes;
 }
 
 static void block_task(struct job *j, size_t p, size_t t0, size_t n)
 {
     const struct dtype_info *info = dtype_info((uint32_t)j->w->type);
     _Alignas(64) float tile[TOKEN_TILE * PANEL_ROWS];
-    size_t left = j->w->n_row - p * PANEL_ROWS;
     float *y = j->y + t0 * j->y_stride + p * PANEL_ROWS;
-    bool whole = left >= PANEL_ROWS;
+    bool direct = rows_left(j, p) == PANEL_ROWS && n == 1;
     struct block_job b = { .type = j->w->type,
-                           .panel = (const uint8_t *)j->w->data + p * j->panel_bytes,
+                           .panel = panel_at(j, p),
                            .block_stride = (size_t)info->block_bytes * PANEL_ROWS,
                            .x = &j->q,
                            .t0 = t0,
                            .n = n,
-                           .y = whole ? y : tile,
-                           .y_stride = whole ? j->y_stride : PANEL_ROWS };
-    for (size_t t = 0; t < n; t++)
-        memset(b.y + t * b.y_stride, 0, PANEL_ROWS * sizeof *y);
+                           .y = direct ? y : tile,
+                           .y_stride = direct ? j->y_stride : PANEL_ROWS };
     j->k->block_panel(&b);
-    if (!whole)
-        cut_rows(y, j->y_stride, tile, n, left);
+    if (!direct)
+        copy_rows(y, j->y_stride, tile, n, rows_left(j, p));
 }
 
-/* x: token t0's row at column k0, rows x_stride apart. */
-struct plain_x {
-    const float *x;
-    size_t stride;
+/* All tokens with panels from..to; as many tokens at a time as leave their activations in the
+ * second-level cache. */
+static void block_panels(struct job *j, size_t from, size_t to)
+{
+    size_t n_tok = j->a->n_tok, wide = BLOCK_ACTS_BYTES / j->a->n_col / 8 * 8;
+    wide = wide < 32 ? 32 : wide > TOKEN_TILE ? TOKEN_TILE : wide;
+    for (size_t t0 = 0; t0 < n_tok; t0 += wide)
+        for (size_t p = from; p < to; p++)
+            block_task(j, p, t0, n_tok - t0 < wide ? n_tok - t0 : wide);
+}
+
+struct span {
+    size_t k0, n_k, t0, n_tok;
 };
 
-static void plain_task(struct job *j, size_t p, size_t k0, size_t t0, size_t n, struct plain_x in)
+/* Columns k0.. of panels p, p + 1, .. with one tile of tokens. */
+static void plain_task(struct job *j, size_t p, size_t n_panel, struct span s)
 {
-    _Alignas(64) float tile[TOKEN_TILE * PANEL_ROWS];
+    _Alignas(64) float tile[TOKEN_WIDE * PANEL_ROWS];
     size_t elem = dtype_info((uint32_t)j->w->type)->block_bytes;
-    size_t left = j->w->n_row - p * PANEL_ROWS, n_col = j->w->n_col;
-    float *y = j->y + t0 * j->y_stride + p * PANEL_ROWS;
-    bool whole = left >= PANEL_ROWS;
-    for (size_t t = 0; !whole && k0 && t < n; t++)
-        memcpy(tile + t * PANEL_ROWS, y + t * j->y_stride, left * sizeof *y);
+    float *y = j->y + s.t0 * j->y_stride + p * PANEL_ROWS;
+    bool whole = rows_left(j, p + n_panel - 1) == PANEL_ROWS;
+    const float *x = s.n_tok == j->a->n_tok && s.n_tok == 1
+                         ? j->a->x
+                         : (const float *)j->a->store + s.t0 * j->a->n_col;
     struct plain_job b = { .type = j->w->type,
-                           .panel = (const uint8_t *)j->w->data + p * j->panel_bytes +
-                                    k0 * PANEL_ROWS * elem,
-                           .x = in.x,
-                           .x_stride = in.stride,
-                           .n_tok = n,
-                           .n_k = n_col - k0 < PLAIN_CHUNK ? n_col - k0 : PLAIN_CHUNK,
+                           .panel = panel_at(j, p) + s.k0 * PANEL_ROWS * elem,
+                           .panel_bytes = j->panel_bytes,
+                           .n_panel = n_panel,
+                           .x = x + s.k0 * s.n_tok,
+                           .x_step = s.n_tok,
+                           .n_tok = s.n_tok,
+                           .n_k = s.n_k,
                            .y = whole ? y : tile,
                            .y_stride = whole ? j->y_stride : PANEL_ROWS,
-                           .first = k0 == 0 };
+                           .first = s.k0 == 0 };
+    for (size_t t = 0; !whole && s.k0 && t < s.n_tok; t++)
+        memcpy(tile + t * PANEL_ROWS, y + t * j->y_stride, rows_left(j, p) * sizeof *y);
     j->k->plain_panel(&b);
     if (!whole)
-        cut_rows(y, j->y_stride, tile, n, left);
+        copy_rows(y, j->y_stride, tile, s.n_tok, rows_left(j, p));
 }
 
-/* Rows of activations often lie a multiple of 4 KiB apart, where they share cache sets: a chunk is
- * copied to rows of an odd number of lines first (27 % -> 80 % of the peak at 2048 columns). */
-enum { CHUNK_STRIDE = PLAIN_CHUNK + 16 };
-
-static void plain_tokens(struct job *j, size_t from, size_t to, size_t t0, size_t n)
+/* One tile of tokens (decode): panels are read whole, one after the other or two side by side. */
+static void plain_few(struct job *j, size_t from, size_t to)
 {
-    _Alignas(64) float chunk[TOKEN_TILE * CHUNK_STRIDE];
-    const float *x = j->a->x + t0 * j->a->stride;
-    size_t n_col = j->w->n_col;
-    for (size_t k0 = 0; k0 < n_col; k0 += PLAIN_CHUNK) {
-        size_t n_k = n_col - k0 < PLAIN_CHUNK ? n_col - k0 : PLAIN_CHUNK;
-        for (size_t t = 0; t < n; t++)
-            memcpy(chunk + t * CHUNK_STRIDE, x + t * j->a->stride + k0, n_k * sizeof *x);
-        for (size_t p = from; p < to; p++)
-            plain_task(j, p, k0, t0, n, (struct plain_x){ chunk, CHUNK_STRIDE });
-    }
+    struct span s = { 0, j->w->n_col, 0, j->a->n_tok };
+    size_t p = from;
+    for (; s.n_tok <= j->k->pair_tok && p + 2 <= to && rows_left(j, p + 1) == PANEL_ROWS; p += 2)
+        plain_task(j, p, 2, s);
+    for (; p < to; p++)
+        plain_task(j, p, 1, s);
 }
 
-/* One token: a panel is finished before the next, which reads the weights as one stream. */
-static void plain_token(struct job *j, size_t from, size_t to, size_t t0)
+/* Many: a chunk of a panel stays in the first-level cache while the tiles of up to TOKEN_TILE
+ * tokens pass. */
+static void plain_many(struct job *j, size_t from, size_t to)
 {
-    const float *x = j->a->x + t0 * j->a->stride;
-    for (size_t p = from; p < to; p++)
-        for (size_t k0 = 0; k0 < j->w->n_col; k0 += PLAIN_CHUNK)
-            plain_task(j, p, k0, t0, 1, (struct plain_x){ x + k0, j->a->stride });
+    enum { TILES = TOKEN_TILE / TOKEN_WIDE };
+    size_t n_tok = j->a->n_tok, n_col = j->w->n_col, all = n_tiles(n_tok);
+    for (size_t i0 = 0; i0 < all; i0 += TILES)
+        for (size_t k0 = 0; k0 < n_col; k0 += PLAIN_CHUNK)
+            for (size_t p = from; p < to; p++)
+                for (size_t i = i0; i < all && i < i0 + TILES; i++) {
+                    size_t t = tile_start(n_tok, i), n = tile_start(n_tok, i + 1) - t;
+                    size_t n_k = n_col - k0 < PLAIN_CHUNK ? n_col - k0 : PLAIN_CHUNK;
+                    plain_task(j, p, 1, (struct span){ k0, n_k, t, n });
+                }
 }
 
 static void panels(struct job *j, size_t from, size_t to)
 {
-    for (size_t t0 = 0; t0 < j->a->n_tok; t0 += TOKEN_TILE) {
-        size_t n = j->a->n_tok - t0 < TOKEN_TILE ? j->a->n_tok - t0 : TOKEN_TILE;
-        if (!dtype_is_plain(j->w->type)) {
-            for (size_t p = from; p < to; p++)
-                block_task(j, p, t0, n);
-        } else if (n == 1) {
-            plain_token(j, from, to, t0);
-        } else {
-            plain_tokens(j, from, to, t0, n);
-        }
-    }
+    if (!dtype_is_plain(j->w->type))
+        block_panels(j, from, to);
+    else if (j->a->n_tok <= TOKEN_WIDE)
+        plain_few(j, from, to);
+    else
+        plain_many(j, from, to);
 }
 
 static void panels_task(void *arg, size_t task, unsigned worker)
@@ -169,31 +239,22 @@ static void panels_task(void *arg, size_t task, unsigned worker)
     panels(j, from, to < j->n_panel ? to : j->n_panel);
 }
 
-/* The int8 view, where the type wants one. */
-static void prepare(struct job *j, struct pool *pool)
-{
-    struct acts *a = j->a;
-    if (dtype_is_plain(j->w->type))
-        return;
-    assert(acts_layout(a->n_tok, a->n_col, NULL, NULL) <= a->store_bytes);
-    acts_layout(a->n_tok, a->n_col, a->store, &j->q);
-    if (!a->quantised)
-        pool_run(a->n_tok * a->n_col < INLINE_MACS ? NULL : pool, a->n_tok, quantise_task, j);
-    a->quantised = true;
-}
-
 void matmul(const struct kernels *k, struct pool *pool, const struct matrix *w, struct acts *a,
             float *y, /* NOLINT(readability-non-const-parameter): the tasks write it */
             size_t y_stride)
 {
     assert(a->n_col == w->n_col && w->data);
+    if (a->n_tok == 0)
+        return;
     struct job j = { .k = k, .w = w, .a = a, .y = y, .y_stride = y_stride };
-    prepare(&j, pool);
+    make_view(&j, pool);
     j.panel_bytes = dtype_row_bytes(w->type, w->n_col) * PANEL_ROWS;
     j.n_panel = matrix_panels(w->n_row);
     bool small = (double)w->n_row * w->n_col * (double)a->n_tok < INLINE_MACS;
     size_t tasks = small ? 1 : (size_t)pool_threads(pool) * TASKS_PER_THREAD;
     j.per_task = (j.n_panel + tasks - 1) / tasks;
+    if (j.per_task > 1)
+        j.per_task += j.per_task % 2; /* plain types take panels by twos */
     pool_run(small ? NULL : pool, (j.n_panel + j.per_task - 1) / j.per_task, panels_task, &j);
 }
 
@@ -240,12 +301,14 @@ size_t matmul_rows_scratch(enum dtype type, uint32_t n_col)
 void matmul_rows(const struct kernels *k, struct pool *pool, const struct rows_product *r)
 {
     assert(r->acts->n_col == r->w.n_col && r->w.data);
+    if (r->acts->n_tok == 0)
+        return;
     struct rows_job j = {
         .k = k,
         .r = r,
         .shape = { .k = k, .w = &r->w, .a = r->acts, .y = r->y, .y_stride = r->y_stride }
     };
-    prepare(&j.shape, pool);
+    make_view(&j.shape, pool);
     j.shape.panel_bytes = dtype_row_bytes(r->w.type, r->w.n_col) * PANEL_ROWS;
     j.shape.n_panel = matrix_panels(r->w.n_row);
     size_t fit = r->scratch_stride / j.shape.panel_bytes;

@@ -46,13 +46,15 @@ void dtype_to_f32(enum dtype type, const void *src, float *dst, size_t n);
  * model-formats.md 2.4; K-quants by a plain min/max search. Plain types round to nearest even. */
 void dtype_from_f32(enum dtype type, const float *src, void *dst, size_t n);
 
-/* Activations of n_tok tokens as matmul wants them. The float view is borrowed; the int8 view is
- * made by the first product with a block type and reused until the next acts_set(). */
+/* Activations of n_tok tokens as matmul wants them. The floats are borrowed; the view that a type
+ * needs (int8 for block types; plain types: column-interleaved tiles of up to 16 tokens) is made by
+ * the first product and reused until the next acts_set() or a product that needs the other. */
+enum acts_view { ACTS_FLOAT, ACTS_INT8, ACTS_TILED };
 struct acts {
     const float *x; /* f32 [n_tok, n_col] rows `stride` floats apart, borrowed */
     size_t n_tok, n_col, stride;
-    bool quantised;
-    void *store; /* acts_bytes() of caller's memory, 64-byte aligned */
+    enum acts_view view; /* what `store` holds */
+    void *store;         /* acts_bytes() of caller's memory, 64-byte aligned */
     size_t store_bytes;
 };
 size_t acts_bytes(size_t max_tok, size_t max_col); /* 0: overflow */

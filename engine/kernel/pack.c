@@ -1,6 +1,9 @@
 /* engine/kernel/pack.c - rows to panels and back (layout: group.h). */
-#include "engine/kernel/group.h"
 #include "engine/kernel/internal.h"
+// clang-format off
+#include "engine/kernel/lanes_ref.inc"
+#include "engine/kernel/group.h"
+// clang-format on
 
 #include <assert.h>
 #ifdef __SSE2__
@@ -202,11 +205,10 @@ static float plain_f32(enum dtype type, const uint8_t *p)
 const struct quant_traits *quant_traits(enum dtype type)
 {
     static const struct quant_traits traits[DT_ID_MAX] = {
-        [DT_Q8_0] = { 1, 7, false, false }, [DT_Q4_0] = { 1, 3, false, false },
-        [DT_Q5_0] = { 1, 4, false, false }, [DT_Q4_1] = { 1, 0, false, true },
-        [DT_Q5_1] = { 1, 0, false, true },  [DT_Q2_K] = { 8, 0, true, true },
-        [DT_Q3_K] = { 8, 2, true, false },  [DT_Q4_K] = { 8, 0, false, true },
-        [DT_Q5_K] = { 8, 0, false, true },  [DT_Q6_K] = { 8, 5, true, false },
+        [DT_Q8_0] = QUANT_Q8_0, [DT_Q4_0] = QUANT_Q4_0, [DT_Q5_0] = QUANT_Q5_0,
+        [DT_Q4_1] = QUANT_Q4_1, [DT_Q5_1] = QUANT_Q4_1, [DT_Q2_K] = QUANT_Q2_K,
+        [DT_Q3_K] = QUANT_Q3_K, [DT_Q4_K] = QUANT_Q4_K, [DT_Q5_K] = QUANT_Q4_K,
+        [DT_Q6_K] = QUANT_Q6_K,
     };
     assert(traits[type].groups);
     return &traits[type];
@@ -218,7 +220,7 @@ static void group_row(const struct quant_traits *t, const struct group *g, uint3
     int offset = t->shift ? 1 << t->shift : 0;
     for (uint32_t i = 0; i < QK; i++) {
         uint32_t h = t->halves ? i / 16 : 0;
-        float v = g->scale[h][r] * (float)((int)g->u[i / 4][4 * r + i % 4] - offset);
+        float v = g->scale[h][r] * (float)((int)g->u[CHUNK * (i / 4) + 4 * r + i % 4] - offset);
         out[i] = t->has_min ? v + g->min[h][r] : v;
     }
 }
@@ -240,7 +242,7 @@ void matrix_row(const struct kernels *k, const struct matrix *m, uint32_t r, flo
     struct group g;
     for (size_t i = 0; i < m->n_col / QK; i++) {
         const uint8_t *block = panel + i / q->groups * t->block_bytes * PANEL_ROWS;
-        group_unpack(m->type, block, (unsigned)(i % q->groups), &g);
+        group_unpack(m->type, *q, block, (unsigned)(i % q->groups), &g);
         group_row(q, &g, r, out + i * QK);
     }
 }
