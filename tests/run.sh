@@ -81,6 +81,13 @@ suite() { # name, dir, meson test options...
         bad "$((n > 0 ? n : 1))" "$name: $(grep -E 'FAIL|TIMEOUT' "$log" | sed 's/  */ /g' | head -n 20 | paste -sd';')"
         tail -n 120 "$log"
     fi
+    # Criterion does not count what a sanitizer finds when a test's process ends.
+    n=$(grep -cE 'ERROR: LeakSanitizer|WARNING: ThreadSanitizer|runtime error:|LeakSanitizer has encountered' \
+        "$dir/meson-logs/testlog.txt")
+    if [ "${n:-0}" -gt 0 ]; then
+        bad "$n" "$name: sanitizer reports ($dir/meson-logs/testlog.txt)"
+        grep -E -A12 'ERROR: LeakSanitizer|WARNING: ThreadSanitizer|runtime error:' "$dir/meson-logs/testlog.txt" | head -n 80
+    fi
     grep -h '^SKIPPED' "$dir/meson-logs/testlog.txt" | sort -u || true
 }
 

@@ -10,7 +10,7 @@
 #include "engine/base/json.h"
 #include "engine/base/num.h"
 #include "engine/base/rng.h"
-#include "engine/io/source.h"
+#include "engine/io/internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,8 +19,8 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
-enum { DEPTH_MAX = 64, N_SIZE = 5, N_DEPTH = 3, FILE_MIN = 64 << 20 };
-static const size_t sizes[N_SIZE] = { 4096, 16384, 65536, 262144, 1 << 20 };
+enum { DEPTH_MAX = 64, N_SIZE = CALIBRATE_SIZES, N_DEPTH = 3, FILE_MIN = 64 << 20 };
+const size_t calibrate_sizes[N_SIZE] = { 4096, 16384, 65536, 262144, 1 << 20 };
 static const uint32_t depths[N_DEPTH] = { 4, 16, 64 };
 
 /* Where nothing was measured: a modest SATA solid-state disk. */
@@ -75,12 +75,11 @@ static enum status run(struct probe *p, size_t size, uint32_t depth, bool sequen
     return err->code;
 }
 
-/* Least squares of t = a + s / BW with weights 1 / t^2 (relative errors count alike). */
-static void fit(const double t[N_SIZE], struct disk_model *d)
+void calibrate_fit(const double t[N_SIZE], struct disk_model *d)
 {
     double sw = 0, sx = 0, sy = 0, sxx = 0, sxy = 0;
     for (int i = 0; i < N_SIZE; i++) {
-        double w = 1 / (t[i] * t[i]), x = (double)sizes[i];
+        double w = 1 / (t[i] * t[i]), x = (double)calibrate_sizes[i];
         sw += w;
         sx += w * x;
         sy += w * t[i];
@@ -88,13 +87,13 @@ static void fit(const double t[N_SIZE], struct disk_model *d)
         sxy += w * x * t[i];
     }
     double slope = (sw * sxy - sx * sy) / (sw * sxx - sx * sx);
-    d->bytes_per_s = slope > 0 ? 1 / slope : (double)sizes[N_SIZE - 1] / t[N_SIZE - 1];
+    d->bytes_per_s = slope > 0 ? 1 / slope : (double)calibrate_sizes[N_SIZE - 1] / t[N_SIZE - 1];
     d->read_s = (sy - slope * sx) / sw;
     if (d->read_s < 0)
         d->read_s = 0;
     d->fit_error = 0;
     for (int i = 0; i < N_SIZE; i++) {
-        double e = fabs((d->read_s + (double)sizes[i] / d->bytes_per_s) / t[i] - 1);
+        double e = fabs((d->read_s + (double)calibrate_sizes[i] / d->bytes_per_s) / t[i] - 1);
         d->fit_error = e > d->fit_error ? e : d->fit_error;
     }
 }
@@ -116,17 +115,17 @@ static enum status measure(struct probe *p, const struct calibrate_opts *o, doub
         for (int k = 0; k < N_DEPTH; k++) {
             if (o->progress)
                 o->progress(o->ctx, "calibrating", (double)(i * N_DEPTH + k) / (N_SIZE * N_DEPTH));
-            if (run(p, sizes[i], depths[k], false, slice, &x, err) != ST_OK)
+            if (run(p, calibrate_sizes[i], depths[k], false, slice, &x, err) != ST_OK)
                 return err->code;
             t[i] = x < t[i] ? x : t[i];
-            if (sizes[i] == 65536)
+            if (calibrate_sizes[i] == 65536)
                 by_depth[k] = x;
         }
     }
     if (run(p, 1 << 20, 8, true, slice, &x, err) != ST_OK)
         return err->code;
     d->seq_bytes_per_s = (double)(1 << 20) / x;
-    fit(t, d);
+    calibrate_fit(t, d);
     d->depth = depths[N_DEPTH - 1];
     for (int k = N_DEPTH - 1; k >= 0; k--)
         if (by_depth[k] <= 1.05 * by_depth[N_DEPTH - 1])

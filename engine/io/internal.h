@@ -1,7 +1,9 @@
-/* engine/io/internal.h - what the three sources share. Not for other layers. */
+/* engine/io/internal.h - what the three sources share, and the part of calibration that tests call
+ * with planted numbers. Not for other layers. */
 #ifndef STROBE_IO_INTERNAL_H
 #define STROBE_IO_INTERNAL_H
 
+#include "engine/io/calibrate.h"
 #include "engine/io/source.h"
 
 struct source_ops {
@@ -37,5 +39,11 @@ enum status source_uring_open(const char *const *paths, uint32_t n_file, uint32_
                               struct source **ret, struct err *err);
 enum status source_pread_open(const char *const *paths, uint32_t n_file, uint32_t depth,
                               bool direct, struct source **ret, struct err *err);
+
+enum { CALIBRATE_SIZES = 5 };
+extern const size_t calibrate_sizes[CALIBRATE_SIZES];
+/* Least squares of t = a + s / BW over calibrate_sizes with weights 1 / t^2 (relative errors count
+ * alike). Sets read_s, bytes_per_s and fit_error. */
+void calibrate_fit(const double t[CALIBRATE_SIZES], struct disk_model *d);
 
 #endif

@@ -1,5 +1,6 @@
 #include "engine/base/clock.h"
-#include "engine/io/calibrate.h"
+#include "engine/base/rng.h"
+#include "engine/io/internal.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -75,11 +76,9 @@ Test(calibrate, a_folder_is_measured_in_time_and_remembered)
     cr_expect_eq(back.depth, d.depth);
 
     /* a damaged cache counts as none */
-    static const char *const bad[] = {
-        "", "{", "[]", "{\"read_s\":\"x\"}",
-        ("{\"read_s\":-1,\"bytes_per_s\":1e9,\"seq_bytes_per_s\":1e9,"
-         "\"latency_s\":1e-4,\"depth\":4}")
-    };
+    static const char negative[] = "{\"read_s\":-1,\"bytes_per_s\":1e9,\"seq_bytes_per_s\":1e9,"
+                                   "\"latency_s\":1e-4,\"depth\":4}";
+    static const char *const bad[] = { "", "{", "[]", "{\"read_s\":\"x\"}", negative };
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
         FILE *f = fopen(file, "w");
         cr_assert(f && fputs(bad[i], f) >= 0);
@@ -109,4 +108,40 @@ Test(calibrate, wrong_targets_are_refused_by_name)
     err_clear(&err);
     cr_expect_eq(calibrate_load("/tmp", "/tmp/no-such-folder", &d, &err), ST_NOTFOUND);
     unlink(small);
+}
+
+/* Times made from known parameters give those parameters back; noise of a few percent stays a few
+ * percent; times that no such model explains still give usable numbers. */
+Test(calibrate, the_fit_finds_planted_numbers)
+{
+    static const struct {
+        double a, bw;
+    } planted[] = { { 5e-6, 3e9 }, { 100e-6, 0.5e9 }, { 0.25e-6, 12e9 }, { 8e-3, 0.15e9 } };
+    struct rng rng = { 5 };
+    for (size_t k = 0; k < sizeof planted / sizeof planted[0]; k++)
+        for (int noisy = 0; noisy < 2; noisy++) {
+            double t[CALIBRATE_SIZES], tol = noisy ? 0.15 : 1e-9;
+            struct disk_model d = { 0 };
+            for (int i = 0; i < CALIBRATE_SIZES; i++)
+                t[i] = (planted[k].a + (double)calibrate_sizes[i] / planted[k].bw) *
+                       (noisy ? 0.98 + 0.04 * rng_f64(&rng) : 1);
+            calibrate_fit(t, &d);
+            /* Where one share hides behind the other at every size, only their sum is known. */
+            cr_expect_float_eq(d.read_s, planted[k].a, tol * (planted[k].a + 4096 / planted[k].bw));
+            cr_expect_float_eq(1 / d.bytes_per_s, 1 / planted[k].bw,
+                               tol * (1 / planted[k].bw + planted[k].a / (1 << 20)));
+            cr_expect_lt(d.fit_error, noisy ? 0.04 : 1e-9, "%g %g", planted[k].a, planted[k].bw);
+        }
+    static const double odd[][CALIBRATE_SIZES] = {
+        { 1e-3, 1e-3, 1e-3, 1e-3, 1e-3 },        /* size does not matter: a alone */
+        { 5e-3, 4e-3, 3e-3, 2e-3, 1e-3 },        /* larger reads are faster */
+        { 1e-9, 1e-7, 1e-5, 1e-3, 1e-1 },        /* grows faster than the size */
+        { 1e-6, 4e-6, 1.6e-5, 6.4e-5, 2.56e-4 }, /* no cost per read at all */
+    };
+    for (size_t k = 0; k < sizeof odd / sizeof odd[0]; k++) {
+        struct disk_model d = { 0 };
+        calibrate_fit(odd[k], &d);
+        cr_expect(d.read_s >= 0 && d.read_s < 1 && d.bytes_per_s > 0, "%zu: %g %g", k, d.read_s,
+                  d.bytes_per_s);
+    }
 }

@@ -1,4 +1,5 @@
-/* One body over every kind of source: what a caller sees must not depend on the mechanism. */
+/* tests/unit/io/test_source.c - one body over every kind of source: what a caller sees must not
+ * depend on the mechanism. */
 #include "engine/base/rng.h"
 #include "engine/io/internal.h"
 #include "engine/io/source.h"
@@ -93,11 +94,20 @@ static void check_read(const struct fixture *f, const struct source_req *r, cons
     cr_expect_geq(r->got, r->need);
     cr_expect_eq(memcmp(got, f->want[r->file] + r->offset, r->need), 0, "%s: bytes at %llu differ",
                  name, (unsigned long long)r->offset);
-    /* Direct reads may clear what is asked for behind the end, and nothing behind that. */
+    /* Direct reads may clear what is asked for behind the end. */
     for (size_t i = r->got; i < r->len; i++)
         cr_assert(got[i] == 0xA5 || got[i] == 0, "%s: byte %zu behind the end is %u", name, i,
                   got[i]);
     cr_expect_geq(r->done_ns, r->submit_ns);
+}
+
+/* Behind the asked-for length of slot i of four pages nothing was written. */
+static void check_untouched(const unsigned char *mem, const struct source_req *r, size_t i,
+                            const char *name)
+{
+    for (size_t k = r->len; k < 4 * (size_t)PAGE; k++)
+        cr_assert_eq(mem[i * 4 * PAGE + k], 0xA5, "%s: byte %zu behind the end was touched", name,
+                     k);
 }
 
 /* Random reads of both files with `depth` in flight, until N_REQ are done. */
@@ -124,6 +134,7 @@ static void read_all_over(const struct fixture *f, struct source *s)
         cr_assert_gt(n, 0u);
         for (size_t i = 0; i < n; i++) {
             check_read(f, done[i], source_name(s));
+            check_untouched(mem, done[i], (size_t)(done[i] - req), source_name(s));
             cr_expect_eq(done[i]->user, done[i]);
             bytes += done[i]->got;
         }
