@@ -1,10 +1,13 @@
 /* server/api_events.c - the dashboard's live figures: one JSON snapshot a second, to every stream
- * that asked (sent by http.c's watcher). */
+ * that asked, and the list of event streams, which are pinged when quiet. The watcher's thread
+ * calls events_tick(). */
 #include "engine/base/clock.h"
 #include "server/http.h"
 
 #include <math.h>
 #include <stdlib.h>
+
+enum { PING_AFTER_S = 10 };
 
 static void put_ms(struct buf *out, const char *key, double v)
 {
@@ -94,6 +97,67 @@ void events_snapshot(struct server *s, uint64_t sequence, struct buf *out)
     put_errors(s->metrics, out);
     buf_char(out, '}');
     free(st);
+}
+
+void server_keep(struct server *s, struct stream *st, bool live_figures)
+{
+    pthread_mutex_lock(&s->list_lock);
+    struct stream **head = live_figures ? &s->live : &s->pinged;
+    st->prev = NULL;
+    st->next = *head;
+    if (*head)
+        (*head)->prev = st;
+    *head = st;
+    pthread_mutex_unlock(&s->list_lock);
+}
+
+void server_forget(struct server *s, struct stream *st)
+{
+    pthread_mutex_lock(&s->list_lock);
+    if (st->prev)
+        st->prev->next = st->next;
+    else if (s->live == st)
+        s->live = st->next;
+    else if (s->pinged == st)
+        s->pinged = st->next;
+    if (st->next)
+        st->next->prev = st->prev;
+    st->next = st->prev = NULL;
+    pthread_mutex_unlock(&s->list_lock);
+}
+
+static void ping_quiet(struct server *s)
+{
+    uint64_t now = clock_ns();
+    pthread_mutex_lock(&s->list_lock);
+    for (struct stream *st = s->pinged; st; st = st->next)
+        if (now - st->last_ns > (uint64_t)PING_AFTER_S * 1000000000u)
+            stream_put(st, STR(": ping\n\n"));
+    pthread_mutex_unlock(&s->list_lock);
+}
+
+static void push_figures(struct server *s, uint64_t sequence)
+{
+    struct buf b = BUF_INIT;
+    pthread_mutex_lock(&s->list_lock);
+    bool any = s->live != NULL;
+    pthread_mutex_unlock(&s->list_lock);
+    if (!any)
+        return;
+    buf_printf(&b, "id: %llu\nevent: stats\ndata: ", (unsigned long long)sequence);
+    events_snapshot(s, sequence, &b);
+    buf_z(&b, "\n\n");
+    pthread_mutex_lock(&s->list_lock);
+    for (struct stream *st = s->live; st && !b.failed; st = st->next)
+        stream_put(st, buf_view(&b));
+    pthread_mutex_unlock(&s->list_lock);
+    buf_clear(&b);
+}
+
+void events_tick(struct server *s)
+{
+    push_figures(s, ++s->sequence);
+    ping_quiet(s);
 }
 
 void api_events(struct call *c)

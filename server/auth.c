@@ -1,6 +1,7 @@
 /* server/auth.c - see auth.h. */
 #include "server/auth.h"
 
+#include <arpa/inet.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <strings.h>
@@ -71,8 +72,11 @@ bool auth_allows(const struct auth *a, const char *header)
 
 bool auth_is_loopback(const char *address)
 {
-    return strncmp(address, "127.", 4) == 0 || strcmp(address, "::1") == 0 ||
-           strcmp(address, "localhost") == 0;
+    struct in_addr v4;
+    /* Parsed, not compared by its start: 127.0.0.1.evil.example is a name. */
+    if (inet_pton(AF_INET, address, &v4) == 1)
+        return ntohl(v4.s_addr) >> 24 == 127;
+    return strcmp(address, "::1") == 0 || strcasecmp(address, "localhost") == 0;
 }
 
 bool auth_host_ok(const struct auth *a, const char *host)
@@ -88,4 +92,16 @@ bool auth_host_ok(const struct auth *a, const char *host)
     memcpy(name, host, n);
     name[n] = '\0';
     return auth_is_loopback(name);
+}
+
+bool auth_origin_ok(const struct auth *a, const char *origin, const char *host, const char *cors)
+{
+    if (a->n > 0 || !origin)
+        return true;
+    if (cors && (strcmp(cors, "*") == 0 || strcmp(cors, origin) == 0))
+        return true;
+    const char *name = strncmp(origin, "http://", 7) == 0    ? origin + 7
+                       : strncmp(origin, "https://", 8) == 0 ? origin + 8
+                                                             : NULL;
+    return name && host && strcasecmp(name, host) == 0;
 }

@@ -18,6 +18,9 @@ void auth_clear(struct auth *a);
 bool auth_allows(const struct auth *a, const char *header);
 /* Host header against DNS rebinding; NULL (HTTP/1.0) is fine. */
 bool auth_host_ok(const struct auth *a, const char *host);
+/* Origin of a browser's page: our own pages (their origin is the Host) and the configured one. Only
+ * asked for without keys, as no foreign page knows a key. NULL origin (no browser) is fine. */
+bool auth_origin_ok(const struct auth *a, const char *origin, const char *host, const char *cors);
 bool auth_is_loopback(const char *address);
 
 #endif

@@ -20,6 +20,7 @@
 #include "engine/base/rng.h"
 #include "server/auth.h"
 #include "server/serve.h"
+#include "server/watch.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -29,7 +30,6 @@
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -39,7 +39,6 @@ enum {
     CONNECTIONS_MAX = 4096,
     CONNECTION_MEMORY = 32 << 10, /* the library clears all of it after each request */
     IDLE_TIMEOUT_S = 90,
-    PING_AFTER_S = 10,
     LINGER_S = 2 /* replies under way when the server stops */
 };
 #define MAX_BODY_DEFAULT ((uint64_t)8 << 20)
@@ -52,20 +51,14 @@ struct http {
     const char *cors_origin;
     uint64_t max_body;
     struct MHD_Daemon *daemon;
-    int epoll_fd, wake_fd, net_fd; /* watched sockets; wakes the watcher; wakes the net thread */
-    pthread_t watcher, net;
-    bool watching, serving;
-    atomic_bool stop;      /* the watcher's */
+    int net_fd; /* wakes the net thread */
+    struct watch *watch;
+    pthread_t net;
+    bool serving;
     atomic_int net_phase;  /* enum net_phase; the net thread follows */
     atomic_bool net_woken; /* a wake-up lies in net_fd: streams of one step share it */
     atomic_ullong next_id;
     uint64_t id_salt;
-    /* Watched sockets by (slot, generation): an event may outlive its exchange. */
-    pthread_mutex_t watch_lock;
-    struct watch {
-        struct stream *stream;
-        uint32_t generation;
-    } watch[CONNECTIONS_MAX * 2];
 };
 
 /* One exchange. */
@@ -75,7 +68,7 @@ struct exchange {
     const struct route *route;
     struct buf body;
     char *path;
-    bool refused, too_large, handled, queued;
+    bool refused, too_large, handled, queued, bad_uri;
     int fd;
     uint64_t start_ns;
 };
@@ -122,6 +115,61 @@ static struct exchange *exchange_new(struct http *h, struct MHD_Connection *conn
     return x;
 }
 
+/* What two parsers could read differently: the way to smuggle a second request past a proxy. */
+struct framing {
+    unsigned host, length, coding;
+    bool chunked, odd;
+};
+
+static bool is_token(const char *p, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (p[i] <= ' ' || p[i] >= 127 || strchr("()<>@,;:\\\"/[]?={}", p[i]))
+            return false;
+    return n > 0;
+}
+
+static enum MHD_Result look_at_header(void *ctx, enum MHD_ValueKind kind, const char *name,
+                                      size_t n_name, const char *value, size_t n_value)
+{
+    struct framing *f = ctx;
+    (void)kind;
+    (void)n_value; /* the library ends values at a NUL and tells the rest to nobody */
+    f->odd |= !is_token(name, n_name);
+    if (f->odd)
+        return MHD_NO;
+    f->host += strcasecmp(name, "Host") == 0;
+    f->length += strcasecmp(name, "Content-Length") == 0;
+    if (strcasecmp(name, "Transfer-Encoding") == 0) {
+        f->coding++;
+        f->chunked = value && strcasecmp(value, "chunked") == 0;
+    }
+    return MHD_YES;
+}
+
+/* true: replied; the library closes the connection after it. */
+static bool refuse_framing(struct exchange *x, const char *version)
+{
+    struct call *c = &x->call;
+    struct framing f = { 0 };
+    bool old = strcmp(version, "HTTP/1.0") == 0;
+    if (!old && strcmp(version, "HTTP/1.1") != 0) {
+        reply_error(c, 505, "version_not_supported", NULL, "HTTP/1.1 and HTTP/1.0 are spoken here");
+        return true;
+    }
+    MHD_get_connection_values_n(c->conn, MHD_HEADER_KIND, look_at_header, &f);
+    if (f.coding && (!f.chunked || f.coding > 1))
+        reply_error(c, 501, "coding_not_supported", NULL, "Transfer-Encoding must be 'chunked'");
+    else if (x->bad_uri || f.odd || f.host > 1 || (!f.host && !old) || f.length > 1 ||
+             (f.length && f.coding))
+        reply_error(c, 400, "bad_request", NULL,
+                    "malformed request: one Host, at most one Content-Length or chunked, plain "
+                    "header names, no NUL");
+    else
+        return false;
+    return true;
+}
+
 /* Everything that can be refused before the body; true: a reply is ready. */
 static bool refuse_early(struct exchange *x)
 {
@@ -134,6 +182,12 @@ static bool refuse_early(struct exchange *x)
     }
     if (c->method == METHOD_OPTIONS) {
         c->reply.status = 204;
+        return true;
+    }
+    if (!auth_origin_ok(&h->auth, call_header(c, "Origin"), call_header(c, "Host"),
+                        h->cors_origin)) {
+        reply_error(c, 403, "origin_not_allowed", NULL,
+                    "pages of this origin may not call the server (--cors-origin lets one in)");
         return true;
     }
     x->route = route_find(c);
@@ -274,8 +328,10 @@ static ssize_t read_stream(void *ctx, uint64_t pos, char *out, size_t max)
     (void)pos;
     struct exchange *x = ctx;
     long n = stream_take(x->call.stream, out, max);
-    if (n > 0)
+    if (n > 0) {
+        metrics_time(&x->http->srv.metrics->to_socket, (double)x->call.stream->waited_ns / 1e9);
         return n;
+    }
     if (n == 0) {
         MHD_suspend_connection(x->call.conn);
         return 0;
@@ -324,136 +380,14 @@ static enum MHD_Result send_whole(struct exchange *x)
     return send_plain(x);
 }
 
-/* ---- the watcher ---- */
-
-static void watch_start(struct exchange *x)
-{
-    struct http *h = x->http;
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(x->call.conn, MHD_CONNECTION_INFO_CONNECTION_FD);
-    if (!info || info->connect_fd < 0 || info->connect_fd >= CONNECTIONS_MAX * 2)
-        return;
-    x->fd = info->connect_fd;
-    pthread_mutex_lock(&h->watch_lock);
-    struct watch *w = &h->watch[x->fd];
-    w->stream = x->call.stream;
-    stream_hold(w->stream);
-    w->generation++;
-    struct epoll_event ev = { .events = EPOLLRDHUP | EPOLLONESHOT,
-                              .data.u64 = (uint64_t)w->generation << 32 | (uint32_t)x->fd };
-    if (epoll_ctl(h->epoll_fd, EPOLL_CTL_ADD, x->fd, &ev) != 0)
-        epoll_ctl(h->epoll_fd, EPOLL_CTL_MOD, x->fd, &ev);
-    pthread_mutex_unlock(&h->watch_lock);
-}
-
-static void watch_end(struct exchange *x)
-{
-    struct http *h = x->http;
-    if (x->fd < 0)
-        return;
-    pthread_mutex_lock(&h->watch_lock);
-    struct watch *w = &h->watch[x->fd];
-    struct stream *s = w->stream;
-    w->stream = NULL;
-    w->generation++;
-    epoll_ctl(h->epoll_fd, EPOLL_CTL_DEL, x->fd, NULL);
-    pthread_mutex_unlock(&h->watch_lock);
-    stream_drop(s);
-    x->fd = -1;
-}
-
-static void client_left(struct http *h, uint64_t key)
-{
-    uint32_t fd = (uint32_t)key;
-    struct stream *s = NULL;
-    pthread_mutex_lock(&h->watch_lock);
-    if (h->watch[fd].generation == (uint32_t)(key >> 32) && h->watch[fd].stream) {
-        s = h->watch[fd].stream;
-        stream_hold(s);
-    }
-    pthread_mutex_unlock(&h->watch_lock);
-    if (!s)
-        return;
-    atomic_fetch_add(&h->srv.metrics->cancelled_by_client, 1);
-    stream_abort(s);
-    stream_drop(s);
-}
-
-void server_keep(struct server *s, struct stream *st, bool live_figures)
-{
-    pthread_mutex_lock(&s->list_lock);
-    struct stream **head = live_figures ? &s->live : &s->pinged;
-    st->prev = NULL;
-    st->next = *head;
-    if (*head)
-        (*head)->prev = st;
-    *head = st;
-    pthread_mutex_unlock(&s->list_lock);
-}
-
-void server_forget(struct server *s, struct stream *st)
-{
-    pthread_mutex_lock(&s->list_lock);
-    if (st->prev)
-        st->prev->next = st->next;
-    else if (s->live == st)
-        s->live = st->next;
-    else if (s->pinged == st)
-        s->pinged = st->next;
-    if (st->next)
-        st->next->prev = st->prev;
-    st->next = st->prev = NULL;
-    pthread_mutex_unlock(&s->list_lock);
-}
-
-static void ping_quiet(struct server *s)
-{
-    uint64_t now = clock_ns();
-    pthread_mutex_lock(&s->list_lock);
-    for (struct stream *st = s->pinged; st; st = st->next)
-        if (now - st->last_ns > (uint64_t)PING_AFTER_S * 1000000000u)
-            stream_put(st, STR(": ping\n\n"));
-    pthread_mutex_unlock(&s->list_lock);
-}
-
-static void push_figures(struct server *s, uint64_t sequence)
-{
-    struct buf b = BUF_INIT;
-    pthread_mutex_lock(&s->list_lock);
-    bool any = s->live != NULL;
-    pthread_mutex_unlock(&s->list_lock);
-    if (!any)
-        return;
-    buf_printf(&b, "id: %llu\nevent: stats\ndata: ", (unsigned long long)sequence);
-    events_snapshot(s, sequence, &b);
-    buf_z(&b, "\n\n");
-    pthread_mutex_lock(&s->list_lock);
-    for (struct stream *st = s->live; st && !b.failed; st = st->next)
-        stream_put(st, buf_view(&b));
-    pthread_mutex_unlock(&s->list_lock);
-    buf_clear(&b);
-}
-
-static void *watcher_main(void *arg)
-{
-    struct http *h = arg;
-    struct epoll_event ev[64];
-    uint64_t sequence = 0, next = clock_ns();
-    while (!atomic_load(&h->stop)) {
-        int n = epoll_wait(h->epoll_fd, ev, 64, 1000);
-        for (int i = 0; i < n; i++)
-            if (ev[i].data.u64 != UINT64_MAX)
-                client_left(h, ev[i].data.u64);
-        if (clock_ns() < next)
-            continue;
-        next = clock_ns() + 1000000000u;
-        push_figures(&h->srv, ++sequence);
-        ping_quiet(&h->srv);
-    }
-    return NULL;
-}
-
 /* ---- libmicrohttpd's callbacks ---- */
+
+static int socket_of(struct MHD_Connection *conn)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(conn, MHD_CONNECTION_INFO_CONNECTION_FD);
+    return info ? info->connect_fd : -1;
+}
 
 static enum MHD_Result answer(struct exchange *x)
 {
@@ -466,7 +400,8 @@ static enum MHD_Result answer(struct exchange *x)
         s->conn = x;
         s->resume = resume_connection;
         pthread_mutex_unlock(&s->lock);
-        watch_start(x);
+        x->fd = socket_of(c->conn);
+        watch_attach(x->http->watch, x->fd, s);
     }
     if (!c->stream_whole)
         return send_stream(x);
@@ -477,18 +412,29 @@ static enum MHD_Result answer(struct exchange *x)
     return send_whole(x);
 }
 
+/* The library decodes paths as C strings and so cuts them at %00: marked here, refused later. */
+static struct exchange bad_uri; /* an address only */
+
+static void *on_uri(void *ctx, const char *uri, struct MHD_Connection *conn)
+{
+    (void)ctx, (void)conn;
+    return strstr(uri, "%00") ? &bad_uri : NULL;
+}
+
 static enum MHD_Result on_request(void *ctx, struct MHD_Connection *conn, const char *url,
                                   const char *method, const char *version, const char *data,
                                   size_t *n_data, void **slot)
 {
-    (void)version;
     struct exchange *x = *slot;
-    if (!x) {
+    if (!x || x == &bad_uri) {
+        bool bad = x == &bad_uri;
+        *slot = NULL;
         x = exchange_new(ctx, conn, url, method);
         if (!x)
             return MHD_NO;
+        x->bad_uri = bad;
         *slot = x;
-        x->refused = refuse_early(x);
+        x->refused = refuse_framing(x, version) || refuse_early(x);
         return x->refused ? send_plain(x) : MHD_YES;
     }
     if (*n_data) {
@@ -521,12 +467,12 @@ static void on_completed(void *ctx, struct MHD_Connection *conn, void **slot,
 {
     (void)ctx, (void)conn;
     struct exchange *x = *slot;
-    if (!x)
+    if (!x || x == &bad_uri)
         return;
     log_exchange(x, how);
     metrics_time(&x->http->srv.metrics->duration, clock_ms_since(x->start_ns) / 1e3);
     if (x->call.stream) {
-        watch_end(x);
+        watch_detach(x->http->watch, x->fd);
         if (x->call.stream->sse)
             server_forget(&x->http->srv, x->call.stream);
         pthread_mutex_lock(&x->call.stream->lock);
@@ -545,12 +491,14 @@ static void on_completed(void *ctx, struct MHD_Connection *conn, void **slot,
 static void on_connection(void *ctx, struct MHD_Connection *conn, void **slot,
                           enum MHD_ConnectionNotificationCode what)
 {
-    (void)conn, (void)slot;
+    (void)slot;
     struct http *h = ctx;
     if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        watch_open(h->watch, socket_of(conn));
         atomic_fetch_add(&h->srv.metrics->connections, 1);
         atomic_fetch_add(&h->srv.metrics->connections_now, 1);
     } else {
+        watch_close(h->watch, socket_of(conn));
         atomic_fetch_sub(&h->srv.metrics->connections_now, 1);
     }
 }
@@ -648,6 +596,12 @@ static void net_enter(struct http *h, enum net_phase phase)
     net_wake(h);
 }
 
+static void on_tick(void *ctx)
+{
+    struct http *h = ctx;
+    events_tick(&h->srv);
+}
+
 static enum status start(struct http *h, int fd, struct err *err)
 {
     struct rlimit lim;
@@ -655,27 +609,22 @@ static enum status start(struct http *h, int fd, struct err *err)
         lim.rlim_cur = lim.rlim_max < CONNECTIONS_MAX * 2 ? lim.rlim_max : CONNECTIONS_MAX * 2;
         setrlimit(RLIMIT_NOFILE, &lim);
     }
-    h->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-    h->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     h->net_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    struct epoll_event ev = { .events = EPOLLIN, .data.u64 = UINT64_MAX };
-    if (h->epoll_fd < 0 || h->wake_fd < 0 || h->net_fd < 0 ||
-        epoll_ctl(h->epoll_fd, EPOLL_CTL_ADD, h->wake_fd, &ev) != 0)
-        return err_sys(err, errno, "epoll");
-    int e = pthread_create(&h->watcher, NULL, watcher_main, h);
-    if (e)
-        return err_sys(err, e, "pthread_create");
-    h->watching = true;
+    if (h->net_fd < 0)
+        return err_sys(err, errno, "eventfd");
+    if (watch_create(CONNECTIONS_MAX * 2, on_tick, h, &h->srv.metrics->cancelled_by_client,
+                     &h->watch, err) != ST_OK)
+        return err->code;
     h->daemon = MHD_start_daemon(
         MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_ERROR_LOG, 0, NULL, NULL, on_request, h,
         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_EXTERNAL_LOGGER, on_mhd_log, NULL,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)CONNECTIONS_MAX, MHD_OPTION_CONNECTION_TIMEOUT,
         (unsigned)IDLE_TIMEOUT_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, h, MHD_OPTION_END);
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, NULL, MHD_OPTION_URI_LOG_CALLBACK, on_uri, NULL,
+        MHD_OPTION_NOTIFY_CONNECTION, on_connection, h, MHD_OPTION_END);
     if (!h->daemon)
         return err_set(err, ST_IO, "the HTTP server does not start");
-    e = pthread_create(&h->net, NULL, net_main, h);
+    int e = pthread_create(&h->net, NULL, net_main, h);
     if (e)
         return err_sys(err, e, "pthread_create");
     h->serving = true;
@@ -697,46 +646,21 @@ static void drain(struct http *h, uint32_t seconds)
 }
 
 /* All connections must be awake before libmicrohttpd stops. */
-static void end_streams(struct http *h)
-{
-    for (int fd = 0; fd < CONNECTIONS_MAX * 2; fd++) {
-        pthread_mutex_lock(&h->watch_lock);
-        struct stream *s = h->watch[fd].stream;
-        if (s)
-            stream_hold(s);
-        pthread_mutex_unlock(&h->watch_lock);
-        if (!s)
-            continue;
-        stream_abort(s);
-        stream_drop(s);
-    }
-}
-
 static void stop(struct http *h, int listen_fd)
 {
     if (h->serving) {
         net_enter(h, NET_QUIET);
-        end_streams(h);
+        watch_abort_all(h->watch);
         poll(NULL, 0, 50);
-        end_streams(h); /* those that were just being attached */
+        watch_abort_all(h->watch); /* those that were just being attached */
         net_enter(h, NET_END);
         pthread_join(h->net, NULL);
     }
     if (h->daemon)
         MHD_stop_daemon(h->daemon);
-    atomic_store(&h->stop, true);
-    if (h->watching) {
-        uint64_t one = 1;
-        if (write(h->wake_fd, &one, sizeof one) < 0)
-            log_line(LOG_WARN, "http", NULL, "wake failed", "errno=%d", errno);
-        pthread_join(h->watcher, NULL);
-    }
+    watch_free(h->watch);
     if (listen_fd >= 0)
         close(listen_fd);
-    if (h->epoll_fd >= 0)
-        close(h->epoll_fd);
-    if (h->wake_fd >= 0)
-        close(h->wake_fd);
     if (h->net_fd >= 0)
         close(h->net_fd);
 }
@@ -771,10 +695,9 @@ enum status serve_run(const struct serve_opts *o, struct engine *engine, struct 
         .engine = engine, .metrics = m, .static_dir = o->static_dir, .started = clock_unix_s()
     };
     pthread_mutex_init(&h->srv.list_lock, NULL);
-    pthread_mutex_init(&h->watch_lock, NULL);
     h->max_body = o->max_body ? o->max_body : MAX_BODY_DEFAULT;
     h->cors_origin = o->cors_origin;
-    h->epoll_fd = h->wake_fd = h->net_fd = -1;
+    h->net_fd = -1;
     h->id_salt = clock_ns() ^ (uint64_t)getpid() << 40;
     struct sigaction sa = { .sa_handler = on_signal };
     sigaction(SIGTERM, &sa, NULL);
@@ -792,7 +715,6 @@ enum status serve_run(const struct serve_opts *o, struct engine *engine, struct 
     stop(h, fd);
     auth_clear(&h->auth);
     pthread_mutex_destroy(&h->srv.list_lock);
-    pthread_mutex_destroy(&h->watch_lock);
     pthread_mutex_destroy(&m->lock);
     free(h);
     free(m);

@@ -47,6 +47,7 @@ struct server {
     atomic_bool draining;
     pthread_mutex_t list_lock; /* event streams, for pings and the live figures */
     struct stream *live, *pinged;
+    uint64_t sequence; /* of the live figures; the watcher's thread */
 };
 
 /* Case-insensitive request header, or query value; NULL: absent. Valid during the handler. */
@@ -109,6 +110,8 @@ void api_flash_stats(struct call *c);
 void api_events(struct call *c);
 void api_asset(struct call *c);
 
+/* Once a second: figures to those who asked, pings to quiet streams. */
+void events_tick(struct server *s);
 /* The live figures as one JSON text, appended. */
 void events_snapshot(struct server *s, uint64_t sequence, struct buf *out);
 

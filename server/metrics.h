@@ -19,6 +19,7 @@ struct histogram {
 struct metrics {
     atomic_ullong by_class[6]; /* replies by status / 100 */
     atomic_ullong rejected_busy, cancelled_by_client, connections, connections_now;
+    /* to_socket: from an event's last byte put to its first byte handed to the library */
     struct histogram first_token, per_token, queue_wait, duration, to_socket;
     pthread_mutex_t lock; /* guards the rest */
     float recent_first_ms[RECENT];

@@ -133,7 +133,7 @@ json_t *call_json(struct call *c)
 {
     struct err err = ERR_INIT;
     json_t *doc;
-    if (json_parse(c->body, "request body", &doc, &err) != ST_OK) {
+    if (json_parse_unique(c->body, "request body", &doc, &err) != ST_OK) {
         reply_error(c, 400, "invalid_json", NULL, "%s", err.msg);
         return NULL;
     }

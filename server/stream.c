@@ -45,8 +45,10 @@ bool stream_put(struct stream *s, struct str bytes)
 {
     pthread_mutex_lock(&s->lock);
     if (!s->gone && !s->ended) {
-        buf_str(&s->pending, bytes);
         s->last_ns = clock_ns();
+        if (s->taken == s->pending.n)
+            s->waiting_ns = s->last_ns;
+        buf_str(&s->pending, bytes);
         if (s->pending.failed || s->pending.n - s->taken > STREAM_PENDING_MAX)
             s->ended = s->broken = true;
         wake(s);
@@ -95,6 +97,7 @@ long stream_take(struct stream *s, char *out, size_t max)
     } else if (n) {
         memcpy(out, s->pending.p + s->taken, n);
         s->taken += n;
+        s->waited_ns = clock_ns() - s->waiting_ns;
         if (s->taken == s->pending.n) {
             buf_reset(&s->pending);
             s->taken = 0;

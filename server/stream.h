@@ -29,7 +29,9 @@ struct stream {
     void (*on_gone)(void *ctx); /* once, when the client leaves before the end */
     void *ctx;                  /* freed by free_ctx with the last reference */
     void (*free_ctx)(void *ctx);
-    uint64_t last_ns; /* of the last put */
+    uint64_t last_ns;    /* of the last put */
+    uint64_t waiting_ns; /* when the oldest byte of pending was put */
+    uint64_t waited_ns;  /* net thread: how long the oldest byte of the last take had waited */
     atomic_uint refs;
     struct stream *next, *prev; /* the server's list of event streams */
 };
