@@ -1,8 +1,8 @@
-/* engine/kernel/pack.c - rows to panels and back (layout: group.h). */
+/* engine/kernel/pack.c - rows to panels and back (layout: group.inc). */
 #include "engine/kernel/internal.h"
 // clang-format off
 #include "engine/kernel/lanes_ref.inc"
-#include "engine/kernel/group.h"
+#include "engine/kernel/group.inc"
 // clang-format on
 
 #include <assert.h>
