@@ -105,12 +105,14 @@ static void pin_more(const struct model *m, struct plan *p)
 {
     uint32_t n = model_n_tensor(m), n_layer = model_hparams(m)->n_layer;
     for (int rank = 0; rank < 8; rank++)
-        for (uint32_t l = 0; l < n_layer; l++)
+        for (uint32_t l = 0; l < n_layer; l++) {
+            uint32_t layer = spread(l, n_layer);
             for (uint32_t i = 0; i < n; i++) {
                 const struct tensor *t = model_tensor(m, i);
-                if (!p->pinned[i] && t->layer == spread(l, n_layer) && pin_order(t->role) == rank)
+                if (t->layer == layer && !p->pinned[i] && pin_order(t->role) == rank)
                     pin_if_fits(p, t, i);
             }
+        }
 }
 
 static void predict(const struct plan_in *in, struct plan *p)

@@ -92,6 +92,8 @@ static uint32_t piece_rows(const struct stream *s, const struct tensor *t, size_
 /* Aims the slot at the next piece and moves on. */
 static void aim(struct stream *s, struct slot *slot)
 {
+    while (!s->o.item[s->next.item])
+        s->next.item = (s->next.item + 1) % s->o.n_item;
     const struct tensor *t = s->o.item[s->next.item];
     size_t row = dtype_row_bytes(t->type, t->n_col), align = source_align(s->o.src);
     uint32_t take = piece_rows(s, t, row), left = t->n_row - s->next.row0;
@@ -148,7 +150,7 @@ static bool is_due(const struct stream *s, size_t item, uint32_t row0)
 enum status stream_next(struct stream *s, size_t item, uint32_t row0, struct stream_piece *ret,
                         struct err *err)
 {
-    assert(item < s->o.n_item);
+    assert(item < s->o.n_item && s->o.item[item]);
     if (s->held)
         s->taken++;
     s->held = false;

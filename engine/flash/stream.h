@@ -12,10 +12,10 @@
 struct stream; /* opaque */
 
 struct stream_opts {
-    const struct tensor *const *item; /* order of use, borrowed; each FIX_NONE, a matrix */
-    size_t n_item;
-    struct source *src; /* borrowed; nobody else may submit */
-    uint8_t *ring;      /* n_slot buffers of slot_bytes, aligned to STAGE_ALIGN; borrowed */
+    const struct tensor *const *item; /* order of use, borrowed; matrices, FIX_NONE; NULL: a gap */
+    size_t n_item;                    /* with gaps; one at least is no gap */
+    struct source *src;               /* borrowed; nobody else may submit */
+    uint8_t *ring; /* n_slot buffers of slot_bytes, aligned to STAGE_ALIGN; borrowed */
     size_t n_slot, slot_bytes;
 };
 

@@ -21,9 +21,8 @@ struct weights {
     struct arena resident;
     struct weights_view global;
     struct weights_view *layer; /* [n_layer] */
-    const struct tensor **item; /* streamed tensors in order of use */
-    size_t n_item;
-    uint32_t *item_of; /* [n_layer * TR_MATRICES]: index into item */
+    const struct tensor **item; /* [n_layer * TR_MATRICES], the order of use; NULL: not streamed */
+    bool streaming;
     uint32_t n_layer;
     struct stream *stream;
     uint8_t *scratch; /* of the pool's threads */
@@ -46,36 +45,30 @@ static struct weights_view *home(struct weights *w, const struct tensor *t)
 
 /* ---- opening ---- */
 
-static uint32_t *item_slot(struct weights *w, uint32_t layer, enum tensor_role role)
+static size_t item_at(uint32_t layer, enum tensor_role role)
 {
-    return &w->item_of[(size_t)layer * TR_MATRICES + role];
+    return (size_t)layer * TR_MATRICES + role;
 }
 
 /* Lists the streamed tensors, by layer and role; *resident gets the bytes of the others. */
 static enum status sort_tensors(struct weights *w, const struct plan *plan, size_t *resident,
                                 struct err *err)
 {
-    uint32_t n = model_n_tensor(w->m);
     w->layer = calloc(w->n_layer, sizeof *w->layer);
-    w->item = calloc(n, sizeof(struct tensor *));
-    w->item_of = calloc((size_t)w->n_layer * TR_MATRICES, sizeof *w->item_of);
-    if (!w->layer || !w->item || !w->item_of)
+    w->item = calloc(item_at(w->n_layer, 0), sizeof(struct tensor *));
+    if (!w->layer || !w->item)
         return err_set(err, ST_NOMEM, "weights table");
     *resident = 0;
-    for (uint32_t i = 0; i < n; i++) {
+    for (uint32_t i = 0; i < model_n_tensor(w->m); i++) {
         const struct tensor *t = model_tensor(w->m, i);
         if (plan->pinned[i]) {
             *resident += (size_t)plan_tensor_bytes(t);
             continue;
         }
         set_view(home(w, t), t, NULL);
-        *item_slot(w, t->layer, t->role) = i + 1; /* for now: which tensor */
+        w->item[item_at(t->layer, t->role)] = t;
+        w->streaming = true;
     }
-    for (size_t at = 0; at < (size_t)w->n_layer * TR_MATRICES; at++)
-        if (w->item_of[at]) {
-            w->item[w->n_item] = model_tensor(w->m, w->item_of[at] - 1);
-            w->item_of[at] = (uint32_t)w->n_item++;
-        }
     return ST_OK;
 }
 
@@ -121,7 +114,7 @@ static enum status load_resident(struct weights *w, const struct plan *plan, siz
 static enum status start_streaming(struct weights *w, const struct plan *plan, struct err *err)
 {
     struct stream_opts o = { .item = w->item,
-                             .n_item = w->n_item,
+                             .n_item = item_at(w->n_layer, 0),
                              .src = w->src,
                              .ring = w->loader.stage[0].req.dst,
                              .n_slot = STAGES,
@@ -164,7 +157,7 @@ enum status weights_open(const struct model *m, const struct plan *plan, const s
     w->stats = (struct weights_stats){ .load_bytes = source_stats(w->src).bytes,
                                        .load_ns = clock_ns() - start,
                                        .source = source_name(w->src) };
-    if (w->n_item == 0)
+    if (!w->streaming)
         loader_clear(&w->loader);
     else if (start_streaming(w, plan, err) != ST_OK)
         goto fail;
@@ -185,7 +178,6 @@ void weights_close(struct weights *w)
     arena_clear(&w->resident);
     free(w->layer);
     free(w->item);
-    free(w->item_of);
     free(w);
 }
 
@@ -205,7 +197,7 @@ const struct weights_view *weights_layer(struct weights *w, uint32_t layer)
 enum status weights_product(struct weights *w, const struct product *p, struct err *err)
 {
     const struct matrix *m = &weights_layer(w, p->layer)->m[p->role];
-    size_t item = *item_slot(w, p->layer, p->role);
+    size_t item = item_at(p->layer, p->role);
     struct stream_piece piece;
     assert(!m->data && m->n_row);
     for (uint32_t row = 0; row < m->n_row; row += piece.n_row) {
