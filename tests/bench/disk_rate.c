@@ -75,10 +75,10 @@ static enum status run(const char *path, uint64_t piece, uint64_t depth, double 
     return err->code;
 }
 
-static enum status number(const char *text, const char *what, uint64_t max, uint64_t *ret,
-                          struct err *err)
+static enum status number(const char *text, const char *what, uint64_t min, uint64_t max,
+                          uint64_t *ret, struct err *err)
 {
-    return text ? num_u64((struct str){ text, strlen(text) }, what, 1, max, ret, err) : ST_OK;
+    return text ? num_u64((struct str){ text, strlen(text) }, what, min, max, ret, err) : ST_OK;
 }
 
 int main(int argc, char **argv)
@@ -89,9 +89,9 @@ int main(int argc, char **argv)
         fprintf(stderr, "usage: disk_rate FILE [PIECE_BYTES [DEPTH [SECONDS]]]\n");
         return 2;
     }
-    if (number(argc > 2 ? argv[2] : NULL, "PIECE_BYTES", PIECE_MAX, &piece, &err) != ST_OK ||
-        number(argc > 3 ? argv[3] : NULL, "DEPTH", DEPTH_MAX, &depth, &err) != ST_OK ||
-        number(argc > 4 ? argv[4] : NULL, "SECONDS", 600, &seconds, &err) != ST_OK ||
+    if (number(argc > 2 ? argv[2] : NULL, "PIECE_BYTES", ALIGN, PIECE_MAX, &piece, &err) != ST_OK ||
+        number(argc > 3 ? argv[3] : NULL, "DEPTH", 1, DEPTH_MAX, &depth, &err) != ST_OK ||
+        number(argc > 4 ? argv[4] : NULL, "SECONDS", 1, 600, &seconds, &err) != ST_OK ||
         run(argv[1], piece, depth, (double)seconds, &err) != ST_OK) {
         fprintf(stderr, "disk_rate: %s\n", err.msg);
         return 1;
