@@ -8,12 +8,18 @@
 bool loaded_open(struct loaded *l, const char *rel, enum flash_mode mode, enum cpu_level level)
 {
     char path[4096];
-    struct err err = ERR_INIT;
-    *l = (struct loaded){ 0 };
     if (!data_path(rel, path)) {
         data_skip("a model", rel);
         return false;
     }
+    return loaded_open_path(l, path, mode, level);
+}
+
+bool loaded_open_path(struct loaded *l, const char *path, enum flash_mode mode,
+                      enum cpu_level level)
+{
+    struct err err = ERR_INIT;
+    *l = (struct loaded){ 0 };
     cr_assert_eq(pool_create(2, &l->pool, &err), ST_OK, "%s", err.msg);
     cr_assert_eq(model_open(path, NULL, &l->m, &err), ST_OK, "%s", err.msg);
     struct plan_in in = { .mode = mode, .n_thread = 2 };

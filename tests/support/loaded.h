@@ -14,6 +14,9 @@ struct loaded {
 /* rel: below the shared data folder. False, and said loudly: the file is absent. Any other failure
  * fails the running test. mode FLASH_DENSE: streamed under the smallest budget that works. */
 bool loaded_open(struct loaded *l, const char *rel, enum flash_mode mode, enum cpu_level level);
+/* The same with a path; always true. */
+bool loaded_open_path(struct loaded *l, const char *path, enum flash_mode mode,
+                      enum cpu_level level);
 void loaded_close(struct loaded *l);
 
 #endif

@@ -2,8 +2,11 @@
  * plain program, because Criterion does not start under that sanitizer. Exit status 1: a wrong
  * result; the sanitizer's own status: a race. */
 #include "engine/base/pool.h"
+#include "engine/base/queue.h"
 #include "engine/io/source.h"
 
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,14 +15,14 @@
 
 enum { N_THREAD = 4, N_JOB = 3000, N_TASK_MAX = 37 };
 
-static int n_bad;
+static atomic_int n_bad;
 
 static void check(bool ok, const char *what)
 {
-    if (!ok)
-        n_bad++;
-    if (!ok)
-        fprintf(stderr, "FAIL %s\n", what);
+    if (ok)
+        return;
+    atomic_fetch_add(&n_bad, 1);
+    fprintf(stderr, "FAIL %s\n", what);
 }
 
 static void rest(long us)
@@ -77,6 +80,51 @@ static void pool_is_freed_right_after_a_job(void)
         for (unsigned i = 0; i < n % 5; i++)
             check(j.hits[i] == 1, "a task of the last job");
     }
+}
+
+/* ---- queue: what lies behind a message belongs to whoever popped it ---- */
+
+enum { N_MESSAGE = 2000, N_PRODUCER = 2, CAP = 8 };
+
+struct producer {
+    struct queue *q;
+    unsigned message[N_MESSAGE];
+};
+
+static void *produce(void *arg)
+{
+    struct producer *p = arg;
+    for (unsigned i = 0; i < N_MESSAGE; i++) {
+        p->message[i] = i + 1;
+        while (!queue_try_push(p->q, &p->message[i]))
+            rest(10); /* full */
+    }
+    return NULL;
+}
+
+static void queue_hands_every_message_over_once(void)
+{
+    static struct producer p[N_PRODUCER];
+    pthread_t thread[N_PRODUCER];
+    struct err err = ERR_INIT;
+    struct queue *q;
+    uint64_t sum = 0;
+    check(queue_create(CAP, &q, &err) == ST_OK, "queue_create");
+    for (int i = 0; i < N_PRODUCER; i++) {
+        p[i].q = q;
+        check(pthread_create(&thread[i], NULL, produce, &p[i]) == 0, "pthread_create");
+    }
+    for (unsigned n = 0; n < N_PRODUCER * N_MESSAGE; n++) {
+        unsigned *m = queue_pop(q, -1);
+        sum += *m;
+        *m = 0; /* twice the same would be missing from the sum */
+    }
+    for (int i = 0; i < N_PRODUCER; i++)
+        pthread_join(thread[i], NULL);
+    check(sum == (uint64_t)N_PRODUCER * N_MESSAGE * (N_MESSAGE + 1) / 2, "a message is missing");
+    queue_close(q);
+    check(queue_pop(q, -1) == NULL, "a closed queue is empty");
+    queue_free(q);
 }
 
 /* ---- source ---- */
@@ -140,6 +188,7 @@ int main(void)
 {
     pool_runs_every_index_once_also_when_workers_sleep();
     pool_is_freed_right_after_a_job();
+    queue_hands_every_message_over_once();
     reads_of_a_thread_pool_give_the_files_bytes();
     return n_bad ? 1 : 0;
 }
