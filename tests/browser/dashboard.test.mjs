@@ -70,6 +70,33 @@ async function endless(page, max) {
   });
 }
 
+// Hands the server's events to the page one by one, some milliseconds apart, as a bigger model would: the small one sends all of
+// them before the page has drawn thrice.
+function pace(page) {
+  return page.evaluate(() => {
+    const real = window.fetch;
+    const paced = () => {
+      const text = new TextDecoder();
+      let rest = '';
+      return new TransformStream({
+        async transform(bytes, out) {
+          const events = (rest + text.decode(bytes, { stream: true })).split(/(?<=\n\n)/);
+          rest = events[events.length - 1].endsWith('\n\n') ? '' : events.pop();
+          for (const e of events) {
+            await new Promise((done) => setTimeout(done, 2));
+            out.enqueue(new TextEncoder().encode(e));
+          }
+        },
+        flush(out) { out.enqueue(new TextEncoder().encode(rest)); },
+      });
+    };
+    window.fetch = async (...args) => {
+      const r = await real(...args);
+      return /event-stream/.test(r.headers.get('content-type')) ? new Response(r.body.pipeThrough(paced()), r) : r;
+    };
+  });
+}
+
 async function ask(page, text, newTokens) {
   if (newTokens) await page.getByLabel('New tokens').fill(String(newTokens));
   await page.getByLabel('Your message').fill(text);
@@ -179,7 +206,8 @@ test('a chat streams step by step and explains its tokens', opts, async (t) => {
   const p = await open(t, { screen: 'playground' });
   const { page } = p;
   await endless(page, 400);
-  // Over a thousand tokens a second arrive: the page itself notes each length that it shows.
+  await pace(page);
+  // The page itself notes each length that it shows.
   await page.evaluate(() => {
     window.steps = new Set();
     new MutationObserver(() => {
