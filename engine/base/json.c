@@ -4,6 +4,24 @@
 #include "engine/base/utf8.h"
 
 #include <math.h>
+#include <stdlib.h>
+
+/* jansson's lexer drops the bytes that it has no memory for and goes on: the value is then another
+ * one, or "malformed". So what it is refused is noted here, by thread, and parse() looks. */
+static _Thread_local bool starved;
+
+static void *alloc(size_t n)
+{
+    void *p = malloc(n);
+    starved |= !p;
+    return p;
+}
+
+/* Before main(): no thread can be inside jansson yet. */
+__attribute__((constructor)) static void note_allocations(void)
+{
+    json_set_alloc_funcs(alloc, free);
+}
 
 /* jansson recurses while parsing; this pre-scan bounds the depth before it starts. */
 static bool depth_ok(struct str s)
@@ -39,14 +57,16 @@ static enum status parse(struct str text, const char *what, size_t flags, json_t
         return err_set(err, ST_FORMAT, "%s: JSON nested deeper than %d levels", what,
                        JSON_DEPTH_MAX);
     json_error_t je;
+    starved = false;
     json_t *v =
         json_loadb(text.p ? text.p : "", text.n, flags | JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
-    if (!v) {
-        if (json_error_code(&je) == json_error_out_of_memory)
-            return err_set(err, ST_NOMEM, "%s: JSON", what);
+    if (starved) {
+        json_decref(v);
+        return err_set(err, ST_NOMEM, "%s: JSON", what);
+    }
+    if (!v)
         return err_set(err, ST_FORMAT, "%s: invalid JSON at line %d, column %d: %s", what, je.line,
                        je.column, je.text);
-    }
     *ret = v;
     return ST_OK;
 }
