@@ -114,8 +114,8 @@ enum status pretok_compile(const struct pretok_step *step, size_t n, struct pret
         if (!c) {
             PCRE2_UCHAR text[120] = "";
             pcre2_get_error_message(code, text, sizeof text);
-            err_set(err, ST_UNSUPPORTED, "pre-tokenizer pattern %zu, offset %zu: %s", i, at,
-                    (char *)text);
+            err_set(err, code == PCRE2_ERROR_HEAP_FAILED ? ST_NOMEM : ST_UNSUPPORTED,
+                    "pre-tokenizer pattern %zu, offset %zu: %s", i, at, (char *)text);
             pretok_free(p);
             return err->code;
         }
@@ -211,7 +211,8 @@ static enum status cut(const struct compiled *c, pcre2_match_data *md, struct st
         if (rc == PCRE2_ERROR_NOMATCH)
             break;
         if (rc < 0)
-            return err_set(err, ST_RANGE, "pre-tokenizer: pattern gave up (error %d)", rc);
+            return err_set(err, rc == PCRE2_ERROR_NOMEMORY ? ST_NOMEM : ST_RANGE,
+                           "pre-tokenizer: pattern gave up (error %d)", rc);
         PCRE2_SIZE *o = pcre2_get_ovector_pointer(md);
         size_t from = in.at + o[0], to = in.at + o[1];
         if (from == to) { /* an empty match cuts, and moves on by a character */
