@@ -365,6 +365,21 @@ static enum status read_file(const char *dir, const char *name, bool must, struc
     return buf_ok(out, path, err);
 }
 
+/* One more id that ends a generation; anything but an id of the vocabulary is passed over. */
+static void add_end(struct tokenizer *t, const json_t *v, struct err *err)
+{
+    int64_t id = json_is_integer(v) ? json_integer_value(v) : -1;
+    if (id < 0 || id >= (int64_t)t->n || tokenizer_is_eog(t, (int32_t)id))
+        return;
+    int32_t *p = realloc(t->eog, (t->n_eog + 1) * sizeof *p);
+    if (!p) {
+        err_set(err, ST_NOMEM, "generation_config.json");
+        return;
+    }
+    t->eog = p;
+    p[t->n_eog++] = (int32_t)id;
+}
+
 /* eos_token_id of generation_config.json: one id or a list; these win for stopping. */
 static enum status add_generation_ends(struct tokenizer *t, struct str text, struct err *err)
 {
@@ -375,22 +390,13 @@ static enum status add_generation_ends(struct tokenizer *t, struct str text, str
         return ST_OK;
     if (json_parse(text, "generation_config.json", &doc, err) != ST_OK)
         return err->code;
-    json_t *eos = json_object_get(doc, "eos_token_id");
-    json_t *list = json_is_array(eos) ? json_incref(eos) : json_pack("[O?]", eos);
-    json_array_foreach(list, i, v)
-    {
-        int64_t id = json_is_integer(v) ? json_integer_value(v) : -1;
-        int32_t *p = id < 0 || id >= (int64_t)t->n || tokenizer_is_eog(t, (int32_t)id)
-                         ? NULL
-                         : realloc(t->eog, (t->n_eog + 1) * sizeof *p);
-        if (!p)
-            continue;
-        t->eog = p;
-        p[t->n_eog++] = (int32_t)id;
-    }
-    json_free(list);
+    const json_t *eos = json_object_get(doc, "eos_token_id");
+    if (!json_is_array(eos))
+        add_end(t, eos, err);
+    json_array_foreach(eos, i, v)
+        add_end(t, v, err);
     json_free(doc);
-    return ST_OK;
+    return err->code;
 }
 
 enum status tokenizer_from_dir(const char *dir, struct tokenizer **ret, struct err *err)
