@@ -109,8 +109,10 @@ static enum status hash_model(struct model *m, struct err *err)
             hash_str(&h, (struct str){ kv->raw, (size_t)kv->n * size });
     }
     struct buf text = BUF_INIT;
-    if (m->doc && json_write(m->doc, &text, err) != ST_OK)
+    if (m->doc && json_write(m->doc, &text, err) != ST_OK) {
+        buf_clear(&text);
         return err->code;
+    }
     hash_str(&h, buf_view(&text));
     buf_clear(&text);
     for (uint32_t i = 0; i < m->bind.n_tensor; i++) {
