@@ -23,16 +23,18 @@ enum {
     MACHINE_RESERVE = 8, /* without a cap, 1/8 of the machine is left to others */
 };
 
-static void open_chat(struct engine_setup *s)
+/* A template that cannot be used is noted in chat_err; no memory is an error. */
+static enum status open_chat(struct engine_setup *s, struct err *err)
 {
     struct str own = tokenizer_chat_template(s->tok, NULL);
     struct str tools = tokenizer_chat_template(s->tok, "tool_use");
     s->has_template = own.n > 0;
     struct str source = s->has_template ? own : chat_fallback_template();
-    if (chat_compile(source, &s->chat, &s->chat_err) != ST_OK)
-        return;
-    if (tools.n > 0)
+    if (chat_compile(source, &s->chat, &s->chat_err) == ST_OK && tools.n > 0)
         chat_compile(tools, &s->chat_tools, &s->chat_err);
+    if (s->chat_err.code == ST_NOMEM)
+        *err = s->chat_err;
+    return err->code;
 }
 
 static enum status open_tokenizer(struct engine_setup *s, struct err *err)
@@ -51,11 +53,11 @@ enum status setup_open(const struct engine_opts *o, bool need_tok, struct engine
     const struct model_opts mo = { .activation = o->activation };
     if (model_open(o->model, &mo, &s->model, err) != ST_OK)
         return err->code;
-    if (open_tokenizer(s, need_tok ? err : &s->tok_err) == ST_OK)
-        open_chat(s);
-    else if (need_tok)
-        return err->code;
-    return ST_OK;
+    if (open_tokenizer(s, &s->tok_err) == ST_OK)
+        return open_chat(s, err);
+    if (need_tok || s->tok_err.code == ST_NOMEM)
+        *err = s->tok_err;
+    return err->code;
 }
 
 /* ---- sizes ---- */
