@@ -70,7 +70,7 @@ done:
 
 /* Clients send a call's arguments as JSON text; templates expect the object. Text that is no object
  * stays as it is. */
-static void open_arguments(json_t *message)
+static enum status open_arguments(json_t *message, struct err *err)
 {
     json_t *calls = json_object_get(message, "tool_calls");
     for (size_t i = 0; i < json_array_size(calls); i++) {
@@ -78,15 +78,16 @@ static void open_arguments(json_t *message)
         const json_t *args = json_object_get(call, "arguments");
         if (!json_is_string(args))
             continue;
-        struct err err = ERR_INIT;
-        json_t *v;
+        struct err why = ERR_INIT;
+        json_t *v = NULL;
         struct str text = { json_string_value(args), json_string_length(args) };
-        if (json_parse(text, "arguments", &v, &err) != ST_OK)
-            continue;
-        if (json_is_object(v))
-            json_object_set(call, "arguments", v);
+        json_parse(text, "arguments", &v, &why);
+        if (why.code == ST_NOMEM ||
+            (json_is_object(v) && json_object_set(call, "arguments", v) != 0))
+            err_set(err, ST_NOMEM, "messages");
         json_free(v);
     }
+    return err->code;
 }
 
 static enum status fix_message(json_t *message, size_t i, struct err *err)
@@ -103,8 +104,7 @@ static enum status fix_message(json_t *message, size_t i, struct err *err)
     } else if (content && !json_is_string(content) && !json_is_null(content)) {
         return err_set(err, ST_ARG, "messages[%zu]: content must be text or a list of parts", i);
     }
-    open_arguments(message);
-    return ST_OK;
+    return open_arguments(message, err);
 }
 
 static enum status add_messages(json_t *vars, const json_t *request, struct err *err)
@@ -142,8 +142,13 @@ static enum status add_rest(const struct engine *e, json_t *vars, const json_t *
     json_t *more = json_object_get(request, "chat_template_kwargs");
     if (more && !json_is_null(more) && !json_is_object(more))
         return err_set(err, ST_ARG, "chat_template_kwargs: must be an object");
-    if (json_is_object(more))
-        bad |= json_object_update_missing(vars, more);
+    const char *key;
+    json_t *v;
+    json_object_foreach(more, key, v) /* json_object_update_missing() passes over what fails */
+    {
+        if (!json_object_get(vars, key))
+            bad |= json_object_set(vars, key, v);
+    }
     return bad ? err_set(err, ST_NOMEM, "chat request") : ST_OK;
 }
 
