@@ -1,6 +1,7 @@
 /* engine/engine_report.c - the `estimate` and `inspect` documents. See engine.h. */
 #include "engine/engine_internal.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -221,8 +222,7 @@ static json_t *meta_value(const struct gguf_kv *kv)
     if (gguf_is_int(kv->type))
         return json_integer(gguf_arr_i64(kv, 0));
     double v = gguf_arr_f64(kv, 0);
-    json_t *real = json_real(v); /* NULL: not finite, which JSON cannot say */
-    return real ? real : json_null();
+    return isfinite(v) ? json_real(v) : json_null(); /* JSON cannot say more */
 }
 
 static void put_metadata(struct doc *d, const struct model *m)
