@@ -358,11 +358,14 @@ static enum status read_file(const char *dir, const char *name, bool must, struc
     }
     while ((n = fread(chunk, 1, sizeof chunk, f)) > 0 && out->n <= JSON_FILE_MAX)
         buf_put(out, chunk, n);
-    bool bad = ferror(f) != 0;
+    if (ferror(f)) {
+        err_sys(err, errno, "read");
+        err_ctx(err, "'%s'", path);
+    } else if (out->n > JSON_FILE_MAX) {
+        err_set(err, ST_FORMAT, "'%s': more than %d bytes", path, JSON_FILE_MAX);
+    }
     fclose(f);
-    if (bad || out->n > JSON_FILE_MAX)
-        return err_set(err, ST_FORMAT, "'%s' cannot be read or is too large", path);
-    return buf_ok(out, path, err);
+    return err->code ? err->code : buf_ok(out, path, err);
 }
 
 /* One more id that ends a generation; anything but an id of the vocabulary is passed over. */
@@ -393,8 +396,7 @@ static enum status add_generation_ends(struct tokenizer *t, struct str text, str
     const json_t *eos = json_object_get(doc, "eos_token_id");
     if (!json_is_array(eos))
         add_end(t, eos, err);
-    json_array_foreach(eos, i, v)
-        add_end(t, v, err);
+    json_array_foreach(eos, i, v) add_end(t, v, err);
     json_free(doc);
     return err->code;
 }
