@@ -22,15 +22,27 @@ static bool flag_or(const json_t *doc, const char *key, bool otherwise)
     return json_is_boolean(v) ? json_is_true(v) : otherwise;
 }
 
-static json_t *with_pieces(struct call *c, const struct token_list *ids)
+static json_t *with_piece(struct call *c, int32_t id)
+{
+    struct buf piece = BUF_INIT;
+    engine_piece(c->srv->engine, id, &piece);
+    json_t *v = piece.failed
+                    ? NULL
+                    : json_pack("{s:i, s:o}", "id", id, "piece", json_text(buf_view(&piece)));
+    buf_clear(&piece);
+    return v;
+}
+
+/* NULL: no memory for all of them. */
+static json_t *list_ids(struct call *c, const struct token_list *ids, bool pieces)
 {
     json_t *list = json_array();
     for (size_t i = 0; list && i < ids->n; i++) {
-        struct buf piece = BUF_INIT;
-        engine_piece(c->srv->engine, ids->id[i], &piece);
-        json_array_append_new(
-            list, json_pack("{s:i, s:o}", "id", ids->id[i], "piece", json_text(buf_view(&piece))));
-        buf_clear(&piece);
+        json_t *v = pieces ? with_piece(c, ids->id[i]) : json_integer(ids->id[i]);
+        if (json_array_append_new(list, v) != 0) {
+            json_free(list);
+            list = NULL;
+        }
     }
     return list;
 }
@@ -54,14 +66,7 @@ void api_tokenize(struct call *c)
                                bos, special, &ids, &err) != ST_OK) {
         reply_err(c, &err, "content");
     } else {
-        json_t *list;
-        if (flag_or(doc, "with_pieces", false)) {
-            list = with_pieces(c, &ids);
-        } else {
-            list = json_array();
-            for (size_t i = 0; list && i < ids.n; i++)
-                json_array_append_new(list, json_integer(ids.id[i]));
-        }
+        json_t *list = list_ids(c, &ids, flag_or(doc, "with_pieces", false));
         reply_json(c, 200,
                    json_pack("{s:o, s:i, s:i}", "tokens", list, "count", (int)ids.n,
                              "max_model_len", (int)engine_info(c->srv->engine)->n_ctx));
@@ -80,18 +85,21 @@ void api_detokenize(struct call *c)
         return;
     const json_t *list = json_object_get(doc, "tokens");
     int32_t *id = calloc(json_array_size(list) + 1, sizeof *id);
-    bool ok = json_is_array(list) && id;
+    bool ok = json_is_array(list);
+    if (!id)
+        err_set(&err, ST_NOMEM, "tokens");
     json_array_foreach((json_t *)list, i, v)
     {
         ok = ok && json_is_integer(v) && json_integer_value(v) >= 0 &&
              json_integer_value(v) < engine_info(c->srv->engine)->n_vocab;
-        if (ok)
+        if (ok && id)
             id[i] = (int32_t)json_integer_value(v);
     }
     if (!ok)
         reply_error(c, 400, "invalid_value", "tokens", "'tokens' must be an array of ids below %u",
                     engine_info(c->srv->engine)->n_vocab);
-    else if (engine_detokenize(c->srv->engine, id, json_array_size(list), &text, &err) != ST_OK)
+    else if (!id ||
+             engine_detokenize(c->srv->engine, id, json_array_size(list), &text, &err) != ST_OK)
         reply_err(c, &err, "tokens");
     else
         reply_json(c, 200,

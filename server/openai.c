@@ -24,6 +24,14 @@ static bool bad(struct call *c, const char *param, const char *text)
     return false;
 }
 
+static bool no_memory(struct call *c, const char *param)
+{
+    struct err err = ERR_INIT;
+    err_set(&err, ST_NOMEM, "out of memory");
+    reply_err(c, &err, param);
+    return false;
+}
+
 /* A getter's error as a reply that names the parameter. */
 static bool passed(struct call *c, const struct err *err, const char *param)
 {
@@ -124,7 +132,7 @@ static bool read_stops(struct call *c, const json_t *doc, struct gen_ask *a)
             continue;
         char *copy = str_dup(str_c(json_string_value(s)));
         if (!copy)
-            return bad(c, "stop", "out of memory");
+            return no_memory(c, "stop");
         a->stop[a->p.n_stop] = copy;
         a->p.stop[a->p.n_stop++] = copy;
     }
@@ -142,7 +150,7 @@ static bool read_bias(struct call *c, const json_t *doc, struct gen_ask *a)
         return bad(c, "logit_bias", "'logit_bias' must be an object of at most 1024 entries");
     a->bias = calloc(json_object_size(map) + 1, sizeof *a->bias);
     if (!a->bias)
-        return bad(c, "logit_bias", "out of memory");
+        return no_memory(c, "logit_bias");
     json_object_foreach((json_t *)map, key, v)
     {
         struct err err = ERR_INIT;
@@ -246,7 +254,7 @@ static bool add_ids(struct call *c, const json_t *ids, struct gen_ask *a)
     struct token_list *t = &a->prompt[a->n_prompt];
     t->id = calloc(json_array_size(ids) + 1, sizeof *t->id);
     if (!t->id)
-        return bad(c, "prompt", "out of memory");
+        return no_memory(c, "prompt");
     a->n_prompt++;
     size_t i;
     json_t *v;

@@ -134,7 +134,10 @@ json_t *call_json(struct call *c)
     struct err err = ERR_INIT;
     json_t *doc;
     if (json_parse_unique(c->body, "request body", &doc, &err) != ST_OK) {
-        reply_error(c, 400, "invalid_json", NULL, "%s", err.msg);
+        if (err.code == ST_NOMEM)
+            reply_err(c, &err, NULL);
+        else
+            reply_error(c, 400, "invalid_json", NULL, "%s", err.msg);
         return NULL;
     }
     if (!json_is_object(doc)) {
