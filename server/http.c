@@ -530,7 +530,7 @@ static int bind_socket(const char *host, uint16_t port, char *name, size_t n_nam
     snprintf(service, sizeof service, "%u", port);
     int e = getaddrinfo(host, service, &hints, &list);
     if (e) {
-        err_set(err, ST_ARG, "--host %s: %s", host, gai_strerror(e));
+        err_set(err, e == EAI_MEMORY ? ST_NOMEM : ST_ARG, "--host %s: %s", host, gai_strerror(e));
         return -1;
     }
     int fd = socket(list->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1;
