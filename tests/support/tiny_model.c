@@ -197,6 +197,8 @@ static bool write_vocab(const struct tiny_model *t, struct gguf_writer *w)
         }
         gw_u32(w, "tokenizer.ggml.bos_token_id", spm ? 1 : 256);
         gw_u32(w, "tokenizer.ggml.eos_token_id", spm ? 2 : 256);
+        if (t->chat_template)
+            gw_str(w, "tokenizer.chat_template", t->chat_template);
     }
     vocab_free(&v);
     free(type);

@@ -8,13 +8,14 @@
 struct tiny_model {
     const char *arch; /* general.architecture */
     uint32_t n_layer, n_embd, n_ff, n_head, n_kv, n_ctx;
-    uint32_t d_head;        /* 0: n_embd / n_head */
-    uint32_t n_vocab;       /* at least 260 */
-    enum dtype type;        /* of matrices; rows that it cannot hold fall back to F16 */
-    bool output;            /* an own output matrix (else tied) */
-    bool norm2;             /* falcon: the 40B form */
-    const char *activation; /* strobe.activation or hidden_act; NULL: the architecture's */
-    uint32_t window;        /* 0: none written */
+    uint32_t d_head;           /* 0: n_embd / n_head */
+    uint32_t n_vocab;          /* at least 260 */
+    enum dtype type;           /* of matrices; rows that it cannot hold fall back to F16 */
+    bool output;               /* an own output matrix (else tied) */
+    bool norm2;                /* falcon: the 40B form */
+    const char *activation;    /* strobe.activation or hidden_act; NULL: the architecture's */
+    uint32_t window;           /* 0: none written */
+    const char *chat_template; /* NULL: none; GGUF only */
     uint64_t seed;
 };
 

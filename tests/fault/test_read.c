@@ -1,0 +1,360 @@
+/* tests/fault/test_read.c - the Nth read fails, ends early, comes short or is interrupted: of a
+ * container's header and the files beside it, of the weights while they load, and of the weights
+ * that stream while a request runs. Reads of io_uring are changed where their outcome comes in;
+ * the others are pread's and fread's. */
+#include "engine/engine.h"
+#include "engine/io/internal.h"
+#include "engine/model/model.h"
+#include "engine/model/tokenizer.h"
+#include "tests/fault/ask.h"
+#include "tests/fault/nth.h"
+#include "tests/fault/place.h"
+
+#include <criterion/criterion.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- io_uring ---- */
+
+bool __real_source_advance(const struct source *s, struct source_req *req, long n);
+bool __wrap_source_advance(const struct source *s, struct source_req *req, long n);
+bool __wrap_source_advance(const struct source *s, struct source_req *req, long n)
+{
+    long page = (long)s->align;
+    if (strncmp(source_name(s), "io_uring", 8) != 0) /* pread's reads failed below */
+        return __real_source_advance(s, req, n);
+    if (fault_due(FAULT_READ))
+        n = -EIO;
+    if (fault_due(FAULT_INTR))
+        n = -EINTR;
+    if (fault_due(FAULT_END))
+        n = 0;
+    if (fault_due(FAULT_SHORT) && n >= 2 * page)
+        n = n / 2 / page * page;
+    return __real_source_advance(s, req, n);
+}
+
+struct io_uring;
+int __real_io_uring_submit(struct io_uring *ring) __attribute__((weak));
+int __wrap_io_uring_submit(struct io_uring *ring);
+int __wrap_io_uring_submit(struct io_uring *ring)
+{
+    return fault_due(FAULT_SUBMIT) ? -EAGAIN : __real_io_uring_submit(ring);
+}
+
+int __real_io_uring_submit_and_wait(struct io_uring *ring, unsigned n) __attribute__((weak));
+int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned n);
+int __wrap_io_uring_submit_and_wait(struct io_uring *ring, unsigned n)
+{
+    return fault_due(FAULT_SUBMIT) ? -EINTR : __real_io_uring_submit_and_wait(ring, n);
+}
+
+/* ---- what may happen ---- */
+
+static const struct what {
+    enum fault fault;
+    const char *name;
+    enum status st; /* ST_OK: it must not be seen */
+    const char *says;
+} whats[] = {
+    { FAULT_READ, "fails", ST_IO, "Input/output error" },
+    { FAULT_END, "meets the end", ST_FORMAT, "truncated" },
+    { FAULT_SHORT, "comes short", ST_OK, NULL },
+    { FAULT_INTR, "is interrupted", ST_OK, NULL },
+    { FAULT_SUBMIT, "is not taken", ST_OK, NULL },
+};
+enum { N_WHAT = sizeof whats / sizeof whats[0] };
+
+static struct place at;
+static const struct what *now; /* of the running test */
+static const char *names;      /* the path that its errors must name */
+
+static void setup(void)
+{
+    place_make(&at);
+}
+
+static void teardown(void)
+{
+    place_clear(&at);
+}
+
+TestSuite(read, .init = setup, .fini = teardown, .timeout = 240);
+
+static void expect_cause(const struct err *err)
+{
+    cr_expect_eq(err->code, now->st, "%s: %s", now->name, err->msg);
+    cr_expect(strstr(err->msg, names), "'%s' does not name %s", err->msg, names);
+    cr_expect(!now->says || strstr(err->msg, now->says), "'%s' does not say %s", err->msg,
+              now->says);
+}
+
+static void fail_reads(struct nth_op *op, const struct what *w)
+{
+    enum status ok[] = { w->st, ST_OK };
+    now = w;
+    nth_fail(op, w->fault, ok);
+}
+
+/* ---- headers and the files beside them ---- */
+
+static enum status open_model(void *ctx, void **ret, struct err *err)
+{
+    struct model *m;
+    if (model_open(ctx, NULL, &m, err) == ST_OK)
+        *ret = m;
+    else
+        expect_cause(err);
+    return err->code;
+}
+
+static void print_model(void *ctx, void *made, struct buf *out)
+{
+    (void)ctx;
+    buf_z(out, model_hash(made));
+}
+
+static void drop_model(void *made)
+{
+    model_close(made);
+}
+
+static enum status load_tokenizer(void *ctx, void **ret, struct err *err)
+{
+    struct tokenizer *t;
+    if (tokenizer_from_dir(ctx, &t, err) == ST_OK)
+        *ret = t;
+    else
+        expect_cause(err);
+    return err->code;
+}
+
+static void print_tokenizer(void *ctx, void *made, struct buf *out)
+{
+    (void)ctx;
+    buf_printf(out, "%u %d", tokenizer_n_vocab(made), tokenizer_is_eog(made, 100));
+    buf_str(out, tokenizer_chat_template(made, NULL));
+}
+
+static void drop_tokenizer(void *made)
+{
+    tokenizer_free(made);
+}
+
+Test(read, a_header_that_cannot_be_read_is_an_error_that_names_the_file)
+{
+    char *path[] = { at.gguf, at.folder, at.stories };
+    for (size_t i = 0; i < 3 && path[i][0]; i++) {
+        struct nth_op op = { .name = "model_open",
+                             .ctx = path[i],
+                             .run = open_model,
+                             .print = print_model,
+                             .drop = drop_model };
+        names = path[i];
+        for (size_t k = 0; k < N_WHAT && whats[k].fault != FAULT_SUBMIT; k++)
+            fail_reads(&op, &whats[k]);
+    }
+}
+
+Test(read, a_tokenizer_file_that_cannot_be_read_is_an_error_that_names_it)
+{
+    names = at.folder;
+    fail_reads(&(struct nth_op){ .name = "tokenizer_from_dir",
+                                 .ctx = at.folder,
+                                 .run = load_tokenizer,
+                                 .print = print_tokenizer,
+                                 .drop = drop_tokenizer },
+               &whats[0]);
+}
+
+/* ---- loading ---- */
+
+static enum status open_engine(void *ctx, void **ret, struct err *err)
+{
+    struct engine *e;
+    if (engine_open(ctx, &e, err) == ST_OK)
+        *ret = e;
+    else
+        expect_cause(err);
+    return err->code;
+}
+
+static void print_engine(void *ctx, void *made, struct buf *out)
+{
+    struct answer a;
+    (void)ctx;
+    cr_expect_eq(ask(made, 2, &a), ST_OK, "%s", a.err.msg);
+    answer_print(&a, out);
+}
+
+static void drop_engine(void *made)
+{
+    engine_close(made);
+}
+
+static struct engine_opts small(const char *path, enum engine_source source)
+{
+    return (struct engine_opts){ .model = path,
+                                 .ram_bytes = (uint64_t)1 << 30,
+                                 .n_thread = 2,
+                                 .n_slot = 1,
+                                 .n_ctx = 32,
+                                 .n_batch = 8,
+                                 .queue_max = 4,
+                                 .source = source,
+                                 .cpu_level = -1 };
+}
+
+/* False, and said: this machine has no such source. */
+static bool have(const char *path, enum engine_source source)
+{
+    struct engine_opts o = small(path, source);
+    struct engine *e = NULL;
+    struct err err = ERR_INIT;
+    if (engine_open(&o, &e, &err) == ST_OK)
+        engine_close(e);
+    else
+        fprintf(stderr, "SKIPPED: reads of source %d: %s\n", (int)source, err.msg);
+    return err.code == ST_OK;
+}
+
+static void fail_loading(const char *path, enum engine_source source)
+{
+    if (!path[0] || !have(path, source))
+        return;
+    struct engine_opts o = small(path, source);
+    struct nth_op op = { .name = "engine_open",
+                         .ctx = &o,
+                         .run = open_engine,
+                         .print = print_engine,
+                         .drop = drop_engine,
+                         .threads = true };
+    names = path;
+    for (size_t k = 0; k < N_WHAT; k++)
+        if (whats[k].fault != FAULT_SUBMIT || source == ENGINE_SOURCE_URING)
+            fail_reads(&op, &whats[k]);
+}
+
+Test(read, weights_that_cannot_be_read_through_io_uring_are_not_served)
+{
+    fail_loading(at.gguf, ENGINE_SOURCE_URING);
+}
+
+Test(read, weights_that_cannot_be_read_through_pread_are_not_served)
+{
+    fail_loading(at.gguf, ENGINE_SOURCE_PREAD);
+}
+
+Test(read, weights_that_cannot_be_read_through_the_page_cache_are_not_served)
+{
+    fail_loading(at.gguf, ENGINE_SOURCE_BUFFERED);
+}
+
+/* Some tensors of gpt2 are read whole and transposed: another loop. */
+Test(read, tensors_that_are_reordered_and_cannot_be_read_are_not_served)
+{
+    fail_loading(at.gpt2, ENGINE_SOURCE_AUTO);
+}
+
+/* ---- streaming ---- */
+
+enum { N_ASKED = 2 };
+
+static struct engine *open_streaming(const char *path, enum engine_source source)
+{
+    struct engine_opts o = small(path, source);
+    struct engine *e = NULL;
+    struct err err = ERR_INIT;
+    json_t *doc = NULL;
+    o.ram_bytes = 1;
+    cr_assert_eq(engine_estimate(&o, &doc, &err), ST_OK, "%s", err.msg);
+    o.ram_bytes = (uint64_t)json_integer_value(json_object_get(doc, "least_bytes"));
+    json_free(doc);
+    cr_assert_eq(engine_open(&o, &e, &err), ST_OK, "%s", err.msg);
+    cr_assert_gt(engine_info(e)->streamed_bytes, 0u);
+    return e;
+}
+
+static void expect_tokens(const struct answer *a, const struct answer *want, uint64_t n)
+{
+    struct buf x = BUF_INIT, y = BUF_INIT;
+    answer_print(a, &x);
+    answer_print(want, &y);
+    cr_expect(str_eq(buf_view(&x), buf_view(&y)), "read %lu %s: '%s' instead of '%s'", n, now->name,
+              x.p, y.p);
+    buf_clear(&x);
+    buf_clear(&y);
+}
+
+/* One request; 1 when it ended in the error that is due, 0 when it gave the right tokens. */
+static unsigned errs(struct engine *e, const struct answer *want, uint64_t n)
+{
+    struct answer a;
+    if (ask(e, N_ASKED, &a) == ST_OK) {
+        expect_tokens(&a, want, n);
+        return 0;
+    }
+    cr_expect_eq(a.finish, FINISH_ERROR);
+    expect_cause(&a.err);
+    return 1;
+}
+
+/* Reads run ahead of the request that uses them, so the fault may be the next request's. Then the
+ * engine is as good as before. */
+static void fail_streaming(struct engine *e, const struct what *w)
+{
+    struct answer want, a;
+    uint64_t n_hit = 0, n_err = 0;
+    now = w;
+    cr_assert_eq(ask(e, N_ASKED, &want), ST_OK, "%s", want.err.msg);
+    fault_arm(w->fault, UINT64_MAX, false);
+    cr_assert_eq(ask(e, N_ASKED, &a), ST_OK, "%s", a.err.msg);
+    uint64_t calls = fault_disarm();
+    cr_assert_gt(calls, 20u, "%s: too few reads", w->name);
+    for (uint64_t n = 1; n <= calls; n++) {
+        fault_arm(w->fault, n, false);
+        unsigned seen = errs(e, &want, n);
+        fault_disarm();
+        bool hit = fault_hits() > 0;
+        seen += errs(e, &want, n);
+        cr_expect_eq(seen, hit && w->st != ST_OK, "read %lu %s: seen by %u requests", n, w->name,
+                     seen);
+        cr_assert_eq(ask(e, N_ASKED, &a), ST_OK, "after read %lu %s: %s", n, w->name, a.err.msg);
+        expect_tokens(&a, &want, n);
+        n_hit += hit;
+        n_err += seen;
+    }
+    cr_expect_geq(n_hit, calls * 3 / 4); /* the last ones may come after the request's end */
+    fprintf(stderr, "fault: streaming, %s: %lu of %lu calls: %s, %lu requests failed\n",
+            engine_info(e)->source, n_hit, calls, w->name, n_err);
+}
+
+static void stream_from(enum engine_source source)
+{
+    struct engine *e;
+    if (!have(at.gguf, source))
+        return;
+    e = open_streaming(at.gguf, source);
+    names = at.gguf;
+    for (size_t k = 0; k < N_WHAT; k++)
+        if (whats[k].fault != FAULT_SUBMIT || source == ENGINE_SOURCE_URING)
+            fail_streaming(e, &whats[k]);
+    engine_close(e);
+    cr_expect(!fault_leaks());
+}
+
+Test(read, a_request_whose_weights_cannot_be_read_through_io_uring_ends_and_the_next_is_right)
+{
+    stream_from(ENGINE_SOURCE_URING);
+}
+
+Test(read, a_request_whose_weights_cannot_be_read_through_pread_ends_and_the_next_is_right)
+{
+    stream_from(ENGINE_SOURCE_PREAD);
+}
+
+Test(read, a_request_whose_weights_cannot_be_read_buffered_ends_and_the_next_is_right)
+{
+    stream_from(ENGINE_SOURCE_BUFFERED);
+}
