@@ -117,8 +117,10 @@ static void fail_each(const struct nth_op *op, enum fault what, bool forever, co
             work(op, n, want);
         n += n < all ? 1 : step;
     }
-    cr_expect_geq(t.n, calls < all ? calls : all, "%s: %lu of %lu calls failed", op->name, t.n,
-                  calls);
+    /* How often threads wait or submit differs from run to run. */
+    uint64_t least = calls < all ? calls : all;
+    least -= op->threads ? least / 4 : 0;
+    cr_expect_geq(t.n, least, "%s: only %lu of %lu calls failed", op->name, t.n, calls);
     fprintf(stderr, "fault: %s: %lu of %lu calls failed%s, %lu of them without effect\n", op->name,
             t.n, calls, forever ? " with all behind them" : "", t.harmless);
 }

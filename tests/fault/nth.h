@@ -22,7 +22,8 @@ struct nth_op {
 /* Every call of the kind fails once, alone; for allocations also with all that follow it. The first
  * op->all one by one, about NTH_MORE of those behind them. After each failure: an error that `ok`
  * knows (ST_OK ends the list), or the whole result nevertheless; *ret untouched; nothing leaked;
- * and the operation works again. How many failed goes to stderr. */
+ * and the operation works again (tried after every eighth where it starts threads). How many failed
+ * goes to stderr. */
 enum { NTH_ALL = 2000, NTH_ALL_BEHIND = 300, NTH_MORE = 50 };
 void nth_fail(const struct nth_op *op, enum fault what, const enum status *ok);
 /* Allocations, ST_NOMEM. */

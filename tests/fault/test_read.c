@@ -21,7 +21,7 @@ bool __real_source_advance(const struct source *s, struct source_req *req, long 
 bool __wrap_source_advance(const struct source *s, struct source_req *req, long n);
 bool __wrap_source_advance(const struct source *s, struct source_req *req, long n)
 {
-    long page = (long)s->align;
+    long page = (long)s->align, got = n;
     if (strncmp(source_name(s), "io_uring", 8) != 0) /* pread's reads failed below */
         return __real_source_advance(s, req, n);
     if (fault_due(FAULT_READ))
@@ -32,6 +32,8 @@ bool __wrap_source_advance(const struct source *s, struct source_req *req, long 
         n = 0;
     if (fault_due(FAULT_SHORT) && n >= 2 * page)
         n = n / 2 / page * page;
+    for (long i = n < 0 ? 0 : n; i < got; i++) /* the kernel did read it */
+        ((unsigned char *)req->dst)[req->got + (size_t)i] = 0xa5;
     return __real_source_advance(s, req, n);
 }
 

@@ -208,7 +208,10 @@ WRAPPED(ssize_t, pread64, (int fd, void *p, size_t n, off_t at))
     }
     if (fault_due(FAULT_END))
         return 0;
-    return __real_pread64(fd, p, fault_due(FAULT_SHORT) ? half(fd, n) : n, at);
+    size_t some = fault_due(FAULT_SHORT) ? half(fd, n) : n;
+    if (some < n)
+        memset((char *)p + some, 0xa5, n - some); /* what an earlier read left would do no harm */
+    return __real_pread64(fd, p, some, at);
 }
 
 static _Thread_local FILE *broken; /* the stream whose last read failed */
