@@ -311,12 +311,12 @@ static atomic_ulong n_alloc;
 void *__real_malloc(size_t n);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t n);
-void *__real_mmap(void *at, size_t n, int prot, int flags, int fd, off_t offset);
+void *__real_mmap64(void *at, size_t n, int prot, int flags, int fd, off_t offset);
 int __real_posix_memalign(void **p, size_t align, size_t n);
 void *__wrap_malloc(size_t n);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_realloc(void *p, size_t n);
-void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t offset);
+void *__wrap_mmap64(void *at, size_t n, int prot, int flags, int fd, off_t offset);
 int __wrap_posix_memalign(void **p, size_t align, size_t n);
 
 void *__wrap_malloc(size_t n)
@@ -337,10 +337,10 @@ void *__wrap_realloc(void *p, size_t n)
     return __real_realloc(p, n);
 }
 
-void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t offset)
+void *__wrap_mmap64(void *at, size_t n, int prot, int flags, int fd, off_t offset)
 {
     atomic_fetch_add(&n_alloc, 1);
-    return __real_mmap(at, n, prot, flags, fd, offset);
+    return __real_mmap64(at, n, prot, flags, fd, offset);
 }
 
 int __wrap_posix_memalign(void **p, size_t align, size_t n)
