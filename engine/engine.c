@@ -21,6 +21,11 @@ const char *engine_flash_name(const struct plan *p)
     return p->mode == FLASH_DENSE ? "dense" : "off";
 }
 
+const char *engine_kv_name(enum dtype t)
+{
+    return t == DT_F32 ? "f32" : "f16";
+}
+
 char *engine_model_id(const struct model *m, const char *path)
 {
     char full[PATH_MAX];
@@ -71,7 +76,7 @@ static enum status load(struct engine *e, const struct engine_opts *o, struct er
         weights_open(s->model, &s->plan, s->kernels, e->pool, &wo, &e->weights, err))
         return err->code;
     const struct hparams *hp = model_hparams(s->model);
-    if (kv_create(hp, s->n_slot, s->n_ctx, &e->kv, err))
+    if (kv_create(hp, s->kv_type, s->n_slot, s->n_ctx, &e->kv, err))
         return err->code;
     return forward_create(s->model, e->weights, e->kv, s->kernels, e->pool,
                           scheduler_max_tok(s->n_slot, s->n_batch),
@@ -123,6 +128,7 @@ static void fill_info(struct engine *e, double load_ms)
         .queue_max = s->queue_max,
         .flash_mode = engine_flash_name(&s->plan),
         .source = s->plan.streamed_bytes ? weights_stats(e->weights).source : "ram",
+        .kv_type = engine_kv_name(s->kv_type),
         .cpu_level = cpu_level_name(kernels_level(s->kernels)),
         .has_chat_template = s->has_template,
         .chat_template_error = s->chat_err.msg,

@@ -24,6 +24,9 @@ enum engine_source {
     ENGINE_SOURCE_PREAD,
     ENGINE_SOURCE_BUFFERED
 };
+/* Element type of cached keys and values. AUTO: f32 when every attention weight is F32, else f16.
+ * It depends on the model alone: a type that followed the memory cap would change the tokens. */
+enum engine_kv { ENGINE_KV_AUTO, ENGINE_KV_F16, ENGINE_KV_F32 };
 
 struct engine_opts {
     const char *model;  /* path of a GGUF file or Hugging Face folder */
@@ -37,6 +40,7 @@ struct engine_opts {
     uint32_t queue_max; /* waiting requests; 0: 64 */
     enum engine_flash flash;
     enum engine_source source;
+    enum engine_kv kv;
     int cpu_level;          /* -1: best; else enum cpu_level */
     const char *activation; /* override, see model.h */
     const char *cache_dir;  /* calibration cache; NULL: none */
@@ -63,6 +67,7 @@ struct engine_info {
     const char *flash_mode; /* "off", "dense" */
     const char *source;     /* "io_uring+direct"... or "ram" */
     const char *cpu_level;
+    const char *kv_type;             /* "f16", "f32" */
     bool has_chat_template;          /* false: the documented fallback is used */
     const char *chat_template_error; /* "" or why the model's own template is unusable */
     const char *tokenizer_warning;   /* "" or text */

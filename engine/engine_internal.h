@@ -22,6 +22,8 @@ struct engine {
 
 /* "dense" or "off". */
 const char *engine_flash_name(const struct plan *p);
+/* "f16" or "f32". */
+const char *engine_kv_name(enum dtype t);
 /* The id in /v1/models: the folder's name, or the file's without ".gguf". free() it; NULL: memory.
  */
 char *engine_model_id(const struct model *m, const char *path);

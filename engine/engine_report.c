@@ -54,6 +54,7 @@ static void put_plan(struct doc *d, const struct engine_setup *s)
     put(d, "staging_bytes", count(p->staging_bytes));
     put(d, "pack_bytes", count(p->pack_bytes));
     put(d, "kv_bytes", count(p->kv_bytes));
+    put(d, "kv_type", text(engine_kv_name(s->kv_type)));
     put(d, "scratch_bytes", count(p->scratch_bytes));
     put(d, "tokenizer_bytes", count(p->tokenizer_bytes));
     put(d, "overhead_bytes", count(p->overhead_bytes));
@@ -264,6 +265,7 @@ static enum status build_inspect(const struct engine_setup *s, const char *path,
     put(&d, "hash", text(model_hash(s->model)));
     put(&d, "warning", text(model_warning(s->model)));
     put_shapes(&d, hp);
+    put(&d, "kv_type", text(engine_kv_name(s->kv_type)));
     put_activation(&d, hp);
     put_rope(&d, hp);
     put_types(&d, s->model);
@@ -276,6 +278,8 @@ enum status engine_inspect(const struct engine_opts *opts, json_t **ret, struct 
 {
     struct engine_setup s;
     enum status st = setup_open(opts, false, &s, err);
+    if (st == ST_OK)
+        st = setup_kv_type(opts, &s, err);
     if (st == ST_OK)
         st = build_inspect(&s, opts->model, ret, err);
     setup_clear(&s);

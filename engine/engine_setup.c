@@ -94,6 +94,28 @@ static enum status check_positions(const struct engine_setup *s, struct err *err
     return ST_OK;
 }
 
+/* Everything that keys, values and what attention makes of them pass through. */
+static bool attention_is_f32(const struct model *m)
+{
+    static const enum tensor_role role[] = { TR_Q, TR_K, TR_V, TR_QKV, TR_O };
+    for (uint32_t l = 0; l < model_hparams(m)->n_layer; l++)
+        for (size_t i = 0; i < sizeof role / sizeof role[0]; i++) {
+            const struct tensor *t = model_find(m, role[i], l);
+            if (t && t->type != DT_F32)
+                return false;
+        }
+    return true;
+}
+
+enum status setup_kv_type(const struct engine_opts *o, struct engine_setup *s, struct err *err)
+{
+    if ((unsigned)o->kv > ENGINE_KV_F32)
+        return err_set(err, ST_ARG, "kv: no such type");
+    bool wide = o->kv == ENGINE_KV_AUTO ? attention_is_f32(s->model) : o->kv == ENGINE_KV_F32;
+    s->kv_type = wide ? DT_F32 : DT_F16;
+    return ST_OK;
+}
+
 static enum status resolve_sizes(const struct engine_opts *o, struct engine_setup *s,
                                  struct err *err)
 {
@@ -138,7 +160,7 @@ static enum status plan_once(const struct engine_opts *o, struct engine_setup *s
     struct plan_in in = {
         .ram_bytes = o->ram_bytes ? o->ram_bytes : machine - machine / MACHINE_RESERVE,
         .mode = mode[o->flash],
-        .kv_bytes = kv_bytes(hp, s->n_slot, s->n_ctx),
+        .kv_bytes = kv_bytes(hp, s->kv_type, s->n_slot, s->n_ctx),
         .scratch_bytes = forward + own,
         .tokenizer_bytes = s->tok ? tokenizer_bytes(s->tok) : 0,
         .n_thread = s->n_thread,
@@ -169,7 +191,7 @@ enum status setup_plan(const struct engine_opts *o, struct engine_setup *s, stru
 {
     if ((unsigned)o->flash > ENGINE_FLASH_SPARSE)
         return err_set(err, ST_ARG, "flash: no such mode");
-    if (resolve_sizes(o, s, err) != ST_OK)
+    if (setup_kv_type(o, s, err) != ST_OK || resolve_sizes(o, s, err) != ST_OK)
         return err->code;
     if (calibrate_load(o->cache_dir, model_file(s->model, 0), &s->disk, err) != ST_OK)
         return err->code;

@@ -18,6 +18,7 @@ struct engine_setup {
     bool has_template;                       /* the model's own; else chat is the fallback */
     struct err chat_err;                     /* why the model's own cannot be used */
     uint32_t n_thread, n_slot, n_ctx, n_batch, queue_max;
+    enum dtype kv_type; /* of cached keys and values: DT_F16 or DT_F32 */
     const struct kernels *kernels;
     struct disk_model disk;
     struct plan plan;
@@ -31,6 +32,8 @@ enum status setup_open(const struct engine_opts *o, bool need_tok, struct engine
 /* Resolves sizes and makes the plan; the plan may not fit. Errors: ST_ARG, ST_RANGE, ST_NOMEM,
  * ST_UNSUPPORTED. */
 enum status setup_plan(const struct engine_opts *o, struct engine_setup *s, struct err *err);
+/* What opts->kv means for the opened model. ST_ARG: no such type. */
+enum status setup_kv_type(const struct engine_opts *o, struct engine_setup *s, struct err *err);
 void setup_clear(struct engine_setup *s); /* a zeroed struct is fine */
 
 #endif

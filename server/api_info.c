@@ -57,15 +57,16 @@ void api_props(struct call *c)
     const struct engine_info *in = engine_info(c->srv->engine);
     struct gen_params p;
     gen_params_init(&p);
-    reply_json(
-        c, 200,
-        json_pack(
-            "{s:i, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:b, s:s, s:s, s:{s:f, s:i, s:f, s:f, s:i}}",
-            "total_slots", (int)in->n_slot, "model", in->model_id, "arch", in->arch, "quant",
-            in->quant, "hash", in->hash, "n_ctx", (int)in->n_ctx, "flash_mode", in->flash_mode,
-            "source", in->source, "has_chat_template", in->has_chat_template, "chat_template_error",
-            in->chat_template_error, "build", STROBE_VERSION, "default_generation_settings",
-            "temperature", 1.0, "top_k", 0, "top_p", 1.0, "min_p", 0.0, "n_ctx", (int)in->n_ctx));
+    reply_json(c, 200,
+               json_pack("{s:i, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:s, s:b, s:s, s:s, s:{s:f, "
+                         "s:i, s:f, s:f, s:i}}",
+                         "total_slots", (int)in->n_slot, "model", in->model_id, "arch", in->arch,
+                         "quant", in->quant, "hash", in->hash, "n_ctx", (int)in->n_ctx,
+                         "flash_mode", in->flash_mode, "source", in->source, "kv_type", in->kv_type,
+                         "has_chat_template", in->has_chat_template, "chat_template_error",
+                         in->chat_template_error, "build", STROBE_VERSION,
+                         "default_generation_settings", "temperature", 1.0, "top_k", 0, "top_p",
+                         1.0, "min_p", 0.0, "n_ctx", (int)in->n_ctx));
 }
 
 void api_slots(struct call *c)
@@ -119,10 +120,24 @@ void api_openapi(struct call *c)
     c->reply.borrowed = (struct str){ (const char *)a->data, a->n };
 }
 
+/* The type that is served unless the request names another. */
+static enum engine_kv kv_of(const struct server *s, struct str name, struct err *err)
+{
+    if (name.n == 0 && s->engine)
+        name = str_c(engine_info(s->engine)->kv_type);
+    if (str_is(name, "f32"))
+        return ENGINE_KV_F32;
+    if (str_is(name, "f16"))
+        return ENGINE_KV_F16;
+    if (name.n && !str_is(name, "auto") && err->code == ST_OK)
+        err_set(err, ST_ARG, "kv: '%.*s' is not f16, f32 or auto", (int)name.n, name.p);
+    return ENGINE_KV_AUTO;
+}
+
 void api_estimate(struct call *c)
 {
     struct err err = ERR_INIT;
-    struct str model = STR(""), ram = STR("");
+    struct str model = STR(""), kv_name = STR("");
     json_t *doc = call_json(c), *plan;
     if (!doc)
         return;
@@ -132,7 +147,8 @@ void api_estimate(struct call *c)
     json_get_i64(doc, "ram", true, 1, INT64_MAX, &ram_bytes, &err);
     json_get_i64(doc, "ctx", false, 1, 1 << 24, &ctx, &err);
     json_get_i64(doc, "slots", false, 1, ENGINE_SLOTS_MAX, &slots, &err);
-    (void)ram;
+    json_get_str(doc, "kv", false, &kv_name, &err);
+    enum engine_kv kv = kv_of(c->srv, kv_name, &err);
     /* Only the model that is served: a path from a client must not become a file probe. */
     if (err.code == ST_OK && !c->srv->engine)
         err_set(&err, ST_ARG, "no model is loaded");
@@ -143,6 +159,7 @@ void api_estimate(struct call *c)
         o.ram_bytes = (uint64_t)ram_bytes;
         o.n_ctx = (uint32_t)ctx;
         o.n_slot = (uint32_t)slots;
+        o.kv = kv;
         engine_estimate(&o, &plan, &err);
     }
     if (err.code == ST_OK)

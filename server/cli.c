@@ -42,6 +42,9 @@ void cli_model_opts(struct cli_opts *o, struct cli_model *m, bool serving)
                              "how weights are read: auto, uring, pread, buffered" });
     cli_opt(o, (struct opt){ "cpu", 0, OPT_STR, &m->cpu, 0, 0, "LEVEL",
                              "force instruction set down: ref, avx2, avx512" });
+    cli_opt(o, (struct opt){ "kv", 0, OPT_STR, &m->kv, 0, 0, "TYPE",
+                             "cached keys and values: f16, f32, auto (default: f32 for F32 "
+                             "attention weights, else f16)" });
     cli_opt(o, (struct opt){ "activation", 0, OPT_STR, &m->activation, 0, 0, "NAME",
                              "override: silu, gelu, relu, drelu, fatrelu:T, relu2" });
     cli_opt(o, (struct opt){ "data", 0, OPT_STR, &m->data_dir, 0, 0, "DIR",
@@ -85,9 +88,11 @@ static enum status pick_words(const struct cli_model *m, struct engine_opts *r, 
     static const char *const flash[] = { "auto", "off", "dense", "sparse", NULL };
     static const char *const source[] = { "auto", "uring", "pread", "buffered", NULL };
     static const char *const cpu[] = { "ref", "avx2", "avx512", NULL };
+    static const char *const kv[] = { "auto", "f16", "f32", NULL };
     int f = m->flash ? word_index(m->flash, flash) : 0;
     int s = m->source ? word_index(m->source, source) : 0;
     int l = m->cpu ? word_index(m->cpu, cpu) : -1;
+    int k = m->kv ? word_index(m->kv, kv) : 0;
     if (f < 0)
         return err_set(err, ST_ARG, "--flash: '%s' is not auto, off, dense or sparse", m->flash);
     if (s < 0)
@@ -95,6 +100,9 @@ static enum status pick_words(const struct cli_model *m, struct engine_opts *r, 
                        m->source);
     if (m->cpu && l < 0)
         return err_set(err, ST_ARG, "--cpu: '%s' is not ref, avx2 or avx512", m->cpu);
+    if (k < 0)
+        return err_set(err, ST_ARG, "--kv: '%s' is not f16, f32 or auto", m->kv);
+    r->kv = (enum engine_kv)k;
     r->flash = (enum engine_flash)f;
     r->source = (enum engine_source)s;
     r->cpu_level = l;

@@ -21,6 +21,7 @@ struct cli_model {
     const char *flash;
     const char *source;
     const char *cpu;
+    const char *kv;
     const char *data_dir;
     uint64_t ram, ctx, slots, batch, queue;
 };

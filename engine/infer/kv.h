@@ -1,7 +1,8 @@
 /* engine/infer/kv.h - key/value cache of all slots. Owner: the engine thread. One slot holds one
- * sequence: f16, per layer and kv head contiguous rows [cap_tok, d]. Keys are stored after RoPE (Su
- * et al. 2021, sec. 3.4.2), so a row is tied to its position: reuse it as a prefix, never move it.
- */
+ * sequence: f16 or f32, per layer and kv head contiguous rows [cap_tok, d]. Keys are stored after
+ * RoPE (Su et al. 2021, sec. 3.4.2), so a row is tied to its position: reuse it as a prefix, never
+ * move it. f16 costs half the memory and the rounding of 2^-11 per element; f32 costs none: logits
+ * of F32 weights then agree with other programs' to 1e-5 instead of 1e-2. */
 #ifndef STROBE_INFER_KV_H
 #define STROBE_INFER_KV_H
 
@@ -14,10 +15,11 @@
 
 struct kv; /* opaque */
 
-/* Bytes for n_slot sequences of cap_tok positions; 0: the product does not fit size_t. */
-size_t kv_bytes(const struct hparams *hp, uint32_t n_slot, uint32_t cap_tok);
-enum status kv_create(const struct hparams *hp, uint32_t n_slot, uint32_t cap_tok, struct kv **ret,
-                      struct err *err);
+/* type: DT_F16 or DT_F32. Bytes for n_slot sequences of cap_tok positions; 0: the product does not
+ * fit size_t. */
+size_t kv_bytes(const struct hparams *hp, enum dtype type, uint32_t n_slot, uint32_t cap_tok);
+enum status kv_create(const struct hparams *hp, enum dtype type, uint32_t n_slot, uint32_t cap_tok,
+                      struct kv **ret, struct err *err);
 void kv_free(struct kv *kv);
 uint32_t kv_cap(const struct kv *kv);
 /* The view that attention() wants for one slot and layer. */

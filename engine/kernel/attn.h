@@ -1,4 +1,5 @@
-/* engine/kernel/attn.h - causal grouped-query attention over f16 keys and values, online softmax.
+/* engine/kernel/attn.h - causal grouped-query attention over f16 or f32 keys and values, online
+ * softmax.
  * Key blocks of ATTN_BLOCK positions are visited in ascending order from position 0 (or from the
  * block that holds the window's first visible key), so a token's result does not depend on how its
  * prompt was cut into batches, on its neighbours or on threads. */
@@ -13,10 +14,12 @@
 
 enum { ATTN_BLOCK = 64 };
 
-/* One head group's cache of one session and layer: f16 [cap_tok, d], rows contiguous; head h at
- * base + h * head_stride elements. Positions 0..pos are already written for every query row. */
+/* One head group's cache of one session and layer: [cap_tok, d] of `type`, rows contiguous; head h
+ * at base + h * head_stride elements. Positions 0..pos are already written for every query row. The
+ * arithmetic is f32 either way: values that f16 holds exactly give the same bits from both. */
 struct attn_cache {
-    const uint16_t *k, *v;
+    enum dtype type; /* DT_F16 or DT_F32 */
+    const void *k, *v;
     size_t k_head_stride, v_head_stride; /* elements between kv heads */
 };
 

@@ -74,9 +74,15 @@ check "detokenize range" 2 "$strobe" detokenize -m "$m" 99999
 check "tokenize vocabulary file" 0 "$strobe" tokenize -m "$data/vocab-gguf/ggml-vocab-llama-spm.gguf" "Hello world" --no-bos
 expect "tokenize vocabulary file" 't.split() == ["15043", "3186"]'
 check inspect 0 "$strobe" inspect -m "$m" --json
-expect inspect 'd["architecture"] == "llama"'
+expect inspect 'd["architecture"] == "llama" and d["kv_type"] == "f32"'
+check "inspect f16" 0 "$strobe" inspect -m "$data/models/stories260K/stories260K.F16.gguf" --json
+expect "inspect f16" 'd["kv_type"] == "f16"'
 check estimate 0 "$strobe" estimate -m "$m" --ram 1GiB --json
 expect estimate 'd["fits"] is True and d["total_bytes"] <= 2**30'
+bytes=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["kv_bytes"])' "$tmp/out")
+check "estimate with halves" 0 "$strobe" estimate -m "$m" --ram 1GiB --kv f16 --json
+expect "estimate with halves" 'd["kv_type"] == "f16" and 2 * d["kv_bytes"] == '"$bytes"
+check "an unknown kv type" 2 "$strobe" estimate -m "$m" --kv q8
 check "estimate too small" 4 "$strobe" estimate -m "$m" --ram 1MiB
 expect "estimate too small" '"least" in e'
 check "generate too small" 4 "$strobe" generate -m "$m" -p x --ram 1MiB

@@ -181,19 +181,23 @@ static void rotate(const struct oracle *o, double *x, uint32_t pos)
 static void through_cache(struct oracle *o, double *x, uint32_t d, uint32_t layer, uint32_t head,
                           uint32_t pos, bool value)
 {
-    if (o->exact_cache)
+    const void *seen = o->stored ? o->stored(o->stored_ctx, layer, head, pos, value) : NULL;
+    if (o->exact_cache && !seen)
         return;
-    const uint16_t *seen = o->stored ? o->stored(o->stored_ctx, layer, head, pos, value) : NULL;
     double length = 0;
     for (uint32_t i = 0; i < d; i++)
         length += x[i] * x[i];
     length = sqrt(length) + 1e-30;
     for (uint32_t i = 0; i < d; i++) {
-        double to = seen ? f16_value(seen[i]) : f16_round(x[i]);
-        double excess = (fabs(to - x[i]) - f16_step(x[i]) / 2) / length;
+        double to = o->exact_cache ? (double)((const float *)seen)[i]
+                    : seen         ? f16_value(((const uint16_t *)seen)[i])
+                                   : f16_round(x[i]);
+        double rounding = o->exact_cache ? 0 : f16_step(x[i]) / 2;
+        double excess = (fabs(to - x[i]) - rounding) / length;
         if (!(excess <= o->kv_excess)) /* NaN counts */
             o->kv_excess = excess;
-        x[i] = to;
+        if (!o->exact_cache)
+            x[i] = to;
     }
 }
 

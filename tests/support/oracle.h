@@ -15,15 +15,17 @@ struct oracle_tensor {
     double *w; /* owned; NULL: the model has no such weight */
 };
 
-/* A key or value row as the engine stored it: f16 [d]. */
-typedef const uint16_t *(*oracle_stored)(void *ctx, uint32_t layer, uint32_t head, uint32_t pos,
-                                         bool value);
+/* A key or value row as the engine stored it: f16 [d], with exact_cache f32 [d]. */
+typedef const void *(*oracle_stored)(void *ctx, uint32_t layer, uint32_t head, uint32_t pos,
+                                     bool value);
 
 /* Cached keys and values are rounded to f16. A number close to the middle of two f16 neighbours may
  * be rounded up here and down there, for reasons in the last bit of an f32; the difference is then
  * a thousand times what is to be measured. With `stored` set, the oracle therefore goes on from
  * what the engine stored, and records in kv_excess by how much the worst stored number is farther
- * from the exact one than half a step of f16, in units of the row's length. */
+ * from the exact one than half a step of f16, in units of the row's length. An f32 cache is only
+ * compared: the oracle goes on from its own numbers. (A bias of keys that are not rotated moves all
+ * scores of a query alike, so nothing behind the softmax would notice that it is missing.) */
 struct oracle {
     struct hparams hp;
     struct oracle_tensor *t; /* [(n_layer + 1) * TR_ROLES]; the last TR_ROLES are global */

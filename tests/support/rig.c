@@ -13,7 +13,8 @@ void rig_open(struct rig *r, const struct model *m, struct weights *w, struct ri
     const struct kernels *k = kernels_get(opts.level);
     *r = (struct rig){ .hp = model_hparams(m) };
     cr_assert_eq(pool_create(opts.n_thread, &r->pool, &err), ST_OK, "%s", err.msg);
-    cr_assert_eq(kv_create(r->hp, opts.n_slot, opts.cap, &r->kv, &err), ST_OK, "%s", err.msg);
+    cr_assert_eq(kv_create(r->hp, opts.kv, opts.n_slot, opts.cap, &r->kv, &err), ST_OK, "%s",
+                 err.msg);
     cr_assert_eq(
         forward_create(m, w, r->kv, k, r->pool, opts.max_tok, opts.max_logits, &r->f, &err), ST_OK,
         "%s", err.msg);

@@ -8,6 +8,7 @@ struct rig_opts {
     enum cpu_level level;
     unsigned n_thread;
     uint32_t n_slot, cap, max_tok, max_logits;
+    enum dtype kv; /* of keys and values; zeroed: DT_F32 */
 };
 
 struct rig {

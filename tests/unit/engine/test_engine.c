@@ -459,6 +459,49 @@ Test(engine, the_process_stays_under_its_cap)
     unlink(path);
 }
 
+static void kv_type_is(const struct engine_opts *o, const char *want, uint64_t *bytes)
+{
+    struct engine *e;
+    struct err err = ERR_INIT;
+    json_t *doc = NULL;
+    cr_assert_eq(engine_estimate(o, &doc, &err), ST_OK, "%s", err.msg);
+    cr_expect_str_eq(json_string_value(json_object_get(doc, "kv_type")), want);
+    *bytes = (uint64_t)number(doc, "kv_bytes");
+    json_free(doc);
+    cr_assert_eq(engine_inspect(o, &doc, &err), ST_OK, "%s", err.msg);
+    cr_expect_str_eq(json_string_value(json_object_get(doc, "kv_type")), want);
+    json_free(doc);
+    cr_assert_eq(engine_open(o, &e, &err), ST_OK, "%s", err.msg);
+    cr_expect_str_eq(engine_info(e)->kv_type, want);
+    engine_close(e);
+}
+
+Test(engine, f32_attention_gets_an_f32_cache_unless_told_otherwise)
+{
+    char path[64];
+    struct engine *e;
+    struct err err = ERR_INIT;
+    snprintf(path, sizeof path, "/tmp/strobe-engine-%d.gguf", (int)getpid());
+    for (int wide = 0; wide <= 1; wide++) {
+        uint64_t own, half, full;
+        struct tiny_model t = tiny_model_default("llama");
+        t.type = wide ? DT_F32 : DT_F16;
+        cr_assert(tiny_model_gguf(&t, path));
+        struct engine_opts o = opts_of(path);
+        kv_type_is(&o, wide ? "f32" : "f16", &own);
+        o.kv = ENGINE_KV_F16;
+        kv_type_is(&o, "f16", &half);
+        o.kv = ENGINE_KV_F32;
+        kv_type_is(&o, "f32", &full);
+        cr_expect_eq(full, 2 * half);
+        cr_expect_eq(own, wide ? full : half);
+        o.kv = (enum engine_kv)3;
+        err_clear(&err);
+        cr_expect_eq(engine_open(&o, &e, &err), ST_ARG, "%s", err.msg);
+    }
+    unlink(path);
+}
+
 Test(engine, defaults_shrink_until_they_fit_and_chosen_numbers_do_not)
 {
     char path[64];

@@ -14,7 +14,8 @@
 
 enum { N = 100 /* with 256 columns enough that token-wise steps go through the pool */, SLOTS = 3 };
 
-/* A weight type needs rows of whole blocks: the K-quants go with the preset of 256 columns. */
+/* A weight type needs rows of whole blocks: the K-quants go with the preset of 256 columns. F32
+ * weights go with an f32 cache, others with f16, as in the product. */
 struct flavour {
     const char *preset;
     enum dtype type;
@@ -38,7 +39,8 @@ static void bench_open(struct bench *b, struct flavour fl, enum cpu_level level,
 {
     b->toy = toy_create(fl.preset, 5, kernels_get(level), fl.type);
     rig_open(&b->rig, toy_model(b->toy), toy_weights(b->toy),
-             (struct rig_opts){ level, threads, SLOTS, N + 3, N, N });
+             (struct rig_opts){ level, threads, SLOTS, N + 3, N, N,
+                                fl.type == DT_F32 ? DT_F32 : DT_F16 });
     b->v = b->toy->hp.n_vocab;
     b->token = rig_tokens(9, N, b->v);
 }
@@ -205,7 +207,7 @@ Test(forward, a_copied_prefix_goes_on_like_its_original)
 {
     for (unsigned i = 0; toy_preset(i); i++) {
         struct bench b;
-        struct flavour fl = { toy_preset(i), DT_F32 };
+        struct flavour fl = { toy_preset(i), i % 2 ? DT_F16 : DT_F32 };
         bench_open(&b, fl, cpu_level_max(), 1);
         float *want = whole(&b), *got = floats((size_t)N * b.v);
         kv_copy(b.rig.kv, 0, 2, 37);
@@ -290,7 +292,7 @@ Test(forward, sizes_that_cannot_be_are_refused)
     for (uint32_t cap = 198; cap <= 199; cap++) {
         struct kv *kv;
         err_clear(&err);
-        cr_assert_eq(kv_create(hp, 1, cap, &kv, &err), ST_OK);
+        cr_assert_eq(kv_create(hp, DT_F16, 1, cap, &kv, &err), ST_OK);
         enum status want = cap == 198 ? ST_OK : ST_UNSUPPORTED;
         cr_expect_eq(forward_create(toy_model(b.toy), toy_weights(b.toy), kv, kernels_get(CPU_REF),
                                     NULL, 8, 1, &f, &err),

@@ -54,7 +54,7 @@ static double perplexity(const struct loaded *l, struct str text, size_t n_windo
     cr_assert_eq(tokenizer_from_gguf(model_gguf(l->m), NULL, &tk, &err), ST_OK, "%s", err.msg);
     cr_assert_eq(tokenizer_encode(tk, text, TOK_BOS, &t, &err), ST_OK, "%s", err.msg);
     cr_assert_geq(t.n, n_window * WINDOW);
-    rig_open(&r, l->m, l->w, (struct rig_opts){ level, 2, 1, WINDOW, WINDOW, WINDOW });
+    rig_open(&r, l->m, l->w, (struct rig_opts){ level, 2, 1, WINDOW, WINDOW, WINDOW, DT_F16 });
     uint32_t v = r.hp->n_vocab;
     float *y = malloc((size_t)WINDOW * v * sizeof *y);
     cr_assert(y);

@@ -19,7 +19,7 @@ static float *run(const char *file, enum flash_mode mode, struct weights_stats *
     enum cpu_level level = cpu_level_max();
     if (!loaded_open(&l, file, mode, level))
         return NULL;
-    rig_open(&r, l.m, l.w, (struct rig_opts){ level, 2, 1, N, N, N });
+    rig_open(&r, l.m, l.w, (struct rig_opts){ level, 2, 1, N, N, N, DT_F16 });
     static const uint32_t cut[PASSES + 1] = { 0, 1, 20, 21, N };
     int32_t *token = rig_tokens(4, N, r.hp->n_vocab);
     float *y = malloc((size_t)N * r.hp->n_vocab * sizeof *y);
@@ -82,7 +82,7 @@ Test(streamed, a_truncated_file_is_an_error_and_its_return_is_served_again)
     close(mkstemp(copy));
     cr_assert(copy_file(real, copy));
     cr_assert(loaded_open_path(&l, copy, FLASH_DENSE, cpu_level_max()));
-    rig_open(&r, l.m, l.w, (struct rig_opts){ cpu_level_max(), 2, 1, N, N, N });
+    rig_open(&r, l.m, l.w, (struct rig_opts){ cpu_level_max(), 2, 1, N, N, N, DT_F16 });
     int32_t *token = rig_tokens(4, N, r.hp->n_vocab);
     size_t n = (size_t)r.hp->n_vocab;
     float *want = malloc(n * sizeof *want), *got = malloc(n * sizeof *got);
