@@ -1,10 +1,11 @@
 /* engine/flash/load.c - see load.h. Reads are pieces: whole panels of one matrix, rounded out to
- * the source's alignment, so that each can be packed alone as soon as it arrives. STAGES pieces are
- * in flight while others are packed. */
+ * the source's alignment, so that each can be packed alone as soon as it arrives, by whatever
+ * thread is free, while up to STAGES others are in flight. */
 #include "engine/flash/load.h"
 
 #include "engine/base/num.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,66 +121,90 @@ static void place(const struct kernels *k, const struct stage *s)
         pack_rows(k, s->t, src, s->dst, s->panel, s->n_panel);
 }
 
-struct batch {
-    const struct kernels *k;
-    struct source_req *req[STAGES];
-};
-
-static void place_task(void *arg, size_t i, unsigned worker)
-{
-    (void)worker;
-    const struct batch *b = arg;
-    place(b->k, b->req[i]->user);
-}
-
 static bool stopped(const struct load_watch *w)
 {
     return w && w->stop && w->stop(w->ctx);
 }
 
-/* Waits for some pieces and packs them; the first error wins and stops new reads. */
-static void finish_some(struct loader *l, const struct load_watch *watch, struct stage **idle,
-                        size_t *n_idle, struct err *err)
+/* Every thread of the pool does the same: take a piece that has come, pack it, give its buffer to
+ * the next read. The lock guards all of this struct and the source. Who finds no piece waits for
+ * the disk with the lock held: the others could do no more than queue up behind it. */
+struct run {
+    struct loader *l;
+    const struct load_watch *watch;
+    pthread_mutex_t lock;
+    struct cursor c;
+    bool more; /* pieces are left to submit */
+    struct source_req *ready[STAGES];
+    struct stage *idle[STAGES];
+    size_t n_ready, n_idle;
+    struct err *err; /* the first one wins, and ends the submitting */
+};
+
+static void submit_idle(struct run *r)
 {
-    struct batch b = { .k = l->k };
-    /* Several at once give every packer work; the others stay in flight meanwhile. */
-    size_t n = source_wait(l->src, b.req, STAGES, pool_threads(l->pool) > 1 ? STAGES / 4 : 1);
-    for (size_t i = 0; i < n; i++)
-        if (b.req[i]->err.code != ST_OK && err->code == ST_OK)
-            *err = b.req[i]->err;
-    if (err->code == ST_OK)
-        pool_run(l->pool, n, place_task, &b);
-    for (size_t i = 0; i < n; i++) {
-        idle[(*n_idle)++] = b.req[i]->user;
-        if (watch && watch->progress)
-            watch->progress(watch->ctx, b.req[i]->need);
+    const struct loader *l = r->l;
+    while (r->more && r->n_idle && source_in_flight(l->src) < source_depth(l->src)) {
+        struct stage *s = r->idle[r->n_idle - 1];
+        r->more = r->err->code == ST_OK && !stopped(r->watch) && next_piece(l, &r->c, s);
+        if (!r->more)
+            return;
+        struct source_req *req = &s->req;
+        source_submit(l->src, &req, 1);
+        r->n_idle--;
     }
+}
+
+/* A piece that has come; NULL: there is none and none is in flight. */
+static struct stage *take_piece(struct run *r)
+{
+    for (;;) {
+        submit_idle(r);
+        if (r->n_ready == 0 && source_in_flight(r->l->src))
+            r->n_ready = source_wait(r->l->src, r->ready, STAGES, 1);
+        if (r->n_ready == 0)
+            return NULL;
+        struct source_req *req = r->ready[--r->n_ready];
+        if (req->err.code == ST_OK && r->err->code == ST_OK)
+            return req->user;
+        if (r->err->code == ST_OK)
+            *r->err = req->err;
+        r->idle[r->n_idle++] = req->user;
+    }
+}
+
+static void place_task(void *arg, size_t i, unsigned worker)
+{
+    (void)i;
+    (void)worker;
+    struct run *r = arg;
+    struct stage *s;
+    pthread_mutex_lock(&r->lock);
+    while ((s = take_piece(r))) {
+        pthread_mutex_unlock(&r->lock);
+        place(r->l->k, s);
+        pthread_mutex_lock(&r->lock);
+        r->idle[r->n_idle++] = s;
+        if (r->watch && r->watch->progress)
+            r->watch->progress(r->watch->ctx, s->req.need);
+    }
+    pthread_mutex_unlock(&r->lock);
 }
 
 static enum status run_pieces(struct loader *l, struct cursor c, const struct load_watch *watch,
                               struct err *err)
 {
-    struct stage *idle[STAGES];
-    size_t n_idle = STAGES;
-    bool more = true;
+    struct run r = { .l = l,
+                     .watch = watch,
+                     .lock = PTHREAD_MUTEX_INITIALIZER,
+                     .c = c,
+                     .more = true,
+                     .n_idle = STAGES,
+                     .err = err };
     for (int i = 0; i < STAGES; i++)
-        idle[i] = &l->stage[i];
-    while (more || source_in_flight(l->src)) {
-        while (more && n_idle && err->code == ST_OK &&
-               source_in_flight(l->src) < source_depth(l->src)) {
-            struct stage *s = idle[n_idle - 1];
-            more = !stopped(watch) && next_piece(l, &c, s);
-            if (!more)
-                break;
-            struct source_req *r = &s->req;
-            source_submit(l->src, &r, 1);
-            n_idle--;
-        }
-        if (err->code != ST_OK)
-            more = false;
-        if (source_in_flight(l->src))
-            finish_some(l, watch, idle, &n_idle, err);
-    }
+        r.idle[i] = &l->stage[i];
+    pool_run(l->pool, pool_threads(l->pool), place_task, &r);
+    pthread_mutex_destroy(&r.lock);
     if (err->code == ST_OK && stopped(watch))
         return err_set(err, ST_CANCELLED, "loading was stopped");
     return err->code;
