@@ -266,6 +266,18 @@ const asked = {
   'get /version': [null, '200'],
 };
 
+test('the type of cached keys and values is said and can be asked for', opts, async () => {
+  const ask = async (body) => post(full, '/api/models/estimate', { ram: 1 << 30, ...body });
+  const props = (await exchange(full.url, request('GET', '/props'))).json();
+  assert.equal(props.kv_type, 'f32'); // the model's weights are F32
+  const served = (await ask({})).json();
+  assert.equal(served.kv_type, 'f32');
+  const half = (await ask({ kv: 'f16' })).json();
+  assert.equal(half.kv_type, 'f16');
+  assert.equal(2 * half.kv_bytes, served.kv_bytes);
+  assertEnvelope(await ask({ kv: 'q8' }), 400);
+});
+
 test('every operation of /openapi.json answers as documented, and every route is documented', opts, async () => {
   const doc = (await exchange(full.url, request('GET', '/openapi.json'))).json();
   const seen = [];
