@@ -1,9 +1,11 @@
-/* What crosses threads, run under ThreadSanitizer: pool, queue, and reads by the pread pool. A
- * plain program, because Criterion does not start under that sanitizer. Exit status 1: a wrong
- * result; the sanitizer's own status: a race. */
+/* What crosses threads, run under ThreadSanitizer: pool, queue, reads by the pread pool, and
+ * weights that several threads load. A plain program, because Criterion does not start under that
+ * sanitizer. Exit status 1: a wrong result; the sanitizer's own status: a race. */
 #include "engine/base/pool.h"
 #include "engine/base/queue.h"
+#include "engine/flash/weights.h"
 #include "engine/io/source.h"
+#include "tests/support/tiny_model.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -184,11 +186,79 @@ static void reads_of_a_thread_pool_give_the_files_bytes(void)
     free(want);
 }
 
+/* ---- weights: each thread takes a piece, packs it, and hands its buffer to the next read ---- */
+
+struct opened {
+    struct pool *pool;
+    struct plan plan;
+    struct weights *w;
+};
+
+static bool load(struct opened *o, const struct model *m, unsigned n_thread, enum source_kind kind)
+{
+    struct err err = ERR_INIT;
+    struct plan_in in = { .mode = FLASH_OFF, .n_thread = n_thread };
+    struct weights_opts opts = { .source = kind };
+    *o = (struct opened){ 0 };
+    bool ok =
+        pool_create(n_thread, &o->pool, &err) == ST_OK &&
+        plan_make(m, &in, &o->plan, &err) == ST_OK &&
+        weights_open(m, &o->plan, kernels_get(CPU_AVX512), o->pool, &opts, &o->w, &err) == ST_OK;
+    check(ok, err.msg);
+    return ok;
+}
+
+static void drop(struct opened *o)
+{
+    weights_close(o->w);
+    plan_clear(&o->plan);
+    pool_free(o->pool);
+}
+
+static bool same_view(const struct weights_view *a, const struct weights_view *b)
+{
+    for (int r = 0; r < TR_MATRICES; r++) {
+        const struct matrix *x = &a->m[r], *y = &b->m[r];
+        if (x->n_row != y->n_row || x->n_col != y->n_col ||
+            (x->data && memcmp(x->data, y->data, matrix_bytes(x->type, x->n_row, x->n_col))))
+            return false;
+    }
+    return true;
+}
+
+static void weights_are_the_same_however_many_threads_load_them(void)
+{
+    char path[] = "/tmp/strobe-threads-XXXXXX";
+    struct tiny_model t = tiny_model_default("llama");
+    struct model *m = NULL;
+    struct err err = ERR_INIT;
+    t.n_layer = 8;
+    t.n_embd = 128;
+    t.n_ff = 512;
+    t.type = DT_Q8_0;
+    close(mkstemp(path));
+    check(tiny_model_gguf(&t, path) && model_open(path, NULL, &m, &err) == ST_OK, "the model");
+    for (int kind = SOURCE_PREAD; m && kind <= SOURCE_BUFFERED; kind++) {
+        struct opened one, many;
+        if (!load(&one, m, 1, (enum source_kind)kind) ||
+            !load(&many, m, N_THREAD, (enum source_kind)kind))
+            break;
+        check(same_view(weights_global(one.w), weights_global(many.w)), "global weights");
+        for (uint32_t l = 0; l < t.n_layer; l++)
+            check(same_view(weights_layer(one.w, l), weights_layer(many.w, l)), "a layer");
+        drop(&one);
+        drop(&many);
+    }
+    model_close(m);
+    unlink(path);
+}
+
 int main(void)
 {
     pool_runs_every_index_once_also_when_workers_sleep();
     pool_is_freed_right_after_a_job();
     queue_hands_every_message_over_once();
     reads_of_a_thread_pool_give_the_files_bytes();
+    weights_are_the_same_however_many_threads_load_them();
     return n_bad ? 1 : 0;
 }
