@@ -46,7 +46,7 @@ one() { # name, command...
         echo "FAILED: $name"
         tail -n 60 "$log"
     fi
-    grep -h '^SKIPPED' "$log" || true
+    grep -hE '^(# )?SKIPPED' "$log" || true
 }
 
 # Configures and builds a tree; false when that fails.
@@ -88,7 +88,7 @@ suite() { # name, dir, meson test options...
         bad "$n" "$name: sanitizer reports ($dir/meson-logs/testlog.txt)"
         grep -E -A12 'ERROR: LeakSanitizer|WARNING: ThreadSanitizer|runtime error:' "$dir/meson-logs/testlog.txt" | head -n 80
     fi
-    grep -h '^SKIPPED' "$dir/meson-logs/testlog.txt" | sort -u || true
+    grep -hE '^(# )?SKIPPED' "$dir/meson-logs/testlog.txt" | sort -u || true
 }
 
 step_lint() {

@@ -430,7 +430,7 @@ static enum status create_kv(void *ctx, void **ret, struct err *err)
 {
     struct parts *p = ctx;
     struct kv *kv;
-    if (kv_create(model_hparams(p->m), 2, 32, &kv, err) == ST_OK)
+    if (kv_create(model_hparams(p->m), DT_F16, 2, 32, &kv, err) == ST_OK)
         *ret = kv;
     return err->code;
 }
@@ -438,7 +438,7 @@ static enum status create_kv(void *ctx, void **ret, struct err *err)
 static void print_kv(void *ctx, void *made, struct buf *out)
 {
     (void)ctx;
-    buf_printf(out, "%u %d", kv_cap(made), kv_view(made, 1, 1).k[0]);
+    buf_printf(out, "%u %d", kv_cap(made), *(const uint16_t *)kv_view(made, 1, 1).k);
 }
 
 static void drop_kv(void *made)
