@@ -1,4 +1,4 @@
-/* server/http.h - one HTTP exchange as the handlers see it. Only http.c knows libmicrohttpd.
+/* server/http.h - one HTTP exchange as the handlers see it. Only http*.c know libmicrohttpd.
  * A handler runs on a net thread and must not block: it replies at once, or attaches a stream. */
 #ifndef STROBE_SERVER_HTTP_H
 #define STROBE_SERVER_HTTP_H
