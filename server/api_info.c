@@ -255,8 +255,8 @@ void api_metrics(struct call *c)
     metrics_histogram(&b, "strobe_time_to_first_token_seconds", "Submit to first token.",
                       &m->first_token);
     metrics_histogram(&b, "strobe_time_per_output_token_seconds", "Between tokens.", &m->per_token);
-    metrics_histogram(&b, "strobe_token_to_socket_seconds", "Event made to event written.",
-                      &m->to_socket);
+    metrics_histogram(&b, "strobe_token_to_socket_seconds",
+                      "Token event made to taken by the socket.", &m->to_socket);
     metrics_histogram(&b, "strobe_request_duration_seconds", "Whole exchanges.", &m->duration);
     buf_printf(&b,
                "# HELP strobe_build_info Version.\n# TYPE strobe_build_info gauge\n"

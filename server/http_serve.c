@@ -106,6 +106,7 @@ static void *net_main(void *arg)
     struct pollfd p[2] = { { .fd = info->epoll_fd, .events = POLLIN },
                            { .fd = h->net_fd, .events = POLLIN } };
     bool quiet = false;
+    pthread_setname_np(pthread_self(), "strobe-net"); /* top -H and the benchmarks tell it apart */
     for (;;) {
         int phase = atomic_load(&h->net_phase);
         if (phase == NET_END)

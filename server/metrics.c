@@ -6,8 +6,9 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const double bounds[HIST_BUCKETS] = { 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025,
-                                             0.05,   0.1,   0.5,    1,     5,    30 };
+static const double bounds[HIST_BUCKETS] = { 0.00005, 0.0001, 0.00025, 0.0005, 0.001,
+                                             0.0025,  0.005,  0.01,    0.025,  0.05,
+                                             0.1,     0.5,    1,       5,      30 };
 
 void metrics_init(struct metrics *m)
 {

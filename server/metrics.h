@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-enum { HIST_BUCKETS = 12, RECENT = 512, ERRORS_KEPT = 10 };
+enum { HIST_BUCKETS = 15, RECENT = 512, ERRORS_KEPT = 10 };
 
 /* Seconds; upper bounds in metrics.c. */
 struct histogram {
@@ -19,7 +19,7 @@ struct histogram {
 struct metrics {
     atomic_ullong by_class[6]; /* replies by status / 100 */
     atomic_ullong rejected_busy, cancelled_by_client, connections, connections_now;
-    /* to_socket: from an event's last byte put to its first byte handed to the library */
+    /* to_socket: from an event's first byte put until the socket has taken it */
     struct histogram first_token, per_token, queue_wait, duration, to_socket;
     pthread_mutex_t lock; /* guards the rest */
     float recent_first_ms[RECENT];

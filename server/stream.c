@@ -87,17 +87,19 @@ bool stream_is_gone(struct stream *s)
     return gone;
 }
 
-long stream_take(struct stream *s, char *out, size_t max)
+long stream_take(struct stream *s, char *out, size_t max, uint64_t *sent_ns)
 {
     long r;
     pthread_mutex_lock(&s->lock);
     size_t left = s->pending.n - s->taken, n = left < max ? left : max;
+    *sent_ns = s->flying_ns && !s->gone ? clock_ns() - s->flying_ns : 0;
+    s->flying_ns = 0;
     if (s->gone) {
         r = -2;
     } else if (n) {
         memcpy(out, s->pending.p + s->taken, n);
         s->taken += n;
-        s->waited_ns = clock_ns() - s->waiting_ns;
+        s->flying_ns = s->waiting_ns;
         if (s->taken == s->pending.n) {
             buf_reset(&s->pending);
             s->taken = 0;

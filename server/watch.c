@@ -77,6 +77,7 @@ static void *watch_main(void *arg)
     struct watch *w = arg;
     struct epoll_event ev[64];
     uint64_t next = clock_ns();
+    pthread_setname_np(pthread_self(), "strobe-watch");
     while (!atomic_load(&w->stop)) {
         int n = epoll_wait(w->epoll_fd, ev, 64, 1000);
         for (int i = 0; i < n; i++)
