@@ -8,9 +8,28 @@
 
 enum { KEYS_MAX = 4096, KEY_MAX = 512 };
 
+static enum status add_key(struct auth *a, const char *path, struct str line, struct err *err)
+{
+    struct str s = str_trim(line);
+    if (s.n && memchr(s.p, '\0', s.n)) /* UTF-16 text would give keys of one letter */
+        return err_set(err, ST_FORMAT, "key file '%s' holds a NUL byte: it must be plain text",
+                       path);
+    if (s.n == 0 || s.p[0] == '#')
+        return ST_OK;
+    if (a->n == KEYS_MAX || s.n >= KEY_MAX)
+        return err_set(err, ST_RANGE, "key file '%s': too many or too long keys", path);
+    a->key[a->n] = str_dup(s);
+    if (!a->key[a->n])
+        return err_set(err, ST_NOMEM, "API keys");
+    a->n++;
+    return ST_OK;
+}
+
 enum status auth_load(struct auth *a, const char *path, struct err *err)
 {
-    char line[KEY_MAX + 2];
+    char *line = NULL;
+    size_t cap = 0;
+    ssize_t n;
     FILE *f = fopen(path, "re");
     if (!f) {
         err_sys(err, errno, "open");
@@ -19,21 +38,13 @@ enum status auth_load(struct auth *a, const char *path, struct err *err)
     a->key = calloc(KEYS_MAX, sizeof *a->key);
     if (!a->key)
         err_set(err, ST_NOMEM, "API keys");
-    while (a->key && fgets(line, sizeof line, f)) {
-        struct str s = str_trim(str_c(line));
-        if (s.n == 0 || s.p[0] == '#')
-            continue;
-        if (a->n == KEYS_MAX || s.n >= KEY_MAX) {
-            err_set(err, ST_RANGE, "key file '%s': too many or too long keys", path);
-            break;
-        }
-        a->key[a->n] = str_dup(s);
-        if (!a->key[a->n]) {
-            err_set(err, ST_NOMEM, "API keys");
-            break;
-        }
-        a->n++;
+    while (err->code == ST_OK && (n = getline(&line, &cap, f)) >= 0)
+        add_key(a, path, (struct str){ line, (size_t)n }, err);
+    if (err->code == ST_OK && ferror(f)) {
+        err_sys(err, errno, "read");
+        err_ctx(err, "key file '%s'", path);
     }
+    free(line);
     fclose(f);
     if (err->code == ST_OK && a->n == 0)
         err_set(err, ST_ARG, "key file '%s' holds no key", path);
@@ -85,7 +96,7 @@ bool auth_host_ok(const struct auth *a, const char *host)
     if (!a->loopback || a->n > 0 || !host)
         return true;
     if (host[0] == '[')
-        return strncmp(host, "[::1]", 5) == 0;
+        return strncmp(host, "[::1]", 5) == 0 && (host[5] == '\0' || host[5] == ':');
     size_t n = strcspn(host, ":");
     if (n >= sizeof name)
         return false;

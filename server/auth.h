@@ -11,7 +11,7 @@ struct auth {
 };
 
 /* One key per line; blank lines and lines starting with # are skipped. Errors: ST_ARG (no key
- * inside), ST_IO, ST_NOMEM. */
+ * inside), ST_FORMAT (no plain text), ST_RANGE, ST_NOTFOUND, ST_IO, ST_NOMEM. */
 enum status auth_load(struct auth *a, const char *path, struct err *err);
 void auth_clear(struct auth *a);
 /* header: the Authorization value or NULL. Time does not depend on where keys differ. */

@@ -130,6 +130,8 @@ static bool read_stops(struct call *c, const json_t *doc, struct gen_ask *a)
             return bad(c, "stop", "'stop' must be a string or an array of strings");
         if (json_string_length(s) == 0)
             continue;
+        if (memchr(json_string_value(s), '\0', json_string_length(s)))
+            return bad(c, "stop", "a stop text may not hold U+0000");
         char *copy = str_dup(str_c(json_string_value(s)));
         if (!copy)
             return no_memory(c, "stop");
@@ -170,12 +172,12 @@ static bool read_bias(struct call *c, const json_t *doc, struct gen_ask *a)
 
 static bool read_lengths(struct call *c, const json_t *doc, struct gen_ask *a)
 {
-    int64_t max = DEFAULT_MAX_TOKENS, old = -1;
-    if (!whole(c, doc, "max_tokens", a->chat ? 1 : 0, UINT32_MAX - 1, &old) ||
-        !whole(c, doc, "n_predict", -1, UINT32_MAX - 1, &old))
+    int64_t max = DEFAULT_MAX_TOKENS;
+    if (!whole(c, doc, "max_tokens", a->chat ? 1 : 0, UINT32_MAX - 1, &max) ||
+        !whole(c, doc, "n_predict", -1, UINT32_MAX - 1, &max))
         return false;
-    if (old >= 0)
-        max = old;
+    if (max < 0) /* llama-server's word for "until the context is full" */
+        max = UINT32_MAX;
     if (!whole(c, doc, "max_completion_tokens", 1, UINT32_MAX - 1, &max))
         return false;
     a->p.max_tokens = (uint32_t)max;
