@@ -398,9 +398,9 @@ static void on_text(struct choice *ch, const struct gen_event *ev)
     bool token = ev->kind == GEN_TOKEN || ev->kind == GEN_PROMPT;
     if (token && a->want_logprobs)
         add_logprob(ch, ev);
+    ch->n_char += characters(ev->text);
     if (ev->kind == GEN_PROMPT) /* the echoed prompt was put as a whole */
         return;
-    ch->n_char += characters(ev->text);
     if (!a->streaming)
         buf_str(&ch->text, ev->text);
     else if (ev->text.n || (a->want_logprobs && ch->n_lp))
@@ -549,13 +549,21 @@ void api_completions(struct call *c)
     generate(c, false);
 }
 
+/* The id in the chunks, or that of the header x-request-id: a stream that waits has sent no chunk.
+ */
+static bool is_name_of(const struct answer *a, const char *id)
+{
+    return strcmp(a->id, id) == 0 ||
+           (strncmp(id, "req-", 4) == 0 && strcmp(strchr(a->id, '-') + 1, id + 4) == 0);
+}
+
 void api_cancel(struct call *c)
 {
     struct stream *hit = NULL;
     pthread_mutex_lock(&c->srv->list_lock);
     for (struct stream *s = c->srv->pinged; s && !hit; s = s->next) {
         const struct answer *a = s->ctx;
-        if (strcmp(a->id, c->arg) == 0) {
+        if (is_name_of(a, c->arg)) {
             hit = s;
             stream_hold(s);
         }
