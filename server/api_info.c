@@ -142,30 +142,38 @@ void api_estimate(struct call *c)
     if (!doc)
         return;
     struct engine_opts o = { .cpu_level = -1 };
-    int64_t ram_bytes = 0, ctx = 0, slots = 0;
-    json_get_str(doc, "model", false, &model, &err);
-    json_get_i64(doc, "ram", true, 1, INT64_MAX, &ram_bytes, &err);
-    json_get_i64(doc, "ctx", false, 1, 1 << 24, &ctx, &err);
-    json_get_i64(doc, "slots", false, 1, ENGINE_SLOTS_MAX, &slots, &err);
-    json_get_str(doc, "kv", false, &kv_name, &err);
-    enum engine_kv kv = kv_of(c->srv, kv_name, &err);
+    int64_t ram = 0, ctx = 0, slots = 0;
+    const char *param = "ram";
+    json_get_i64(doc, "ram", true, 1, INT64_MAX, &ram, &err);
+    if (err.code == ST_OK)
+        json_get_i64(doc, param = "ctx", false, 1, 1 << 24, &ctx, &err);
+    if (err.code == ST_OK)
+        json_get_i64(doc, param = "slots", false, 1, ENGINE_SLOTS_MAX, &slots, &err);
+    if (err.code == ST_OK)
+        json_get_str(doc, param = "model", false, &model, &err);
+    if (err.code == ST_OK)
+        json_get_str(doc, param = "kv", false, &kv_name, &err);
+    enum engine_kv kv = err.code == ST_OK ? kv_of(c->srv, kv_name, &err) : ENGINE_KV_AUTO;
     /* Only the model that is served: a path from a client must not become a file probe. */
-    if (err.code == ST_OK && !c->srv->engine)
+    const struct engine_info *in = c->srv->engine ? engine_info(c->srv->engine) : NULL;
+    if (err.code == ST_OK && !in)
         err_set(&err, ST_ARG, "no model is loaded");
-    if (err.code == ST_OK && model.n && !str_is(model, engine_info(c->srv->engine)->model_id))
+    if (err.code == ST_OK && model.n && !str_is(model, in->model_id))
         err_set(&err, ST_NOTFOUND, "there is no model '%.*s'", (int)model.n, model.p);
     if (err.code == ST_OK) {
-        o.model = engine_info(c->srv->engine)->path;
-        o.ram_bytes = (uint64_t)ram_bytes;
+        o.model = in->path;
+        o.ram_bytes = (uint64_t)ram;
         o.n_ctx = (uint32_t)ctx;
         o.n_slot = (uint32_t)slots;
         o.kv = kv;
         engine_estimate(&o, &plan, &err);
     }
-    if (err.code == ST_OK)
+    if (err.code == ST_OK) {
+        json_object_set_new(plan, "model", json_string(in->model_id)); /* clients see no paths */
         reply_json(c, 200, plan);
-    else
-        reply_err(c, &err, "model");
+    } else {
+        reply_err(c, &err, param);
+    }
     json_free(doc);
 }
 

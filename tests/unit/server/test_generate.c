@@ -128,7 +128,7 @@ Test(generate, choices_of_a_stream_are_told_apart_and_each_ends_once)
     buf_clear(&b);
 }
 
-Test(generate, a_cancelled_stream_ends_with_an_error_and_without_done)
+static void cancel_one(bool by_header)
 {
     struct buf b = BUF_INIT;
     char *event[EVENTS_MAX];
@@ -142,7 +142,7 @@ Test(generate, a_cancelled_stream_ends_with_an_error_and_without_done)
     api_cancel(&stop);
     cr_expect_eq(stop.reply.status, 404);
     buf_clear(&stop.reply.body);
-    stop.arg = "cmpl-0000000000000001";
+    stop.arg = by_header ? "req-0000000000000001" : "cmpl-0000000000000001";
     api_cancel(&stop);
     cr_expect_eq(stop.reply.status, 200);
     buf_clear(&stop.reply.body);
@@ -154,6 +154,12 @@ Test(generate, a_cancelled_stream_ends_with_an_error_and_without_done)
     cr_expect_str_eq(text_of(json_object_get(d, "error"), "code"), "cancelled");
     json_free(d);
     rig_call_clear(&c);
+}
+
+Test(generate, a_cancelled_stream_ends_with_an_error_and_without_done)
+{
+    cancel_one(false);
+    cancel_one(true);
 }
 
 Test(generate, one_body_has_every_choice_in_order)
@@ -198,6 +204,54 @@ Test(generate, a_body_that_is_no_object_is_refused)
         api_completions(&c);
         cr_expect(c.reply.status == 400 && !c.stream, "%s: %d", bodies[i], c.reply.status);
         cr_expect_str_eq(rig_error(&c, "code"), "invalid_json", "%s", bodies[i]);
+        rig_call_clear(&c);
+    }
+}
+
+Test(generate, text_offsets_point_into_the_echoed_text)
+{
+    struct buf b = BUF_INIT;
+    struct call c =
+        rig_call(&rig, "{\"prompt\":\"abc d\",\"max_tokens\":3,\"seed\":1,\"echo\":true,"
+                       "\"logprobs\":0,\"ignore_eos\":true}");
+    api_completions(&c);
+    cr_assert(c.stream && rig_drain(&c, &b));
+    json_t *d = parsed(buf_view(&b).p);
+    const json_t *ch = json_array_get(json_object_get(d, "choices"), 0);
+    const json_t *lp = json_object_get(ch, "logprobs");
+    const json_t *at = json_object_get(lp, "text_offset");
+    json_int_t n_prompt =
+        json_integer_value(json_object_get(json_object_get(d, "usage"), "prompt_tokens"));
+    size_t n = json_array_size(at);
+    cr_assert_eq((json_int_t)n, n_prompt + 3);
+    for (size_t i = 1; i < n; i++)
+        cr_expect_geq(json_integer_value(json_array_get(at, i)),
+                      json_integer_value(json_array_get(at, i - 1)));
+    cr_expect_eq(json_integer_value(json_array_get(at, (size_t)n_prompt)), 5,
+                 "the continuation starts behind the five characters of the prompt");
+    json_free(d);
+    rig_call_clear(&c);
+    buf_clear(&b);
+}
+
+Test(generate, an_estimate_names_what_is_wrong_and_no_path)
+{
+    static const struct {
+        const char *body, *param;
+        int status;
+    } cases[] = {
+        { "{}", "ram", 400 },
+        { "{\"ram\":\"1GB\"}", "ram", 400 },
+        { "{\"ram\":1,\"ctx\":0}", "ctx", 400 },
+        { "{\"ram\":1,\"slots\":-1}", "slots", 400 },
+        { "{\"ram\":1,\"model\":5}", "model", 400 },
+        { "{\"ram\":1,\"model\":\"/etc/passwd\"}", "model", 404 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct call c = rig_call(&rig, cases[i].body);
+        api_estimate(&c);
+        cr_expect_eq(c.reply.status, cases[i].status, "%s: %d", cases[i].body, c.reply.status);
+        cr_expect_str_eq(rig_error(&c, "param"), cases[i].param, "%s", cases[i].body);
         rig_call_clear(&c);
     }
 }
