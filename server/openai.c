@@ -345,6 +345,13 @@ bool ask_parse(struct call *c, const json_t *doc, bool chat, struct gen_ask *a)
         return false;
     if (a->n * a->n_prompt > CHOICES_MAX)
         return bad(c, "n", "at most 64 choices may be asked for at once");
+    const struct engine_info *in = engine_info(c->srv->engine);
+    if (a->n * a->n_prompt > in->n_slot + in->queue_max) { /* a 429 would be retried for ever */
+        reply_error(c, 400, "invalid_value", "n",
+                    "%u choices never fit: the server has %u slots and a queue of %u",
+                    a->n * a->n_prompt, in->n_slot, in->queue_max);
+        return false;
+    }
     for (uint32_t i = 0; i < a->n_prompt; i++)
         if (a->prompt[i].n == 0)
             return bad(c, chat ? "messages" : "prompt", "the prompt is empty");

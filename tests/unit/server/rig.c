@@ -18,7 +18,9 @@ void server_rig_open(struct server_rig *r)
     *r = (struct server_rig){ 0 };
     cr_assert(fd >= 0 && tiny_model_gguf(&t, path));
     close(fd);
-    struct engine_opts o = { .model = path, .n_thread = 1, .n_slot = 2, .cpu_level = -1 };
+    struct engine_opts o = {
+        .model = path, .n_thread = 1, .n_slot = RIG_SLOTS, .queue_max = RIG_QUEUE, .cpu_level = -1
+    };
     cr_assert_eq(engine_open(&o, &r->server.engine, &err), ST_OK, "%s", err.msg);
     unlink(path);
     metrics_init(&r->metrics);

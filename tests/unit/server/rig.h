@@ -5,6 +5,8 @@
 
 #include "server/http.h"
 
+enum { RIG_SLOTS = 2, RIG_QUEUE = 40 };
+
 struct server_rig {
     struct server server;
     struct metrics metrics;

@@ -288,6 +288,26 @@ Test(openai, prompts_come_in_four_shapes)
     }
 }
 
+Test(openai, more_choices_than_slots_and_queue_hold_are_refused_for_good)
+{
+    static const struct {
+        unsigned n;
+        bool ok;
+    } cases[] = { { RIG_QUEUE + RIG_SLOTS, true }, { RIG_QUEUE + RIG_SLOTS + 1, false } };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char member[32];
+        struct gen_ask a;
+        bool ok;
+        snprintf(member, sizeof member, "\"n\":%u", cases[i].n);
+        struct call c = parse(false, with(false, member), &a, &ok);
+        cr_expect_eq(ok, cases[i].ok, "n %u", cases[i].n);
+        if (!ok)
+            cr_expect(c.reply.status == 400 && !strcmp(rig_error(&c, "param"), "n"));
+        ask_clear(&a);
+        rig_call_clear(&c);
+    }
+}
+
 Test(openai, messages_must_be_a_list_that_the_template_takes)
 {
     static const char *const wrong[] = {
