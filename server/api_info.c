@@ -141,6 +141,12 @@ void api_estimate(struct call *c)
     json_t *doc = call_json(c), *plan;
     if (!doc)
         return;
+    if (!c->srv->engine) {
+        json_free(doc);
+        reply_error(c, 400, "invalid_value", "model", "no model is loaded");
+        return;
+    }
+    const struct engine_info *in = engine_info(c->srv->engine);
     struct engine_opts o = { .cpu_level = -1 };
     int64_t ram = 0, ctx = 0, slots = 0;
     const char *param = "ram";
@@ -155,9 +161,6 @@ void api_estimate(struct call *c)
         json_get_str(doc, param = "kv", false, &kv_name, &err);
     enum engine_kv kv = err.code == ST_OK ? kv_of(c->srv, kv_name, &err) : ENGINE_KV_AUTO;
     /* Only the model that is served: a path from a client must not become a file probe. */
-    const struct engine_info *in = c->srv->engine ? engine_info(c->srv->engine) : NULL;
-    if (err.code == ST_OK && !in)
-        err_set(&err, ST_ARG, "no model is loaded");
     if (err.code == ST_OK && model.n && !str_is(model, in->model_id))
         err_set(&err, ST_NOTFOUND, "there is no model '%.*s'", (int)model.n, model.p);
     if (err.code == ST_OK) {

@@ -2,6 +2,7 @@
 #include "server/auth.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,7 @@ static enum status add_key(struct auth *a, const char *path, struct str line, st
                        path);
     if (s.n == 0 || s.p[0] == '#')
         return ST_OK;
+    assert(a->key);
     if (a->n == KEYS_MAX || s.n >= KEY_MAX)
         return err_set(err, ST_RANGE, "key file '%s': too many or too long keys", path);
     a->key[a->n] = str_dup(s);
@@ -39,7 +41,7 @@ enum status auth_load(struct auth *a, const char *path, struct err *err)
     a->key = calloc(KEYS_MAX, sizeof *a->key);
     if (!a->key)
         err_set(err, ST_NOMEM, "API keys");
-    while (err->code == ST_OK && (n = getline(&line, &cap, f)) >= 0)
+    while (a->key && err->code == ST_OK && (n = getline(&line, &cap, f)) >= 0)
         add_key(a, path, (struct str){ line, (size_t)n }, err);
     if (err->code == ST_OK && ferror(f)) {
         err_sys(err, errno, "read");
