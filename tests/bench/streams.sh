@@ -36,8 +36,8 @@ if [ -z "$large" ]; then
 fi
 ulimit -n "$(ulimit -Hn)" 2>/dev/null || true
 work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
 pid=
-trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; wait; rm -rf "$work"' EXIT
 
 start() { # options...
     : >"$work/out"
@@ -123,7 +123,12 @@ measure_aborts() {
     stop
 }
 echo "# $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(nproc) cores, load $(cut -d' ' -f1 /proc/loadavg), $(git rev-parse --short HEAD 2>/dev/null || true)" >&2
-{ measure_idle; measure_tokens; measure_aborts; } | tee "$work/lines"
+{
+    trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; wait' EXIT # the pipe's own shell: it knows the server
+    measure_idle
+    measure_tokens
+    measure_aborts
+} | tee "$work/lines"
 python3 - "$work/lines" <<'PY'
 import json, statistics as st, sys
 rows = [json.loads(line) for line in open(sys.argv[1])]
