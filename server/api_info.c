@@ -156,10 +156,10 @@ void api_estimate(struct call *c)
     if (err.code == ST_OK)
         json_get_i64(doc, param = "slots", false, 1, ENGINE_SLOTS_MAX, &slots, &err);
     if (err.code == ST_OK)
-        json_get_str(doc, param = "model", false, &model, &err);
-    if (err.code == ST_OK)
         json_get_str(doc, param = "kv", false, &kv_name, &err);
     enum engine_kv kv = err.code == ST_OK ? kv_of(c->srv, kv_name, &err) : ENGINE_KV_AUTO;
+    if (err.code == ST_OK)
+        json_get_str(doc, param = "model", false, &model, &err);
     /* Only the model that is served: a path from a client must not become a file probe. */
     if (err.code == ST_OK && model.n && !str_is(model, in->model_id))
         err_set(&err, ST_NOTFOUND, "there is no model '%.*s'", (int)model.n, model.p);
