@@ -34,7 +34,7 @@ struct peak {
 #if defined(__x86_64__)
 enum { PEAK_LOOPS = 400000, PEAK_CHAINS = 12 };
 
-__attribute__((target("avx512f"))) static void read_task(void *arg, size_t i, unsigned w)
+__attribute__((target("avx512f"))) static void read_512(void *arg, size_t i, unsigned w)
 {
     struct peak *p = arg;
     size_t part = p->bytes / p->n_task;
@@ -51,7 +51,7 @@ __attribute__((target("avx512f"))) static void read_task(void *arg, size_t i, un
     p->sink = _mm512_cvtsi512_si32(s[0]);
 }
 
-__attribute__((target("avx512f"))) static void fma_task(void *arg, size_t i, unsigned w)
+__attribute__((target("avx512f"))) static void fma_512(void *arg, size_t i, unsigned w)
 {
     struct peak *p = arg;
     __m512 a[PEAK_CHAINS], x = _mm512_set1_ps(0.5f);
@@ -66,7 +66,7 @@ __attribute__((target("avx512f"))) static void fma_task(void *arg, size_t i, uns
     p->sink = _mm512_cvtsi512_si32(_mm512_castps_si512(a[0]));
 }
 
-__attribute__((target("avx512f,avx512vnni"))) static void int8_task(void *arg, size_t i, unsigned w)
+__attribute__((target("avx512f,avx512vnni"))) static void int8_512(void *arg, size_t i, unsigned w)
 {
     struct peak *p = arg;
     __m512i a[PEAK_CHAINS], u = _mm512_set1_epi8((char)(p->bytes & 15)), x = _mm512_set1_epi8(3);
@@ -79,6 +79,60 @@ __attribute__((target("avx512f,avx512vnni"))) static void int8_task(void *arg, s
     for (int k = 1; k < PEAK_CHAINS; k++)
         a[0] = _mm512_add_epi32(a[0], a[k]);
     p->sink = _mm512_cvtsi512_si32(a[0]);
+}
+
+__attribute__((target("avx2"))) static void read_256(void *arg, size_t i, unsigned w)
+{
+    struct peak *p = arg;
+    size_t part = p->bytes / p->n_task;
+    const uint8_t *m = p->mem + i * part;
+    __m256i s[8];
+    for (int k = 0; k < 8; k++)
+        s[k] = _mm256_setzero_si256();
+    for (size_t b = 0; b + 256 <= part; b += 256)
+#pragma GCC unroll 8
+        for (int k = 0; k < 8; k++) {
+            const __m256i *v = (const __m256i *)(const void *)(m + b + 32 * k);
+            s[k] = _mm256_xor_si256(s[k], _mm256_loadu_si256(v));
+        }
+    for (int k = 1; k < 8; k++)
+        s[0] = _mm256_xor_si256(s[0], s[k]);
+    p->sink = _mm256_extract_epi32(s[0], 0);
+}
+
+__attribute__((target("avx2,fma"))) static void fma_256(void *arg, size_t i, unsigned w)
+{
+    struct peak *p = arg;
+    __m256 a[PEAK_CHAINS], x = _mm256_set1_ps(0.5f);
+    for (int k = 0; k < PEAK_CHAINS; k++)
+        a[k] = _mm256_set1_ps((float)k);
+    for (int n = 0; n < PEAK_LOOPS; n++)
+#pragma GCC unroll 12
+        for (int k = 0; k < PEAK_CHAINS; k++)
+            a[k] = _mm256_fmadd_ps(a[k], x, x);
+    for (int k = 1; k < PEAK_CHAINS; k++)
+        a[0] = _mm256_add_ps(a[0], a[k]);
+    p->sink = _mm256_extract_epi32(_mm256_castps_si256(a[0]), 0);
+}
+
+/* Bytes to words, words to sums: what a level without a dot product in one instruction spends on
+ * weights of eight bits. Narrower weights can stay in words for a few steps and pass this. */
+__attribute__((target("avx2"))) static void int8_256(void *arg, size_t i, unsigned w)
+{
+    struct peak *p = arg;
+    __m256i a[PEAK_CHAINS], u = _mm256_set1_epi8((char)(p->bytes & 15));
+    const __m256i one = _mm256_set1_epi16(1);
+    for (int k = 0; k < PEAK_CHAINS; k++)
+        a[k] = _mm256_set1_epi32(k);
+    for (int n = 0; n < PEAK_LOOPS; n++)
+#pragma GCC unroll 12
+        for (int k = 0; k < PEAK_CHAINS; k++) { /* the bytes of a[k] stand for activations */
+            __m256i pairs = _mm256_maddubs_epi16(u, a[k]);
+            a[k] = _mm256_add_epi32(a[k], _mm256_madd_epi16(pairs, one));
+        }
+    for (int k = 1; k < PEAK_CHAINS; k++)
+        a[0] = _mm256_add_epi32(a[0], a[k]);
+    p->sink = _mm256_extract_epi32(a[0], 0);
 }
 #endif
 
@@ -110,17 +164,18 @@ static void ceiling_run(void *arg)
 static void print_ceilings(struct pool *pool, const uint8_t *mem)
 {
 #if defined(__x86_64__)
-    if (cpu_level_max() < CPU_AVX512)
+    if (cpu_level_max() < CPU_AVX2)
         return;
+    bool wide = cpu_level_max() == CPU_AVX512;
     unsigned n = pool_threads(pool);
     struct peak p = { .mem = mem, .bytes = POOL_BYTES, .n_task = n };
-    struct ceiling_job j = { pool, &p, read_task };
+    struct ceiling_job j = { pool, &p, wide ? read_512 : read_256 };
     double read = POOL_BYTES / best_of(ceiling_run, &j) * 1e-9;
     double ops = (double)PEAK_LOOPS * PEAK_CHAINS * n * 1e-9;
-    j.task = fma_task;
-    double fma = ops * 32 / best_of(ceiling_run, &j);
-    j.task = int8_task;
-    double int8 = ops * 128 / best_of(ceiling_run, &j);
+    j.task = wide ? fma_512 : fma_256;
+    double fma = ops * (wide ? 32 : 16) / best_of(ceiling_run, &j);
+    j.task = wide ? int8_512 : int8_256;
+    double int8 = ops * (wide ? 128 : 64) / best_of(ceiling_run, &j);
     printf("{\"ceiling\":true,\"threads\":%u,\"read_gb_s\":%.1f,\"fma_gflop_s\":%.1f,"
            "\"int8_gop_s\":%.1f}\n",
            n, read, fma, int8);
