@@ -41,42 +41,50 @@ struct group {
 
 struct quant_traits {
     uint32_t groups; /* of 32 columns in one file block: 1 or 8 */
+    uint32_t bits;   /* of an unsigned weight */
     uint32_t shift;  /* offset = 1 << shift; 0: none */
     bool halves;     /* own scale per 16 columns */
     bool has_min;
-    bool wide; /* weights above 127 */
 };
 #define QUANT_Q8_0                                                                                 \
     {                                                                                              \
-        .groups = 1, .shift = 7, .wide = true                                                      \
+        .groups = 1, .bits = 8, .shift = 7                                                         \
     }
 #define QUANT_Q4_0                                                                                 \
     {                                                                                              \
-        .groups = 1, .shift = 3                                                                    \
+        .groups = 1, .bits = 4, .shift = 3                                                         \
     }
 #define QUANT_Q5_0                                                                                 \
     {                                                                                              \
-        .groups = 1, .shift = 4                                                                    \
+        .groups = 1, .bits = 5, .shift = 4                                                         \
     }
 #define QUANT_Q4_1                                                                                 \
     {                                                                                              \
-        .groups = 1, .has_min = true                                                               \
-    } /* Q5_1 too */
+        .groups = 1, .bits = 4, .has_min = true                                                    \
+    }
+#define QUANT_Q5_1                                                                                 \
+    {                                                                                              \
+        .groups = 1, .bits = 5, .has_min = true                                                    \
+    }
 #define QUANT_Q2_K                                                                                 \
     {                                                                                              \
-        .groups = 8, .halves = true, .has_min = true                                               \
+        .groups = 8, .bits = 2, .halves = true, .has_min = true                                    \
     }
 #define QUANT_Q3_K                                                                                 \
     {                                                                                              \
-        .groups = 8, .shift = 2, .halves = true                                                    \
+        .groups = 8, .bits = 3, .shift = 2, .halves = true                                         \
     }
 #define QUANT_Q4_K                                                                                 \
     {                                                                                              \
-        .groups = 8, .has_min = true                                                               \
-    } /* Q5_K too */
+        .groups = 8, .bits = 4, .has_min = true                                                    \
+    }
+#define QUANT_Q5_K                                                                                 \
+    {                                                                                              \
+        .groups = 8, .bits = 5, .has_min = true                                                    \
+    }
 #define QUANT_Q6_K                                                                                 \
     {                                                                                              \
-        .groups = 8, .shift = 5, .halves = true                                                    \
+        .groups = 8, .bits = 6, .shift = 5, .halves = true                                         \
     }
 
 /* One panel's products with tokens t0..t0+n. y is overwritten: f32 rows y_stride apart, first row

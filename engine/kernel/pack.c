@@ -206,8 +206,8 @@ const struct quant_traits *quant_traits(enum dtype type)
 {
     static const struct quant_traits traits[DT_ID_MAX] = {
         [DT_Q8_0] = QUANT_Q8_0, [DT_Q4_0] = QUANT_Q4_0, [DT_Q5_0] = QUANT_Q5_0,
-        [DT_Q4_1] = QUANT_Q4_1, [DT_Q5_1] = QUANT_Q4_1, [DT_Q2_K] = QUANT_Q2_K,
-        [DT_Q3_K] = QUANT_Q3_K, [DT_Q4_K] = QUANT_Q4_K, [DT_Q5_K] = QUANT_Q4_K,
+        [DT_Q4_1] = QUANT_Q4_1, [DT_Q5_1] = QUANT_Q5_1, [DT_Q2_K] = QUANT_Q2_K,
+        [DT_Q3_K] = QUANT_Q3_K, [DT_Q4_K] = QUANT_Q4_K, [DT_Q5_K] = QUANT_Q5_K,
         [DT_Q6_K] = QUANT_Q6_K,
     };
     assert(traits[type].groups);

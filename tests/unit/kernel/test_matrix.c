@@ -297,6 +297,53 @@ Test(matrix, levels_threads_and_batch_sizes_agree_bit_for_bit)
     pool_free(pool);
 }
 
+/* The largest weights against the largest activations of one sign: where sums of fewer than 32 bits
+ * would overflow. Every bit of a file block set (Q8_0: -128) but for its half floats, which are 1.
+ */
+Test(matrix, levels_agree_where_every_weight_and_activation_is_largest)
+{
+    static const struct {
+        enum dtype type;
+        uint8_t fill, n_half, at[2];
+    } cases[] = { { DT_Q8_0, 0x80, 1, { 0 } },    { DT_Q4_0, 0xFF, 1, { 0 } },
+                  { DT_Q5_0, 0xFF, 1, { 0 } },    { DT_Q4_1, 0xFF, 2, { 0, 2 } },
+                  { DT_Q5_1, 0xFF, 2, { 0, 2 } }, { DT_Q2_K, 0xFF, 2, { 80, 82 } },
+                  { DT_Q3_K, 0xFF, 1, { 108 } },  { DT_Q4_K, 0xFF, 2, { 0, 2 } },
+                  { DT_Q5_K, 0xFF, 2, { 0, 2 } }, { DT_Q6_K, 0xFF, 1, { 208 } } };
+    enum { COLS = 256, TOKENS = 13 };
+    const uint16_t one = 0x3C00;
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        for (int sign = -1; sign <= 1; sign += 2) {
+            uint8_t rows[PANEL_ROWS * COLS * 2];
+            const struct dtype_info *t = dtype_info((uint32_t)cases[i].type);
+            size_t bytes = matrix_bytes(cases[i].type, PANEL_ROWS, COLS);
+            cr_assert_leq(bytes, sizeof rows);
+            memset(rows, cases[i].fill, bytes);
+            for (size_t b = 0; b < bytes; b += t->block_bytes)
+                for (int h = 0; h < cases[i].n_half; h++)
+                    memcpy(rows + b + cases[i].at[h], &one, sizeof one);
+            uint8_t *data = guard_alloc(bytes);
+            matrix_pack_panel(kernels_get(CPU_REF), cases[i].type, COLS, PANEL_ROWS, rows, data);
+            struct matrix m = { cases[i].type, PANEL_ROWS, COLS, data };
+            float x[TOKENS * COLS];
+            for (size_t k = 0; k < TOKENS * COLS; k++)
+                x[k] = (float)sign;
+            for (size_t n = 1; n <= TOKENS; n += 6) {
+                float *want = product(CPU_REF, NULL, &m, x, n);
+                cr_expect(isfinite(want[0]) && want[0] != 0, "%s: a case that says nothing",
+                          t->name);
+                for (enum cpu_level lv = CPU_REF; lv <= cpu_level_max(); lv++) {
+                    float *y = product(lv, NULL, &m, x, n);
+                    cr_expect_eq(memcmp(y, want, sizeof *y * n * PANEL_ROWS), 0,
+                                 "%s %s, %zu tokens", cpu_level_name(lv), t->name, n);
+                    free(y);
+                }
+                free(want);
+            }
+            guard_free(data);
+        }
+}
+
 Test(matrix, absurd_shapes_have_no_size)
 {
     cr_expect_eq(matrix_bytes(DT_Q4_0, 1, 33), 0u);
