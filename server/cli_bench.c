@@ -44,6 +44,7 @@ static enum status one_rate(struct engine *e, size_t n_prompt, uint32_t n_new, d
     p.temperature = 0;
     p.ignore_eos = true;
     p.cache_prompt = false;
+    p.draft_max = 0;                      /* the rate of single tokens */
     p.max_tokens = n_new ? n_new + 1 : 1; /* the first token belongs to prefill */
     if (random_prompt(e, n_prompt, &prompt, err) == ST_OK &&
         cli_run(e, &prompt, &p, false, &r, err) == ST_OK) {

@@ -7,7 +7,7 @@ struct generate {
     struct cli_model model;
     const char *prompt;
     double temp, top_p, min_p, repeat;
-    uint64_t n, top_k, seed;
+    uint64_t n, top_k, seed, draft;
     struct opt_strs stop;
     bool special, no_bos, ignore_eos;
 };
@@ -33,6 +33,10 @@ static void declare(struct cli_opts *o, struct cli *c, struct generate *g)
                              "1 is off (default 1)" });
     cli_opt(o, (struct opt){ "seed", 's', OPT_COUNT, &g->seed, 0, 9007199254740992.0, "S",
                              "same seed, same text (default 0)" });
+    cli_opt(o,
+            (struct opt){ "draft", 0, OPT_COUNT, &g->draft, 0, 16, "N",
+                          "guess up to N tokens ahead from the text and verify them in one pass; "
+                          "the output is the same (default: 16 where weights are streamed)" });
     cli_opt(o, (struct opt){ "stop", 0, OPT_STRS, &g->stop, 0, 0, "TEXT",
                              "end before this text; may be repeated" });
     cli_opt(o, (struct opt){ "special", 0, OPT_FLAG, &g->special,
@@ -69,6 +73,9 @@ static json_t *flash_doc(const struct engine *e)
                   "resident_bytes", (json_int_t)in->resident_bytes, "bytes_read",
                   (json_int_t)st->bytes_read, "reads", (json_int_t)st->reads, "cache_hit_rate",
                   hit_rate(in), "stall_ms", (double)st->stall_ns / 1e6, "exact", 1);
+    if (d && st->drafted)
+        json_object_update_new(d, json_pack("{s:I, s:I}", "drafted", (json_int_t)st->drafted,
+                                            "draft_accepted", (json_int_t)st->draft_accepted));
     free(st);
     return d;
 }
@@ -107,6 +114,7 @@ static enum status run(struct cli *c, struct generate *g, struct engine *e, stru
     p.repeat_penalty = (float)g->repeat;
     p.seed = g->seed;
     p.ignore_eos = g->ignore_eos;
+    p.draft_max = (uint32_t)g->draft;
     p.n_stop = g->stop.n;
     for (size_t i = 0; i < g->stop.n; i++)
         p.stop[i] = g->stop.v[i];
@@ -134,6 +142,7 @@ enum status cli_generate(struct cli *c, struct err *err)
                           .repeat = 1,
                           .n = 256,
                           .top_k = 40,
+                          .draft = GEN_DRAFT_AUTO,
                           .model = { .slots = 1 } };
     struct cli_opts o;
     struct engine_opts eo;

@@ -17,6 +17,7 @@ void gen_params_init(struct gen_params *p)
         .repeat_last_n = 64,
         .logprobs = -1,
         .cache_prompt = true,
+        .draft_max = GEN_DRAFT_AUTO,
     };
 }
 

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { GEN_DRAFT_AUTO = 1000 };
 enum { GEN_STOPS_MAX = 16, GEN_LOGPROBS_MAX = 20, GEN_BIAS_MAX = 1024, GEN_STOP_BYTES_MAX = 1024 };
 
 struct gen_bias {
@@ -32,7 +33,9 @@ struct gen_params {
     int32_t logprobs;     /* -1: none; else this many alternatives per token, 0..20 */
     bool prompt_logprobs; /* echo scoring: log-probabilities of prompt tokens 1.. too */
     bool ignore_eos;
-    bool cache_prompt;               /* reuse a matching prefix (default true) */
+    uint32_t draft_max; /* tokens guessed ahead per pass and verified, the output is the same;
+                           GEN_DRAFT_AUTO: where weights are streamed. 0: none */
+    bool cache_prompt;  /* reuse a matching prefix (default true) */
     const char *stop[GEN_STOPS_MAX]; /* borrowed during engine_submit() only */
     size_t n_stop;
     const struct gen_bias *bias; /* borrowed during engine_submit() only */
@@ -92,6 +95,7 @@ struct engine_stats {
     uint64_t prompt_tokens, prompt_tokens_cached, generated_tokens;
     uint64_t prefill_ns, decode_ns; /* passes with at least one prompt token; all others */
     uint64_t passes;
+    uint64_t drafted, draft_accepted; /* tokens guessed ahead, and of those the right ones */
     uint32_t queued, active;
     uint64_t ram_peak; /* anonymous RSS high-water mark of the process, bytes */
     uint64_t bytes_read, reads, stall_ns;

@@ -14,6 +14,10 @@ enum {
     RSS_EVERY_NS = 100 * 1000000, /* reading /proc takes about 30 us */
 };
 
+/* What one more token adds to a pass, before any was measured. */
+#define STREAMED_TOKEN_SHARE 0.02
+#define RESIDENT_TOKEN_SHARE 0.3
+
 uint32_t scheduler_max_tok(uint32_t n_slot, uint32_t n_batch)
 {
     return n_slot + n_batch;
@@ -183,6 +187,7 @@ enum status scheduler_create(const struct scheduler_in *in, struct scheduler **r
     if (!s)
         return err_set(err, ST_NOMEM, "scheduler");
     s->in = *in;
+    draft_costs_init(&s->costs, in->streaming ? STREAMED_TOKEN_SHARE : RESIDENT_TOKEN_SHARE);
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->wake, NULL);
     if (allocate(s, err) != ST_OK)

@@ -27,6 +27,7 @@ struct scheduler {
     struct buf piece;
     struct engine_stats own; /* counters; published under the lock */
     uint64_t use_count, rss_ns;
+    struct draft_costs costs;
 
     pthread_mutex_t lock; /* guards all below, and session[].req against others */
     pthread_cond_t wake;
@@ -50,7 +51,7 @@ void emit_started(struct session *ses);
  * n_row rows); token 0 comes before the first. */
 enum status emit_prompt(struct scheduler *s, struct session *ses, const float *rows, uint32_t pos0,
                         uint32_t n_row, struct err *err);
-/* Picks the next token from a row and sends it, or ends the request. */
+/* Picks the next token from a row and sends it, or ends the request (then ses->req is NULL). */
 void emit_next(struct scheduler *s, struct session *ses, const float *row);
 /* Ends a request: ses NULL when it never had a slot. err: FINISH_ERROR only. */
 void emit_done(struct scheduler *s, struct session *ses, struct request *r, enum gen_finish finish,

@@ -89,6 +89,8 @@ static void admit(struct scheduler *s)
         ses->n_token = r->n_prompt;
         ses->n_kept = r->n_cached = n_reuse;
         ses->used = ++s->use_count;
+        ses->n_draft = 0;
+        draft_luck_init(&ses->luck);
         r->admit_ns = clock_ns();
         s->own.prompt_tokens += r->n_prompt;
         s->own.prompt_tokens_cached += n_reuse;
@@ -120,6 +122,24 @@ static void add_seq(struct scheduler *s, struct session *ses, uint32_t n_tok, ui
     s->who[s->n_seq++] = ses;
 }
 
+/* The token to compute next, and behind it what it is guessed to be followed by: the guesses take
+ * rows of logits (of which every decoding session has its own one) and room in the context. */
+static uint32_t add_decoding(struct scheduler *s, struct session *ses, uint32_t spare_rows)
+{
+    const struct gen_params *p = &ses->req->p;
+    uint32_t max =
+        p->draft_max == GEN_DRAFT_AUTO ? (s->in.streaming ? DRAFT_MAX : 0) : p->draft_max;
+    uint32_t left = p->max_tokens - ses->req->n_generated; /* at least 1: else it had ended */
+    max = min_u32(min_u32(max, DRAFT_MAX), spare_rows);
+    max = min_u32(max, s->in.n_ctx - min_u32(ses->n_token, s->in.n_ctx));
+    max = min_u32(max, left - 1);
+    max = draft_length(&s->costs, &ses->luck, (uint32_t)s->n_seq, max);
+    ses->n_draft = max ? draft_lookup(ses->token, ses->n_token, max, ses->draft) : 0;
+    memcpy(ses->token + ses->n_token, ses->draft, ses->n_draft * sizeof *ses->draft);
+    add_seq(s, ses, 1 + ses->n_draft, 1 + ses->n_draft);
+    return ses->n_draft;
+}
+
 /* Sessions in their prompt, oldest request first, into s->wait. */
 static size_t list_prompts(struct scheduler *s)
 {
@@ -136,10 +156,10 @@ static size_t list_prompts(struct scheduler *s)
     return n;
 }
 
-/* Shares `budget` tokens: equal parts, and what a short prompt leaves goes to those behind it. */
-static void add_prompts(struct scheduler *s, size_t n_wait, uint32_t budget)
+/* Shares `budget` tokens and `rows` of logits beyond one per slot: equal parts, and what a short
+ * prompt leaves goes to those behind it. */
+static void add_prompts(struct scheduler *s, size_t n_wait, uint32_t budget, uint32_t rows)
 {
-    uint32_t rows = scheduler_max_logits(s->in.n_slot, s->in.n_vocab) - s->in.n_slot;
     for (size_t i = 0; i < n_wait; i++) {
         struct session *ses = s->wait[i];
         const struct gen_params *p = &ses->req->p;
@@ -162,29 +182,53 @@ static void add_prompts(struct scheduler *s, size_t n_wait, uint32_t budget)
 /* Returns whether the pass works on prompts. */
 static bool fill_pass(struct scheduler *s)
 {
+    uint32_t rows = scheduler_max_logits(s->in.n_slot, s->in.n_vocab) - s->in.n_slot;
+    uint32_t budget = s->in.n_batch;
+    size_t n_wait = list_prompts(s);
     s->n_seq = 0;
     for (uint32_t i = 0; i < s->in.n_slot; i++) {
         struct session *ses = &s->session[i];
-        if (ses->req && !in_prompt(ses))
-            add_seq(s, ses, 1, 1);
+        if (!ses->req || in_prompt(ses))
+            continue;
+        /* Prompts first: their tokens are certain. */
+        uint32_t n = add_decoding(s, ses, n_wait ? 0 : min_u32(rows, budget));
+        rows -= n;
+        budget -= n;
     }
-    size_t n_wait = list_prompts(s);
-    uint32_t budget = s->in.n_batch;
     if (s->n_seq > 0 && !s->in.streaming) {
         uint32_t part = budget / PROMPT_SHARE;
         budget = min_u32(budget, part > PROMPT_LEAST ? part : PROMPT_LEAST);
     }
-    add_prompts(s, n_wait, budget);
+    add_prompts(s, n_wait, budget, rows);
     return n_wait > 0;
 }
 
 /* ---- the pass and its results ---- */
 
+/* The token that the pass chose, and as long as it is the guessed one, the token chosen after it.
+ */
+static void emit_verified(struct scheduler *s, struct session *ses, const float *row)
+{
+    const struct request *r = ses->req;
+    uint32_t n_draft = ses->n_draft, right = 0;
+    ses->n_draft = 0;
+    emit_next(s, ses, row);
+    while (ses->req == r && right < n_draft && !cancelled(r) &&
+           ses->token[ses->n_token - 1] == ses->draft[right]) {
+        ses->n_kept++; /* the guess's keys and values stand */
+        right++;
+        emit_next(s, ses, row + (size_t)right * s->in.n_vocab);
+    }
+    s->own.drafted += n_draft;
+    s->own.draft_accepted += right;
+    draft_luck_add(&ses->luck, n_draft, right);
+}
+
 static void digest(struct scheduler *s, struct session *ses, const struct batch_seq *seq,
                    const float *rows)
 {
     struct request *r = ses->req;
-    ses->n_kept += seq->n_tok;
+    ses->n_kept += seq->n_tok - ses->n_draft;
     if (cancelled(r)) /* no events after a cancel but the last; reap() sends it */
         return;
     if (in_prompt(ses)) {
@@ -202,7 +246,7 @@ static void digest(struct scheduler *s, struct session *ses, const struct batch_
             return;
         }
     }
-    emit_next(s, ses, rows + (size_t)(seq->n_logits - 1) * s->in.n_vocab);
+    emit_verified(s, ses, rows + (size_t)(seq->n_logits - 1 - ses->n_draft) * s->in.n_vocab);
 }
 
 /* A failed pass: its positions are void, which n_kept never counted. */
@@ -217,6 +261,14 @@ static void fail_pass(struct scheduler *s, const struct err *err)
     }
 }
 
+static uint32_t n_tokens(const struct scheduler *s)
+{
+    uint32_t n = 0;
+    for (size_t i = 0; i < s->n_seq; i++)
+        n += s->seq[i].n_tok;
+    return n;
+}
+
 static void run_pass(struct scheduler *s)
 {
     bool prompts = fill_pass(s);
@@ -227,6 +279,8 @@ static void run_pass(struct scheduler *s)
     uint64_t took = clock_ns() - start;
     s->own.passes++;
     *(prompts ? &s->own.prefill_ns : &s->own.decode_ns) += took;
+    if (st == ST_OK && !prompts)
+        draft_costs_add(&s->costs, n_tokens(s), (double)took * 1e-9);
     if (st != ST_OK) {
         fail_pass(s, &err);
         return;

@@ -6,17 +6,21 @@
 #ifndef STROBE_INFER_SESSION_H
 #define STROBE_INFER_SESSION_H
 
+#include "engine/infer/draft.h"
 #include "engine/infer/request.h"
 
 struct kv;
 
 struct session {
     uint32_t slot;
-    int32_t *token;      /* [n_ctx + 1], borrowed from the scheduler */
+    int32_t *token;      /* [n_ctx + 1], borrowed from the scheduler; drafts lie behind n_token */
     uint32_t n_token;    /* prompt and generated; n_token == n_prompt: still in the prompt */
     uint32_t n_kept;     /* tokens whose keys and values are stored */
     uint64_t used;       /* when it was last used, by the scheduler's count; 0: never */
     struct request *req; /* NULL: free */
+    int32_t draft[DRAFT_MAX]; /* of the pass in progress, behind token[n_token - 1] */
+    uint32_t n_draft;
+    struct draft_luck luck;
 };
 
 /* Tokens that `prompt` and the kept tokens have in common at the start, at most `limit`. */

@@ -69,10 +69,12 @@ static void row_of(uint64_t h, float row[FAKE_VOCAB])
         row[v] = (float)(rng_at(h, v) >> 52) / 512.0f - 4.0f; /* -4 .. 4 in steps: ties happen */
 }
 
+uint32_t fake_order;
+
 void fake_row(const int32_t *token, uint32_t n, float row[FAKE_VOCAB])
 {
     uint64_t h = 1;
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = fake_order && n > fake_order ? n - fake_order : 0; i < n; i++)
         h = hash_token(h, token[i]);
     row_of(h, row);
 }
@@ -112,12 +114,16 @@ static uint32_t run_seq(struct fake *f, const struct batch_seq *q, float *out)
     int32_t *kv = f->kv + (size_t)q->slot * f->n_ctx;
     assert(q->n_tok >= 1 && q->n_logits <= q->n_tok && q->pos0 + q->n_tok <= f->n_ctx);
     memcpy(kv + q->pos0, q->token, q->n_tok * sizeof *kv);
-    uint64_t h = 1;
     uint32_t end = q->pos0 + q->n_tok, n = 0;
+    uint64_t h = 1;
     for (uint32_t i = 0; i < end; i++) {
         assert(kv[i] >= 0); /* a void position was read */
         h = hash_token(h, kv[i]);
-        if (i + q->n_logits >= end)
+        if (i + q->n_logits < end)
+            continue;
+        if (fake_order)
+            fake_row(kv, i + 1, out + (size_t)n++ * FAKE_VOCAB);
+        else
             row_of(h, out + (size_t)n++ * FAKE_VOCAB);
     }
     return n;

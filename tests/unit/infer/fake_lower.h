@@ -35,6 +35,8 @@ void fake_clear(struct fake *f);
 void fake_gate(struct fake *f, bool closed);
 void fake_await_pass(struct fake *f); /* until a pass stands at the closed gate */
 struct scheduler_in fake_scheduler_in(struct fake *f, uint32_t n_batch, uint32_t queue_max);
+/* Rows depend on the last so many tokens only (0: on all): texts then run into loops. */
+extern uint32_t fake_order;
 /* The row after token[0..n). */
 void fake_row(const int32_t *token, uint32_t n, float row[FAKE_VOCAB]);
 

@@ -228,6 +228,7 @@ Test(scheduler, any_mix_gives_each_request_what_it_gets_alone)
             gen_params_init(&p[i]);
             p[i].temperature = (float)rng_below(&rng, 3) * 0.7f;
             p[i].seed = rng_u64(&rng);
+            p[i].draft_max = (uint32_t)rng_below(&rng, 17);
             p[i].max_tokens = (uint32_t)rng_below(&rng, 40);
             p[i].ignore_eos = rng_below(&rng, 2);
             p[i].repeat_penalty = rng_below(&rng, 2) ? 1.3f : 1;
@@ -254,6 +255,54 @@ Test(scheduler, any_mix_gives_each_request_what_it_gets_alone)
     cr_expect_eq(st.bytes_read, 7);
     cr_expect_gt(st.ram_peak, 0);
     rig_close(&g);
+}
+
+/* Texts that loop, so that guesses come true; one slot and several, greedy and drawn. */
+static void guess(uint32_t order, float temperature, uint32_t n_slot, uint32_t n_req)
+{
+    enum { REQ_MAX = 8, N_CTX = 150 };
+    struct rig g;
+    struct seen seen[REQ_MAX];
+    struct gen_params p[REQ_MAX];
+    int32_t prompt[REQ_MAX][20];
+    uint32_t n_token = 0;
+    struct engine_stats st;
+    fake_order = order;
+    rig_open_with(&g, n_slot, N_CTX, 16, 64, true);
+    for (uint32_t i = 0; i < n_req; i++) {
+        seen_init(&seen[i]);
+        gen_params_init(&p[i]);
+        p[i].temperature = temperature;
+        p[i].seed = i;
+        p[i].ignore_eos = true;
+        p[i].max_tokens = i == 0 ? UINT32_MAX : 20 + 17 * i; /* the first fills its context */
+        p[i].repeat_penalty = i % 3 == 1 ? 1.1f : 1;
+        fill_prompt(prompt[i], 20, 900 + i);
+        send(&g, prompt[i], 20, &p[i], &seen[i]);
+    }
+    for (uint32_t i = 0; i < n_req; i++) {
+        await_done(&seen[i]);
+        expect_solo(&seen[i], prompt[i], 20, &p[i], N_CTX, "with guesses");
+        n_token += seen[i].n_token;
+    }
+    scheduler_stats(g.s, &st);
+    cr_expect_leq(st.draft_accepted, st.drafted);
+    if (order == 1 && temperature == 0 && n_slot == 1)
+        cr_expect_lt(g.fake.n_pass, n_token / 2, "%u passes for %u tokens that loop", g.fake.n_pass,
+                     n_token);
+    for (uint32_t i = 0; i < n_req; i++)
+        seen_clear(&seen[i]);
+    rig_close(&g);
+    fake_order = 0;
+}
+
+Test(scheduler, guessed_tokens_save_passes_and_change_nothing)
+{
+    for (uint32_t order = 0; order <= 2; order++)
+        for (int hot = 0; hot < 2; hot++) {
+            guess(order, hot ? 0.6f : 0, 1, 3);
+            guess(order, hot ? 0.6f : 0, 3, 8);
+        }
 }
 
 Test(scheduler, a_longer_prompt_reuses_what_the_slot_keeps)
