@@ -18,7 +18,7 @@ _Static_assert((int)ENGINE_SOURCE_AUTO == SOURCE_AUTO && (int)ENGINE_SOURCE_URIN
 
 const char *engine_flash_name(const struct plan *p)
 {
-    return p->mode == FLASH_DENSE ? "dense" : "off";
+    return p->mode == FLASH_DENSE ? "dense" : p->mode == FLASH_SPARSE ? "sparse" : "off";
 }
 
 const char *engine_kv_name(enum dtype t)
@@ -116,7 +116,7 @@ static void fill_info(struct engine *e, double load_ms)
         .n_param = model_n_param(s->model),
         .model_bytes = model_bytes(s->model),
         .ram_budget = s->plan.ram_bytes,
-        .resident_bytes = s->plan.resident_bytes,
+        .resident_bytes = s->plan.resident_bytes + s->plan.cache_bytes,
         .streamed_bytes = s->plan.streamed_bytes,
         .n_ctx = s->n_ctx,
         .n_ctx_train = hp->n_ctx_train,

@@ -78,6 +78,7 @@ enum status cli_detokenize(struct cli *c, struct err *err);
 enum status cli_inspect(struct cli *c, struct err *err);
 enum status cli_estimate(struct cli *c, struct err *err);
 enum status cli_calibrate(struct cli *c, struct err *err);
+enum status cli_pack(struct cli *c, struct err *err);
 enum status cli_bench(struct cli *c, struct err *err);
 enum status cli_perplexity(struct cli *c, struct err *err);
 

@@ -52,10 +52,12 @@ static const char *finish_name(enum gen_finish f)
     return names[f];
 }
 
-/* Share of streamed reads that memory answered: streamed bytes are read anew on every pass,
- * resident ones never. */
-static double hit_rate(const struct engine_info *in)
+/* Share of what was needed that memory answered. Packed models count neurons; else streamed bytes
+ * are read anew on every pass, resident ones never. */
+static double hit_rate(const struct engine_info *in, const struct engine_stats *st)
 {
+    if (st->neurons_needed)
+        return 1 - (double)st->neurons_missed / (double)st->neurons_needed;
     double all = (double)in->resident_bytes + (double)in->streamed_bytes;
     return all > 0 ? (double)in->resident_bytes / all : 1;
 }
@@ -72,7 +74,14 @@ static json_t *flash_doc(const struct engine *e)
                   "ram_budget", (json_int_t)in->ram_budget, "ram_peak", (json_int_t)st->ram_peak,
                   "resident_bytes", (json_int_t)in->resident_bytes, "bytes_read",
                   (json_int_t)st->bytes_read, "reads", (json_int_t)st->reads, "cache_hit_rate",
-                  hit_rate(in), "stall_ms", (double)st->stall_ns / 1e6, "exact", 1);
+                  hit_rate(in, st), "stall_ms", (double)st->stall_ns / 1e6, "exact", 1);
+    if (d && st->neurons_needed)
+        json_object_update_new(d, json_pack("{s:I, s:I, s:I, s:f, s:f}", "neurons_needed",
+                                            (json_int_t)st->neurons_needed, "neurons_missed",
+                                            (json_int_t)st->neurons_missed, "neurons_active",
+                                            (json_int_t)st->neurons_active, "mask_ms",
+                                            (double)st->mask_ns / 1e6, "ffn_ms",
+                                            (double)st->ffn_ns / 1e6));
     if (d && st->drafted)
         json_object_update_new(d, json_pack("{s:I, s:I}", "drafted", (json_int_t)st->drafted,
                                             "draft_accepted", (json_int_t)st->draft_accepted));

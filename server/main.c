@@ -20,6 +20,7 @@ static const struct verb verbs[] = {
     { "inspect", cli_inspect, "what a model file holds" },
     { "estimate", cli_estimate, "what would fit into a memory budget, and how fast" },
     { "calibrate", cli_calibrate, "measure the disk" },
+    { "pack", cli_pack, "re-lay a ReLU model for flash" },
     { "bench", cli_bench, "prefill and decode rates" },
     { "perplexity", cli_perplexity, "score a text" },
 };

@@ -4,6 +4,7 @@
 #include "engine/flash/load.h"
 
 #include "engine/base/num.h"
+#include "engine/flash/fetch.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -16,8 +17,9 @@ enum status loader_open(struct loader *l, const struct plan *plan, unsigned n_th
     if (source_align(l->src) > STAGE_ALIGN)
         return err_set(err, ST_UNSUPPORTED, "reads must be aligned to %zu bytes, %d is supported",
                        source_align(l->src), STAGE_ALIGN);
-    if (arena_init(&l->mem, l->stage_bytes * STAGES + (size_t)plan->scratch_stride * n_thread,
-                   "read buffers", err) != ST_OK)
+    size_t bytes = l->stage_bytes * STAGES + (size_t)plan->scratch_stride * n_thread;
+    size_t bundles = (size_t)plan->buffer_bytes * FETCH_BUFFERS; /* afterwards, same memory */
+    if (arena_init(&l->mem, bytes > bundles ? bytes : bundles, "read buffers", err) != ST_OK)
         return err->code;
     for (int i = 0; i < STAGES; i++)
         l->stage[i].req =

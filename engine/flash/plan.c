@@ -8,14 +8,21 @@
 #include "engine/flash/plan.h"
 
 #include "engine/base/num.h"
+#include "engine/flash/fetch.h"
 #include "engine/flash/internal.h"
+#include "engine/flash/sparse.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-enum { ARENA_ROUND = 2 << 20 };
+enum {
+    ARENA_ROUND = 2 << 20,
+    BUNDLE_BUFFER_BYTES = 256 << 10, /* neighbours read together: at this size the disk is near its
+                                        sequential rate (baselines.md 1.3) */
+    BUNDLE_GAP_BYTES = 20 << 10      /* a * BW of an unmeasured disk (baselines.md 1.3: 22 KB) */
+};
 #define OVERHEAD_BASE ((uint64_t)12 << 20)
 
 uint64_t plan_tensor_bytes(const struct tensor *t)
@@ -30,6 +37,19 @@ uint64_t plan_tensor_bytes(const struct tensor *t)
 static bool always_pinned(const struct tensor *t)
 {
     return t->layer == UINT32_MAX || t->role >= TR_MATRICES || t->fix != FIX_NONE;
+}
+
+/* Reads of bundles take buffers of their own size out of the same memory; nothing is packed. */
+static void bundle_buffers(const struct model *m, uint64_t bytes, struct plan *p)
+{
+    uint64_t least = fetch_buffer_least(model_bundle(m));
+    uint64_t want = num_align((size_t)(bytes / RING_SHARE / FETCH_BUFFERS), STAGE_ALIGN);
+    want = want < BUNDLE_BUFFER_BYTES ? want : BUNDLE_BUFFER_BYTES;
+    p->buffer_bytes = want > least ? want : least;
+    p->gap_bytes = BUNDLE_GAP_BYTES;
+    p->scratch_stride = p->pack_bytes = 0;
+    if (p->staging_bytes < FETCH_BUFFERS * p->buffer_bytes)
+        p->staging_bytes = FETCH_BUFFERS * p->buffer_bytes;
 }
 
 static void staging(const struct model *m, uint32_t n_thread, struct plan *p)
@@ -53,12 +73,14 @@ static void staging(const struct model *m, uint32_t n_thread, struct plan *p)
     p->piece_bytes = panel > piece ? panel : piece;
     p->staging_bytes = STAGES * (p->piece_bytes + 2 * STAGE_ALIGN) + whole;
     p->pack_bytes = p->scratch_stride * (n_thread ? n_thread : 1);
+    if (model_bundle(m))
+        bundle_buffers(m, all, p);
 }
 
 static uint64_t total_of(struct plan *p)
 {
     uint64_t parts = p->resident_bytes + p->staging_bytes + p->pack_bytes + p->kv_bytes +
-                     p->scratch_bytes + p->tokenizer_bytes;
+                     p->scratch_bytes + p->tokenizer_bytes + p->cache_bytes;
     p->overhead_bytes = OVERHEAD_BASE + parts / 256 + 4 * (uint64_t)ARENA_ROUND;
     return parts + p->overhead_bytes;
 }
@@ -115,8 +137,28 @@ static void pin_more(const struct model *m, struct plan *p)
         }
 }
 
-static void predict(const struct plan_in *in, struct plan *p)
+/* Of an unmeasured model: what share of neurons a token uses, and what share of those the slots
+ * hold (hits grow faster than slots, since neurons fire unequally: flash.md 5.5). */
+#define ACTIVE_SHARE 0.1
+static void predict_sparse(const struct model *m, const struct plan_in *in, struct plan *p)
 {
+    const struct bundle *b = model_bundle(m);
+    double mem = in->mem_bytes_per_s > 0 ? in->mem_bytes_per_s : 20e9;
+    double used = ACTIVE_SHARE * b->n_layer * b->n_neuron;
+    double share = (double)p->slots_per_layer / b->n_neuron;
+    double miss = share >= 1 ? 0 : used * (1 - share) * (1 - share);
+    double t_disk = miss * in->disk.read_s + miss * b->stride / in->disk.bytes_per_s;
+    double t_mem = ((double)p->resident_bytes + used * b->stride) / mem;
+    p->limit = t_disk > t_mem ? "disk reads" : "memory bandwidth";
+    p->tokens_per_s = 1 / (t_disk > t_mem ? t_disk : t_mem);
+}
+
+static void predict(const struct model *m, const struct plan_in *in, struct plan *p)
+{
+    if (p->mode == FLASH_SPARSE) {
+        predict_sparse(m, in, p);
+        return;
+    }
     double mem = in->mem_bytes_per_s > 0 ? in->mem_bytes_per_s : 20e9;
     double t_mem = (double)(p->resident_bytes + p->streamed_bytes) / mem;
     double reads = (double)p->streamed_bytes / (double)p->piece_bytes;
@@ -128,20 +170,71 @@ static void predict(const struct plan_in *in, struct plan *p)
     p->tokens_per_s = t > 0 ? 1 / t : 0;
 }
 
-static void pin_all(const struct model *m, struct plan *p, bool everything)
+/* A pass needs one row of the token embedding per token: under a budget the table stays in the
+ * file, unless it is the output matrix too. */
+static bool read_by_row(const struct model *m, const struct tensor *t)
 {
+    return t->role == TR_TOKEN_EMBD && !model_hparams(m)->tied && t->fix == FIX_NONE;
+}
+
+enum pin_what { PIN_ALL, PIN_UNSTREAMED };
+
+static void pin_all(const struct model *m, struct plan *p, enum pin_what what)
+{
+    bool everything = what == PIN_ALL || model_bundle(m);
     p->resident_bytes = p->streamed_bytes = 0;
     for (uint32_t i = 0; i < model_n_tensor(m); i++) {
         const struct tensor *t = model_tensor(m, i);
+        if (what == PIN_UNSTREAMED && read_by_row(m, t)) {
+            p->pinned[i] = 0;
+            continue;
+        }
         p->pinned[i] = everything || always_pinned(t);
         *(p->pinned[i] ? &p->resident_bytes : &p->streamed_bytes) += plan_tensor_bytes(t);
     }
 }
 
+/* ---- packed models: everything but the bundles is resident, slots take what is left ---- */
+
+static void set_slots(const struct model *m, uint32_t n, uint64_t fixed, struct plan *p)
+{
+    const struct bundle *b = model_bundle(m);
+    uint64_t cells = (uint64_t)b->n_layer * (b->n_neuron - n);
+    p->slots_per_layer = n;
+    p->cache_bytes = fixed + (uint64_t)n * b->n_layer * sparse_slot_bytes(b);
+    p->streamed_bytes = cells * b->stride;
+}
+
+static void decide_packed(const struct model *m, const struct plan_in *in, struct plan *p)
+{
+    const struct bundle *b = model_bundle(m);
+    uint64_t fixed = sparse_fixed_bytes(m, in->n_thread ? in->n_thread : 1);
+    pin_all(m, p, PIN_ALL);
+    set_slots(m, b->n_neuron, fixed, p);
+    uint64_t all = total_of(p);
+    p->ram_bytes = in->ram_bytes ? in->ram_bytes : all;
+    p->mode = FLASH_OFF;
+    p->total_bytes = p->least_bytes = all;
+    p->fits = all <= p->ram_bytes;
+    if (in->mode == FLASH_OFF || (p->fits && in->mode == FLASH_AUTO))
+        return;
+    pin_all(m, p, PIN_UNSTREAMED);
+    set_slots(m, 0, fixed, p);
+    p->least_bytes = p->total_bytes = total_of(p);
+    p->mode = in->mode == FLASH_DENSE ? FLASH_DENSE : FLASH_SPARSE;
+    p->fits = p->least_bytes <= p->ram_bytes;
+    if (!p->fits)
+        return;
+    uint64_t room = (p->ram_bytes - p->least_bytes) / 257 * 256; /* total_of()'s share */
+    uint64_t slots = room / (b->n_layer * sparse_slot_bytes(b));
+    set_slots(m, slots < b->n_neuron ? (uint32_t)slots : b->n_neuron, fixed, p);
+    p->total_bytes = total_of(p);
+}
+
 static void decide(const struct model *m, const struct plan_in *in, struct plan *p)
 {
     bool dense = in->mode == FLASH_DENSE;
-    pin_all(m, p, true);
+    pin_all(m, p, PIN_ALL);
     uint64_t all = total_of(p);
     p->ram_bytes = in->ram_bytes ? in->ram_bytes : all;
     p->mode = FLASH_OFF;
@@ -149,7 +242,7 @@ static void decide(const struct model *m, const struct plan_in *in, struct plan 
     p->fits = all <= p->ram_bytes;
     if (in->mode == FLASH_OFF || (p->fits && !dense))
         return;
-    pin_all(m, p, false);
+    pin_all(m, p, PIN_UNSTREAMED);
     p->least_bytes = total_of(p);
     p->mode = FLASH_DENSE;
     p->fits = p->least_bytes <= p->ram_bytes;
@@ -164,15 +257,19 @@ enum status plan_make(const struct model *m, const struct plan_in *in, struct pl
     struct plan p = { .kv_bytes = in->kv_bytes,
                       .scratch_bytes = in->scratch_bytes,
                       .tokenizer_bytes = in->tokenizer_bytes };
-    if (in->mode == FLASH_SPARSE)
+    if (in->mode == FLASH_SPARSE && !model_bundle(m))
         return err_set(err, ST_UNSUPPORTED,
-                       "sparse (neuron-level) streaming is not available yet: use --flash dense");
+                       "neuron-level streaming needs a packed ReLU model: strobe pack -m MODEL -o "
+                       "PACKED.gguf; --flash dense streams any model");
     p.pinned = calloc(model_n_tensor(m), 1);
     if (!p.pinned)
         return err_set(err, ST_NOMEM, "plan");
     staging(m, in->n_thread, &p);
-    decide(m, in, &p);
-    predict(in, &p);
+    if (model_bundle(m))
+        decide_packed(m, in, &p);
+    else
+        decide(m, in, &p);
+    predict(m, in, &p);
     *ret = p;
     return ST_OK;
 }

@@ -15,7 +15,7 @@ enum flash_mode {
     FLASH_AUTO,  /* resident when it fits, else dense streaming */
     FLASH_OFF,   /* all resident or refuse */
     FLASH_DENSE, /* stream even what would fit beyond the budget */
-    FLASH_SPARSE /* neuron-level: ST_UNSUPPORTED until the model and build can */
+    FLASH_SPARSE /* neuron by neuron: packed models */
 };
 
 struct plan_in {
@@ -30,13 +30,17 @@ struct plan_in {
 };
 
 struct plan {
-    enum flash_mode mode;    /* FLASH_OFF (resident) or FLASH_DENSE after planning */
+    enum flash_mode mode;    /* FLASH_OFF (resident), FLASH_DENSE or FLASH_SPARSE after planning */
     uint64_t ram_bytes;      /* the budget, or what is needed when there was none */
     uint64_t resident_bytes; /* packed weights that stay */
     uint64_t staging_bytes;  /* read buffers, also the ring of streamed weights */
     uint64_t pack_bytes;     /* where streamed panels are packed, all threads */
     uint64_t scratch_stride; /* of it, one thread's */
     uint64_t piece_bytes;    /* largest single read */
+    uint64_t cache_bytes;    /* packed models: slots of neurons, with tables */
+    uint64_t buffer_bytes;   /* packed models: one read buffer */
+    uint64_t gap_bytes;      /* packed models: read over what is no longer than this */
+    uint32_t slots_per_layer;
     uint64_t kv_bytes, scratch_bytes, tokenizer_bytes, overhead_bytes;
     uint64_t total_bytes;    /* sum: <= ram_bytes when fits */
     uint64_t streamed_bytes; /* read from disk per pass over all layers */

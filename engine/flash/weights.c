@@ -6,7 +6,10 @@
 #include "engine/base/arena.h"
 #include "engine/base/clock.h"
 #include "engine/base/num.h"
+#include "engine/flash/fetch.h"
 #include "engine/flash/load.h"
+#include "engine/flash/rows_file.h"
+#include "engine/flash/sparse.h"
 #include "engine/flash/stream.h"
 
 #include <assert.h>
@@ -25,7 +28,9 @@ struct weights {
     bool streaming;
     uint32_t n_layer;
     struct stream *stream;
-    uint8_t *scratch; /* of the pool's threads */
+    struct sparse *sparse; /* packed models */
+    struct rows_file *embd; /* NULL: the token embedding is resident */
+    uint8_t *scratch;      /* of the pool's threads */
     size_t scratch_stride;
     struct weights_stats stats;
 };
@@ -66,6 +71,11 @@ static enum status sort_tensors(struct weights *w, const struct plan *plan, size
             continue;
         }
         set_view(home(w, t), t, NULL);
+        if (t->layer == UINT32_MAX) {
+            if (rows_file_open(w->m, t, &w->embd, err) != ST_OK)
+                return err->code;
+            continue;
+        }
         w->item[item_at(t->layer, t->role)] = t;
         w->streaming = true;
     }
@@ -125,16 +135,28 @@ static enum status start_streaming(struct weights *w, const struct plan *plan, s
     return stream_open(&o, &w->stream, err);
 }
 
+/* The loader's read buffers serve the reads of bundles. */
+static enum status start_sparse(struct weights *w, const struct plan *plan, struct err *err)
+{
+    struct sparse_opts o = { .m = w->m,
+                             .plan = plan,
+                             .k = w->k,
+                             .pool = w->pool,
+                             .src = w->src,
+                             .staging = w->loader.mem.base,
+                             .policy = CACHE_LFU };
+    return sparse_open(&o, &w->sparse, err);
+}
+
 static enum status open_source(struct weights *w, enum source_kind kind, struct err *err)
 {
     const char *path[64];
-    uint32_t n = model_n_file(w->m);
+    uint32_t n = model_n_file(w->m), depth = model_bundle(w->m) ? FETCH_DEPTH : STAGES;
     if (n > sizeof path / sizeof path[0])
         return err_set(err, ST_UNSUPPORTED, "%u weight files, at most 64 are supported", n);
     for (uint32_t i = 0; i < n; i++)
         path[i] = model_file(w->m, i);
-    return source_open(path, n, (struct source_opts){ .kind = kind, .depth = STAGES }, &w->src,
-                       err);
+    return source_open(path, n, (struct source_opts){ .kind = kind, .depth = depth }, &w->src, err);
 }
 
 enum status weights_open(const struct model *m, const struct plan *plan, const struct kernels *k,
@@ -157,7 +179,10 @@ enum status weights_open(const struct model *m, const struct plan *plan, const s
     w->stats = (struct weights_stats){ .load_bytes = source_stats(w->src).bytes,
                                        .load_ns = clock_ns() - start,
                                        .source = source_name(w->src) };
-    if (!w->streaming)
+    if (model_bundle(m)) {
+        if (start_sparse(w, plan, err) != ST_OK)
+            goto fail;
+    } else if (!w->streaming)
         loader_clear(&w->loader);
     else if (start_streaming(w, plan, err) != ST_OK)
         goto fail;
@@ -173,6 +198,8 @@ void weights_close(struct weights *w)
     if (!w)
         return;
     stream_close(w->stream);
+    sparse_close(w->sparse);
+    rows_file_close(w->embd);
     source_close(w->src);
     loader_clear(&w->loader);
     arena_clear(&w->resident);
@@ -192,6 +219,19 @@ const struct weights_view *weights_layer(struct weights *w, uint32_t layer)
 {
     assert(layer < w->n_layer);
     return &w->layer[layer];
+}
+
+enum status weights_embed(struct weights *w, const int32_t *token, size_t n, float *x,
+                          size_t stride, struct err *err)
+{
+    const struct matrix *m = &w->global.m[TR_TOKEN_EMBD];
+    for (size_t i = 0; i < n; i++) {
+        if (!w->embd)
+            matrix_row(w->k, m, (uint32_t)token[i], x + i * stride);
+        else if (rows_file_read(w->embd, (uint32_t)token[i], x + i * stride, err) != ST_OK)
+            return err->code;
+    }
+    return ST_OK;
 }
 
 enum status weights_product(struct weights *w, const struct product *p, struct err *err)
@@ -214,9 +254,25 @@ enum status weights_product(struct weights *w, const struct product *p, struct e
     return ST_OK;
 }
 
+bool weights_packed(const struct weights *w)
+{
+    return w->sparse != NULL;
+}
+
+enum status weights_ffn(struct weights *w, const struct ffn_call *c, struct err *err)
+{
+    return sparse_run(w->sparse, weights_layer(w, c->layer), c, err);
+}
+
 struct weights_stats weights_stats(const struct weights *w)
 {
     struct weights_stats s = w->stats;
+    if (w->sparse) {
+        s.sparse = sparse_stats(w->sparse);
+        s.bytes_read = s.sparse.bytes;
+        s.reads = s.sparse.reads;
+        s.stall_ns = s.sparse.wait_ns;
+    }
     if (w->stream) {
         struct stream_stats now = stream_stats(w->stream);
         s.bytes_read = now.bytes;

@@ -31,7 +31,7 @@ struct weights_view {
 };
 #define VIEW_VEC(view, role) ((view)->v[(role)-TR_MATRICES])
 
-/* Embedding, positions, output, output norm: always resident. Valid until close. */
+/* Embedding (see weights_embed()), positions, output, output norm. Valid until close. */
 const struct weights_view *weights_global(const struct weights *w);
 const struct weights_view *weights_layer(struct weights *w, uint32_t layer);
 
@@ -48,10 +48,39 @@ struct product {
 };
 enum status weights_product(struct weights *w, const struct product *p, struct err *err);
 
+/* Rows of the token embedding, dequantised: f32 [n, n_embd], rows `stride` floats apart. Where the
+ * plan left the table in the file (weights_global()->m[TR_TOKEN_EMBD].data is NULL) they are read
+ * now. Errors: ST_IO, ST_FORMAT. */
+enum status weights_embed(struct weights *w, const int32_t *token, size_t n, float *x,
+                          size_t stride, struct err *err);
+
+/* The feed-forward part of a packed model's layer; weights_packed() tells. y[t] = sum over neurons
+ * of h_i(t) down_i, without down's bias. Errors: ST_IO, ST_FORMAT (file truncated while in use). */
+struct ffn_call {
+    uint32_t layer;
+    size_t n_tok;
+    struct acts *acts;  /* the layer's normed input */
+    const float *first; /* activated first matrix [n_tok, n_ff] (model/bundle.h); NULL: a sketch */
+    float *gate;        /* work area [n_tok, n_ff] without `first` */
+    float *h;           /* work area [n_tok, n_ff] */
+    float *y;           /* [n_tok, n_embd] */
+};
+enum status weights_ffn(struct weights *w, const struct ffn_call *c, struct err *err);
+bool weights_packed(const struct weights *w);
+
+/* Counted in neurons, over all layers and passes. */
+struct sparse_stats {
+    uint64_t needed; /* the mask let them pass; hits are needed - misses */
+    uint64_t misses, active;
+    uint64_t bundles_read, bytes, reads;
+    uint64_t mask_ns, run_ns, wait_ns; /* run: all of it */
+};
+
 struct weights_stats {
     uint64_t bytes_read, reads, stall_ns; /* streaming only, since open */
     uint64_t load_bytes, load_ns;         /* opening */
     const char *source;                   /* source_name() */
+    struct sparse_stats sparse;           /* packed models */
 };
 struct weights_stats weights_stats(const struct weights *w);
 

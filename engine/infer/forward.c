@@ -223,7 +223,8 @@ static void embed_step(void *arg, size_t t, unsigned worker)
     const struct hparams *hp = f->hp;
     const struct weights_view *g = weights_global(f->w);
     float *x = f->x + t * hp->n_embd;
-    matrix_row(f->k, &g->m[TR_TOKEN_EMBD], (uint32_t)f->row_token[t], x);
+    if (g->m[TR_TOKEN_EMBD].data) /* else forward_run() read them */
+        matrix_row(f->k, &g->m[TR_TOKEN_EMBD], (uint32_t)f->row_token[t], x);
     if (hp->embd_scale != 1)
         vec_scale(f->k, x, hp->embd_scale, hp->n_embd);
     if (g->m[TR_POS_EMBD].data) {
@@ -376,10 +377,45 @@ static void attention_branch(struct forward *f)
     product(f, TR_O, f->h2, hp->n_embd);
 }
 
+/* The first matrix, where it is in memory, decides the neurons; what it gives is activated here. */
+static void first_act_step(void *arg, size_t t, unsigned worker)
+{
+    (void)worker;
+    struct forward *f = arg;
+    const struct hparams *hp = f->hp;
+    float *g = f->g + t * hp->n_ff;
+    add_bias(f, g, VIEW_VEC(f->v, hp->gated ? TR_GATE_B : TR_UP_B), hp->n_ff);
+    vec_act(f->k, hp->act, hp->act_threshold, g, g, hp->n_ff);
+}
+
+static void packed_ffn(struct forward *f)
+{
+    const struct hparams *hp = f->hp;
+    bool sketch = f->v->m[TR_SKETCH].n_row != 0;
+    if (!sketch) {
+        product(f, hp->gated ? TR_GATE : TR_UP, f->g, hp->n_ff);
+        each_token(f, first_act_step);
+    }
+    struct ffn_call c = { .layer = f->layer,
+                          .n_tok = f->n_tok,
+                          .acts = &f->acts,
+                          .first = sketch ? NULL : f->g,
+                          .gate = f->g,
+                          .h = f->u,
+                          .y = f->h2 };
+    if (f->err.code == ST_OK)
+        weights_ffn(f->w, &c, &f->err);
+    each_token(f, ffn_out_step);
+}
+
 static void ffn_branch(struct forward *f)
 {
     const struct hparams *hp = f->hp;
     acts_set(&f->acts, f->h, f->n_tok, hp->n_embd, hp->n_embd);
+    if (weights_packed(f->w)) {
+        packed_ffn(f);
+        return;
+    }
     if (hp->gated)
         product(f, TR_GATE, f->g, hp->n_ff);
     product(f, TR_UP, f->u, hp->n_ff);
@@ -481,6 +517,9 @@ enum status forward_run(struct forward *f, const struct batch_seq *seq, size_t n
 {
     assert(n_seq <= f->max_tok);
     set_rows(f, seq, n_seq);
+    if (!weights_global(f->w)->m[TR_TOKEN_EMBD].data &&
+        weights_embed(f->w, f->row_token, f->n_tok, f->x, f->hp->n_embd, err) != ST_OK)
+        return err->code;
     each_token(f, embed_step);
     if (run_layers(f, err) != ST_OK)
         return err->code;

@@ -99,6 +99,10 @@ struct engine_stats {
     uint32_t queued, active;
     uint64_t ram_peak; /* anonymous RSS high-water mark of the process, bytes */
     uint64_t bytes_read, reads, stall_ns;
+    /* Packed models, since opening, over all layers and passes: neurons that the mask let pass, of
+     * those not in memory, and of those with an activation that is not zero; the time of masks and
+     * of feed-forward layers as a whole, waiting included. */
+    uint64_t neurons_needed, neurons_missed, neurons_active, mask_ns, ffn_ns;
     uint32_t n_slot;
     struct slot_info slot[ENGINE_SLOTS_MAX];
 };

@@ -59,6 +59,11 @@ void scheduler_publish(struct scheduler *s)
     s->own.bytes_read = w.bytes_read;
     s->own.reads = w.reads;
     s->own.stall_ns = w.stall_ns;
+    s->own.neurons_needed = w.sparse.needed;
+    s->own.neurons_missed = w.sparse.misses;
+    s->own.neurons_active = w.sparse.active;
+    s->own.mask_ns = w.sparse.mask_ns;
+    s->own.ffn_ns = w.sparse.run_ns;
     s->own.n_slot = s->in.n_slot;
     s->own.active = 0;
     for (uint32_t i = 0; i < s->in.n_slot; i++) {

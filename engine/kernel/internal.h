@@ -111,6 +111,17 @@ struct plain_job {
     bool first; /* overwrite y, else add */
 };
 
+/* See impl_sparse.inc: acc[i] += sum_v h[v] * vec[v][at + i], i < n (a multiple of 16), plain
+ * types.
+ */
+struct scaled_sum {
+    float *acc;
+    const uint8_t *const *vec;
+    const float *h;
+    size_t n_vec, at, n;
+    enum dtype type;
+};
+
 struct attn_job {
     struct attn_shape sh;
     const struct attn_seg *seg;
@@ -124,6 +135,7 @@ struct kernels {
     enum cpu_level level;
     void (*block_panel)(const struct block_job *j);
     void (*plain_panel)(const struct plain_job *j);
+    void (*scaled_sum)(const struct scaled_sum *j);
     uint32_t pair_tok; /* up to so many tokens plain_panel takes two panels */
     void (*quantise)(const float *x, size_t stride, struct acts_q *a, size_t t, size_t n);
     void (*tile_rows)(const float *x, size_t stride, size_t n, size_t n_col, float *dst);
@@ -149,6 +161,18 @@ extern const struct kernels kernels_avx2;
 #ifdef STROBE_SIMD_AVX512
 extern const struct kernels kernels_avx512;
 #endif
+
+/* The activations in the view that a type needs, for products one panel at a time (matmul.c). */
+struct product_view {
+    const struct kernels *k;
+    struct acts *a;
+    struct acts_q q;
+};
+void product_view_make(const struct kernels *k, struct pool *pool, enum dtype type, struct acts *a,
+                       struct product_view *ret);
+/* y[t][r] of packed rows; w->type as for the view. On the calling thread. */
+void product_panels(const struct product_view *v, const struct matrix *w, float *y,
+                    size_t y_stride);
 
 /* Traits of a block type; asserts that it is one. */
 const struct quant_traits *quant_traits(enum dtype type);

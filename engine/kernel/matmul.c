@@ -258,6 +258,26 @@ void matmul(const struct kernels *k, struct pool *pool, const struct matrix *w, 
     pool_run(small ? NULL : pool, (j.n_panel + j.per_task - 1) / j.per_task, panels_task, &j);
 }
 
+/* ---- one panel at a time ---- */
+
+void product_view_make(const struct kernels *k, struct pool *pool, enum dtype type, struct acts *a,
+                       struct product_view *ret)
+{
+    const struct matrix w = { type, 0, (uint32_t)a->n_col, NULL };
+    struct job j = { .k = k, .w = &w, .a = a };
+    make_view(&j, pool);
+    *ret = (struct product_view){ k, a, j.q };
+}
+
+void product_panels(const struct product_view *v, const struct matrix *w,
+                    float *y, /* NOLINT(readability-non-const-parameter): the panels write it */
+                    size_t y_stride)
+{
+    struct job j = { .k = v->k, .w = w, .a = v->a, .q = v->q, .y = y, .y_stride = y_stride };
+    j.panel_bytes = dtype_row_bytes(w->type, w->n_col) * PANEL_ROWS;
+    panels(&j, 0, matrix_panels(w->n_row));
+}
+
 /* ---- rows as they come from a file ---- */
 
 struct rows_job {

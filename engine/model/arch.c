@@ -195,6 +195,7 @@ const struct role_info role_table[TR_ROLES] = {
     [TR_GATE] = { "ffn_gate", ".weight", true, DIM_EMBD, DIM_FF },
     [TR_UP] = { "ffn_up", ".weight", true, DIM_EMBD, DIM_FF },
     [TR_DOWN] = { "ffn_down", ".weight", true, DIM_FF, DIM_EMBD },
+    [TR_SKETCH] = { "ffn_sketch", ".weight", true, DIM_EMBD, DIM_FF },
     [TR_OUTPUT_NORM] = VEC("output_norm", ".weight", false, DIM_EMBD),
     [TR_OUTPUT_NORM_B] = VEC("output_norm", ".bias", false, DIM_EMBD),
     [TR_OUTPUT_B] = VEC("output", ".bias", false, DIM_VOCAB),
@@ -219,6 +220,9 @@ const struct role_info role_table[TR_ROLES] = {
     [TR_UP_B] = VEC("ffn_up", ".bias", true, DIM_FF),
     [TR_DOWN_B] = VEC("ffn_down", ".bias", true, DIM_EMBD),
     [TR_POST_FFN_NORM] = VEC("post_ffw_norm", ".weight", true, DIM_EMBD),
+    [TR_SKETCH_NORM] = VEC("ffn_sketch_norm", ".weight", true, DIM_FF),
+    [TR_SKETCH_ERR] = VEC("ffn_sketch_err", ".weight", true, DIM_FF),
+    [TR_FFN_RATE] = VEC("ffn_rate", ".weight", true, DIM_FF),
 };
 
 uint64_t role_dim(const struct hparams *hp, enum dim d)

@@ -122,6 +122,8 @@ static enum status hash_model(struct model *m, struct err *err)
         hash_str(&h, t->name);
         sha256_add(&h, v, sizeof v);
     }
+    for (uint32_t l = 0; m->bind.packed && l < m->bind.bundle.n_layer; l++)
+        sha256_add(&h, &m->bind.bundle.home[l].offset, sizeof m->bind.bundle.home[l].offset);
     sha256_hex(&h, m->hash);
     return ST_OK;
 }
@@ -133,8 +135,18 @@ static void add_up(struct model *m)
     for (uint32_t i = 0; i < m->bind.n_tensor; i++) {
         const struct tensor *t = &m->bind.tensor[i];
         m->bytes += t->bytes;
-        m->n_param += (uint64_t)t->n_row * t->n_col;
+        if (t->role != TR_SKETCH && t->role != TR_SKETCH_NORM && t->role != TR_SKETCH_ERR &&
+            t->role != TR_FFN_RATE)
+            m->n_param += (uint64_t)t->n_row * t->n_col;
         by_type[t->type] += t->bytes;
+    }
+    if (m->bind.packed) {
+        const struct bundle *b = &m->bind.bundle;
+        uint64_t cells = (uint64_t)b->n_layer * b->n_neuron;
+        uint32_t rows = b->sketch + b->gated + 1u;
+        m->bytes += cells * b->stride;
+        m->n_param += cells * rows * m->hp.n_embd;
+        by_type[b->row_type] += cells * b->row_bytes * rows;
     }
     for (size_t i = 1; i < DT_ID_MAX; i++)
         if (by_type[i] > by_type[best])
@@ -251,6 +263,7 @@ void model_close(struct model *m)
     spec_clear(&m->spec);
     free(m->bind.tensor);
     free(m->bind.at);
+    bundle_clear(&m->bind.bundle);
     free(m->rope_freqs);
     free(m->dir);
     free(m->name);
@@ -322,6 +335,11 @@ const struct gguf *model_gguf(const struct model *m)
 const char *model_dir(const struct model *m)
 {
     return m->dir;
+}
+
+const struct bundle *model_bundle(const struct model *m)
+{
+    return m->bind.packed ? &m->bind.bundle : NULL;
 }
 
 const char *model_name(const struct model *m)

@@ -8,6 +8,7 @@
 #include "engine/base/err.h"
 #include "engine/kernel/dtype.h"
 #include "engine/kernel/vector.h"
+#include "engine/model/bundle.h"
 #include "engine/model/gguf.h"
 
 #include <stdbool.h>
@@ -80,6 +81,7 @@ enum tensor_role {
     TR_GATE,
     TR_UP,
     TR_DOWN,
+    TR_SKETCH,   /* packed models: what stands for the first matrix (bundle.h) */
     TR_MATRICES, /* count of matrix roles */
     TR_OUTPUT_NORM = TR_MATRICES,
     TR_OUTPUT_NORM_B,
@@ -105,6 +107,9 @@ enum tensor_role {
     TR_UP_B,
     TR_DOWN_B,
     TR_POST_FFN_NORM,
+    TR_SKETCH_NORM, /* [n_ff] of each first row w: |w|, and |w - sketch| */
+    TR_SKETCH_ERR,
+    TR_FFN_RATE, /* [n_ff] how often each neuron fired when the model was packed */
     TR_ROLES
 };
 /* phi3's fused ffn_up {n_embd, 2 n_ff} appears as TR_GATE and TR_UP: two views of one tensor (rows
@@ -156,9 +161,11 @@ uint64_t model_bytes(const struct model *m); /* of all tensors used */
 uint64_t model_n_param(const struct model *m);
 const struct gguf *model_gguf(const struct model *m); /* NULL: a folder */
 const char *model_dir(const struct model *m);         /* the folder; NULL: a GGUF file */
-const char *model_name(const struct model *m);        /* general.name, or the file's stem */
-const char *model_quant(const struct model *m);       /* "F16", "Q4_K" - type of most bytes */
-const char *tensor_role_name(enum tensor_role role);  /* "attn_q" */
+/* NULL: not packed, the feed-forward matrices are ordinary tensors. */
+const struct bundle *model_bundle(const struct model *m);
+const char *model_name(const struct model *m);       /* general.name, or the file's stem */
+const char *model_quant(const struct model *m);      /* "F16", "Q4_K" - type of most bytes */
+const char *tensor_role_name(enum tensor_role role); /* "attn_q" */
 const char *act_origin_text(enum act_origin o);
 /* The first thing that looked wrong but could be served (unused tensors, a guessed activation), or
  * "". */

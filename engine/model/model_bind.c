@@ -263,7 +263,9 @@ static enum status check_rest(struct binding *b, struct err *err)
         bool known = str_ends(name, STR("rotary_emb.inv_freq")) ||
                      str_ends(name, STR("attn.bias")) || str_ends(name, STR("attn.masked_bias")) ||
                      str_is(name, "lm_head.weight");
-        if (used[i] || (known && !b->g))
+        bool ours = str_ends(name, STR(".ffn_bundle.weight")) ||
+                    str_ends(name, STR(".ffn_order.weight")) || str_is(name, "strobe.checksums");
+        if (used[i] || (known && !b->g) || (ours && b->packed))
             continue;
         if (b->g && layer_outside(name, b->hp->n_layer))
             err_set(err, ST_FORMAT,
@@ -297,6 +299,16 @@ static enum status check_pairs(const struct binding *b, struct err *err)
     return ST_OK;
 }
 
+/* What a packed file has in place of the feed-forward matrices. */
+static void packed_roles(const struct binding *b, uint64_t *must, uint64_t *may)
+{
+    enum tensor_role first = b->hp->gated ? TR_GATE : TR_UP;
+    *must &= ~(ROLE(TR_GATE) | ROLE(TR_UP) | ROLE(TR_DOWN));
+    *must |= b->bundle.sketch ? ROLE(TR_SKETCH) | ROLE(TR_SKETCH_NORM) | ROLE(TR_SKETCH_ERR)
+                              : ROLE(first);
+    *may |= ROLE(TR_FFN_RATE);
+}
+
 enum status bind_tensors(struct binding *b, struct err *err)
 {
     const struct arch *a = b->spec->arch;
@@ -308,6 +320,10 @@ enum status bind_tensors(struct binding *b, struct err *err)
     memset(b->at, -1, rows * TR_ROLES * sizeof *b->at);
     enum status st = bind_vocab(b, err);
     uint64_t must = a->must, may = a->may;
+    if (!st && b->g)
+        st = bundle_read(b->g, b->hp, &b->bundle, &b->packed, err);
+    if (!st && b->packed)
+        packed_roles(b, &must, &may);
     if (b->st && b->spec->tied == 1)
         may &= ~ROLE(TR_OUTPUT); /* a copy in the file says nothing new */
     if (b->st && b->spec->tied == 0)

@@ -13,6 +13,8 @@ struct binding {
     struct hparams *hp; /* n_vocab, n_ctx_train and tied are set here */
     struct tensor *tensor;
     uint32_t n_tensor;
+    struct bundle bundle; /* of a packed file */
+    bool packed;
     int32_t *at; /* [n_layer + 1][TR_ROLES]: index or -1; row 0 is global */
 };
 

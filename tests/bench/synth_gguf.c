@@ -2,12 +2,18 @@
  *
  *   synth_gguf [--preset 110m|tinyllama|7b|opt-6.7b] [--arch A] [--layers N] [--embd E] [--ff F]
  *              [--heads H] [--kv K] [--vocab V] [--ctx C] [--type T] [--activation ACT] [--seed S]
- * OUT
+ *              [--active P [--spread S]] OUT
  *
  * Weights have mean 0 and variance 1/fan_in (projections into the residual stream further divided
  * by 2 n_layer), norms are near 1: activations stay of order one and nothing is denormal. One pool
  * of quantised blocks per scale is made with the engine's quantiser; tensors are runs of it from
- * random places, so writing goes at memory speed and memory stays bounded. Same seed, same file. */
+ * random places, so writing goes at memory speed and memory stays bounded. Same seed, same file.
+ *
+ * --active P: neuron i of a ReLU layer fires for a share p_i of tokens with mean P. The matrix that
+ * decides (gate, or up) gets a bias -z_i, z_i normal with deviation S (0.8): the products are near
+ * standard normal after a norm, so p_i = Phi(-z_i). Unequal rates alone give the windowing figures
+ * that were published for real models (flash.md 0.3); tokens are otherwise independent, which makes
+ * neuron reuse harder than in text. */
 #include "engine/base/hash.h"
 #include "engine/base/num.h"
 #include "engine/base/rng.h"
@@ -27,6 +33,7 @@ enum { POOL_ELEMS = 1 << 19, OUT_BYTES = 8 << 20, RUN_BLOCKS_BYTES = 4096 };
 struct synth {
     const char *arch_name, *activation, *out, *name;
     uint64_t layers, embd, ff, heads, kv, vocab, ctx, seed;
+    double active, spread; /* active 0: no biases */
     enum dtype type;
     const struct arch *arch;
     struct hparams hp;
@@ -62,6 +69,7 @@ static const struct preset {
     { "110m", "llama", 768, 12, 2048, 12, 12, 32000 },
     { "tinyllama", "llama", 2048, 22, 5632, 32, 4, 32000 },
     { "7b", "llama", 4096, 32, 11008, 32, 32, 32000 },
+    { "opt-1.3b", "opt", 2048, 24, 8192, 32, 32, 50272 },
     { "opt-6.7b", "opt", 4096, 32, 16384, 32, 32, 50272 },
 };
 
@@ -115,6 +123,15 @@ static bool number_option(struct synth *s, const char *opt, const char *value)
     return false;
 }
 
+static double real_option(const char *name, const char *value, double max)
+{
+    char *end;
+    double v = strtod(value, &end);
+    if (end == value || *end || !(v > 0 && v <= max))
+        die("a number out of range for ", name);
+    return v;
+}
+
 static void parse_args(struct synth *s, int argc, char **argv)
 {
     *s = (struct synth){ .arch_name = "llama",
@@ -126,6 +143,7 @@ static void parse_args(struct synth *s, int argc, char **argv)
                          .vocab = 32000,
                          .ctx = 2048,
                          .seed = 1,
+                         .spread = 0.8,
                          .type = DT_F16 };
     for (int i = 1; i < argc; i++) {
         if (argv[i][0] != '-') {
@@ -143,6 +161,10 @@ static void parse_args(struct synth *s, int argc, char **argv)
             s->type = type_of(value);
         else if (strcmp(argv[i], "--activation") == 0)
             s->activation = value;
+        else if (strcmp(argv[i], "--active") == 0)
+            s->active = real_option(argv[i], value, 0.999);
+        else if (strcmp(argv[i], "--spread") == 0)
+            s->spread = real_option(argv[i], value, 4);
         else if (!number_option(s, argv[i], value))
             die("unknown option ", argv[i]);
         i++;
@@ -257,6 +279,11 @@ static struct plan plan_tensor(const struct synth *s, enum tensor_role role, uin
     return p;
 }
 
+static enum tensor_role first_bias(const struct synth *s)
+{
+    return s->arch->gated ? TR_GATE_B : TR_UP_B;
+}
+
 /* Calls back for every tensor in file order. */
 static void each_tensor(const struct synth *s, void (*each)(void *to, const struct plan *p),
                         void *to)
@@ -264,6 +291,8 @@ static void each_tensor(const struct synth *s, void (*each)(void *to, const stru
     uint64_t set = s->arch->must;
     if (!(s->arch->flags & ARCH_TIED))
         set |= ROLE(TR_OUTPUT);
+    if (s->active > 0)
+        set |= ROLE(first_bias(s));
     for (uint32_t row = 0; row <= s->hp.n_layer; row++)
         for (unsigned r = 0; r < TR_ROLES; r++) {
             if (!(set & ROLE(r)) || role_table[r].layered != (row > 0))
@@ -328,10 +357,41 @@ struct job {
     struct stream *st;
 };
 
+/* z with Phi(-z) = p, by bisection. */
+static double normal_tail(double p)
+{
+    double lo = -10, hi = 10;
+    while (hi - lo > 1e-9) {
+        double z = (lo + hi) / 2;
+        *(0.5 * erfc(z / sqrt(2)) > p ? &lo : &hi) = z;
+    }
+    return lo;
+}
+
+/* mean of Phi(-z), z normal(a, S): Phi(-a / sqrt(1 + S^2)) */
+static void write_rates(const struct job *j, const struct plan *p)
+{
+    static const char zero[32];
+    double a = normal_tail(j->s->active) * sqrt(1 + j->s->spread * j->s->spread);
+    struct rng r = { j->st->seed ^ hash_bytes(p->name, strlen(p->name)) };
+    for (uint64_t i = 0; i < p->n_col; i++) {
+        double u = 0;
+        for (int k = 0; k < 12; k++)
+            u += (double)(rng_u64(&r) >> 11) * 0x1p-53;
+        float bias = (float)-(a + j->s->spread * (u - 6));
+        put(j->st, &bias, sizeof bias);
+    }
+    put(j->st, zero, (size_t)(-p->bytes & 31));
+}
+
 static void write_tensor(void *to, const struct plan *p)
 {
     const struct job *j = to;
     struct stream *st = j->st;
+    if (j->s->active > 0 && p->role == first_bias(j->s)) {
+        write_rates(j, p);
+        return;
+    }
     bool bias = strcmp(role_table[p->role].suffix, ".bias") == 0, vec = p->role >= TR_MATRICES;
     float std = 1.0f / sqrtf((float)p->n_col), mean = 0;
     if (p->role == TR_O || p->role == TR_DOWN)

@@ -384,3 +384,27 @@ enum status weights_product(struct weights *w, const struct product *p, struct e
     assert(p->layer == t->fail_layer && p->role == TR_DOWN);
     return err_set(err, ST_IO, "toy: layer %u does not come", p->layer);
 }
+
+bool weights_packed(const struct weights *w)
+{
+    (void)w;
+    return false;
+}
+
+enum status weights_ffn(struct weights *w, const struct ffn_call *c, struct err *err)
+{
+    (void)w;
+    (void)c;
+    return err_set(err, ST_UNSUPPORTED, "toy models are not packed");
+}
+
+enum status weights_embed(struct weights *w, const int32_t *token, size_t n, float *x,
+                          size_t stride, struct err *err)
+{
+    (void)w;
+    (void)token;
+    (void)n;
+    (void)x;
+    (void)stride;
+    return err_set(err, ST_UNSUPPORTED, "toy embeddings are in memory");
+}

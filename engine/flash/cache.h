@@ -1,0 +1,54 @@
+/* engine/flash/cache.h - which neurons' bundles are in memory: a slot arena with indirection
+ * (neuron -> slot, slot -> neuron), a quota of slots per layer. Nothing is copied on eviction, and
+ * slot numbers decide no order of summation (flash.md 1.6, 5.5). Pure bookkeeping over the caller's
+ * memory; also what the replayer runs. Owner: one thread. */
+#ifndef STROBE_FLASH_CACHE_H
+#define STROBE_FLASH_CACHE_H
+
+#include "engine/base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum cache_policy {
+    CACHE_LFU,    /* least decayed frequency first; what the last two passes used stays (5.5) */
+    CACHE_LRU,    /* longest unused first */
+    CACHE_WINDOW, /* the paper's: what the last k passes did not use is dropped at once (1.4) */
+    CACHE_STATIC, /* what came first stays: no eviction */
+    CACHE_POLICIES
+};
+const char *cache_policy_name(enum cache_policy p); /* "lfu", "lru", "window", "static" */
+
+struct cache; /* opaque */
+
+struct cache_opts {
+    uint32_t n_layer, n_neuron;
+    const uint32_t *slots; /* [n_layer] quota of each layer, at most n_neuron; copied */
+    enum cache_policy policy;
+    uint32_t window; /* passes, CACHE_WINDOW; 0: 5 */
+};
+
+enum { CACHE_NONE = -1 };
+
+/* Bytes of the tables for that many slots in all. */
+size_t cache_bytes(uint32_t n_layer, uint32_t n_neuron, uint64_t n_slot);
+enum status cache_create(const struct cache_opts *o, struct cache **ret, struct err *err);
+void cache_free(struct cache *c);
+
+/* One pass over a layer begins: n_tok tokens move the clock of decay. */
+void cache_begin(struct cache *c, uint32_t layer, uint32_t n_tok);
+/* Slot (numbered over all layers) that holds the neuron, or CACHE_NONE. */
+int32_t cache_find(const struct cache *c, uint32_t layer, uint32_t neuron);
+/* The pass used it: `weight` tokens of it. It is safe from eviction until the next pass. */
+void cache_touch(struct cache *c, uint32_t layer, uint32_t neuron, uint32_t weight);
+/* Frees slots until up to `want` are free, sparing what this pass touched; returns how many are. */
+uint32_t cache_room(struct cache *c, uint32_t layer, uint32_t want);
+/* Gives a neuron that is not cached one of the free slots. The caller fills it, or gives it up with
+ * cache_drop() when the read failed. */
+int32_t cache_take(struct cache *c, uint32_t layer, uint32_t neuron, uint32_t weight);
+void cache_drop(struct cache *c, uint32_t layer, uint32_t neuron);
+/* Slots in use. */
+uint32_t cache_used(const struct cache *c, uint32_t layer);
+
+#endif

@@ -1,0 +1,263 @@
+/* engine/flash/fetch.c - see fetch.h. A read ("extent") of wants i..j:
+ *
+ *   free buffer --pump()--> in flight --arrive()--> held by wants without a slot --release()-->
+ * free
+ *                                         \--> copied to slots, free at once
+ *
+ * A lone bundle with a slot whose place on disk is aligned goes straight into the slot. Wants are
+ * read in ascending order and released in that order, so the buffers always serve the wants that
+ * are due first: with one buffer per neuron of a chunk nothing can wait for itself. */
+#include "engine/flash/fetch.h"
+
+#include "engine/base/clock.h"
+#include "engine/base/num.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { PAGE = 4096, BATCH = 32 };
+
+struct extent {
+    struct source_req req;
+    size_t from, to; /* wants; those inside with `at` set are not its own */
+    size_t skip;     /* bytes before want `from` */
+    int32_t buf;     /* CACHE_NONE: straight into the slot */
+    struct extent *next;
+};
+
+struct fetch {
+    struct fetch_opts o;
+    bool direct; /* bundles are whole aligned pages */
+    struct extent extent[FETCH_DEPTH];
+    struct extent *idle;
+    int32_t free_buf[FETCH_BUFFERS];
+    uint32_t n_free, holds[FETCH_BUFFERS];
+    /* the layer in progress */
+    uint32_t layer;
+    struct fetch_want *w;
+    size_t n, next, ready, released;
+    struct err err;
+    struct fetch_stats stats;
+};
+
+size_t fetch_buffer_least(const struct bundle *b)
+{
+    return num_align((size_t)b->stride + 2 * PAGE, PAGE);
+}
+
+enum status fetch_create(const struct fetch_opts *o, struct fetch **ret, struct err *err)
+{
+    struct fetch *f = calloc(1, sizeof *f);
+    if (!f)
+        return err_set(err, ST_NOMEM, "neuron reader");
+    assert(o->buf_bytes >= fetch_buffer_least(o->b) && source_depth(o->src) >= FETCH_DEPTH);
+    f->o = *o;
+    size_t align = source_align(o->src);
+    f->direct = o->b->stride % align == 0 && o->slot_bytes % PAGE == 0;
+    for (uint32_t l = 0; l < o->b->n_layer; l++)
+        f->direct &= o->b->home[l].offset % align == 0;
+    for (int i = 0; i < FETCH_DEPTH; i++) {
+        f->extent[i].next = f->idle;
+        f->idle = &f->extent[i];
+    }
+    for (int32_t i = 0; i < FETCH_BUFFERS; i++)
+        f->free_buf[f->n_free++] = i;
+    *ret = f;
+    return ST_OK;
+}
+
+static uint8_t *slot_at(const struct fetch *f, int32_t slot)
+{
+    return f->o.slots + (size_t)slot * f->o.slot_bytes;
+}
+
+/* ---- submitting ---- */
+
+static void aim(const struct fetch *f, struct extent *e, uint8_t *dst)
+{
+    const struct bundle *b = f->o.b;
+    const struct bundle_home *h = &b->home[f->layer];
+    size_t align = source_align(f->o.src);
+    uint64_t first = f->w[e->from].neuron, last = f->w[e->to - 1].neuron;
+    uint64_t offset = h->offset + first * b->stride;
+    size_t bytes = (size_t)(last - first + 1) * b->stride;
+    e->skip = (size_t)(offset % align);
+    e->req = (struct source_req){ .file = h->file,
+                                  .offset = offset - e->skip,
+                                  .need = e->skip + bytes,
+                                  .len = num_align(e->skip + bytes, align),
+                                  .dst = dst,
+                                  .user = e };
+}
+
+/* The wants that one read from `next` on takes along. */
+static size_t extent_end(const struct fetch *f)
+{
+    const struct fetch_want *w = f->w;
+    size_t to = f->next + 1;
+    uint64_t most = (f->o.buf_bytes - 2 * PAGE) / f->o.b->stride;
+    for (size_t i = to; i < f->n; i++) {
+        if (w[i].neuron - w[f->next].neuron >= most ||
+            w[i].neuron - w[to - 1].neuron > f->o.gap + 1)
+            break;
+        if (!w[i].at)
+            to = i + 1;
+    }
+    return to;
+}
+
+/* Prepares the next read; NULL: nothing left, or nothing free. */
+static struct extent *next_extent(struct fetch *f)
+{
+    while (f->next < f->n && f->w[f->next].at)
+        f->next++;
+    if (f->next == f->n || !f->idle)
+        return NULL;
+    size_t to = extent_end(f);
+    bool straight = f->direct && to == f->next + 1 && f->w[f->next].slot != CACHE_NONE;
+    if (!straight && f->n_free == 0)
+        return NULL;
+    struct extent *e = f->idle;
+    f->idle = e->next;
+    e->from = f->next;
+    e->to = to;
+    e->buf = straight ? CACHE_NONE : f->free_buf[--f->n_free];
+    aim(f, e,
+        straight ? slot_at(f, f->w[f->next].slot) : f->o.buf + (size_t)e->buf * f->o.buf_bytes);
+    f->next = to;
+    return e;
+}
+
+static void pump(struct fetch *f)
+{
+    struct source_req *req[BATCH];
+    size_t n;
+    do {
+        struct extent *e;
+        n = 0;
+        while (f->err.code == ST_OK && n < BATCH && (e = next_extent(f)))
+            req[n++] = &e->req;
+        if (n) {
+            size_t took = source_submit(f->o.src, req, n);
+            assert(took == n); /* extents are as many as the source is deep */
+            (void)took;
+        }
+    } while (n == BATCH);
+}
+
+/* ---- arriving ---- */
+
+static void place(struct fetch *f, const struct extent *e)
+{
+    const struct bundle *b = f->o.b;
+    const uint8_t *base = (const uint8_t *)e->req.dst + e->skip;
+    uint32_t first = f->w[e->from].neuron;
+    for (size_t i = e->from; i < e->to; i++) {
+        struct fetch_want *w = &f->w[i];
+        if (w->at)
+            continue;
+        const uint8_t *src = base + (size_t)(w->neuron - first) * b->stride;
+        f->stats.bundles++;
+        if (e->buf == CACHE_NONE) {
+            w->at = src;
+        } else if (w->slot != CACHE_NONE) {
+            uint8_t *to = slot_at(f, w->slot);
+            memcpy(to, src, b->stride);
+            w->at = to;
+        } else {
+            w->at = src;
+            w->buf = e->buf;
+            f->holds[e->buf]++;
+        }
+    }
+}
+
+static void arrive(struct fetch *f, struct extent *e)
+{
+    f->stats.extents++;
+    f->stats.bytes += e->req.got;
+    if (e->req.err.code != ST_OK) {
+        if (f->err.code == ST_OK)
+            f->err = e->req.err;
+    } else if (f->err.code == ST_OK) {
+        place(f, e);
+    }
+    if (e->buf != CACHE_NONE && f->holds[e->buf] == 0)
+        f->free_buf[f->n_free++] = e->buf;
+    e->next = f->idle;
+    f->idle = e;
+}
+
+static void reap(struct fetch *f, size_t min)
+{
+    struct source_req *done[BATCH];
+    uint64_t start = min ? clock_ns() : 0;
+    size_t n = source_wait(f->o.src, done, BATCH, min);
+    if (min)
+        f->stats.wait_ns += clock_ns() - start;
+    for (size_t i = 0; i < n; i++)
+        arrive(f, done[i]->user);
+}
+
+void fetch_begin(struct fetch *f, uint32_t layer, struct fetch_want *w, size_t n)
+{
+    f->layer = layer;
+    f->w = w;
+    f->n = n;
+    f->next = f->ready = f->released = 0;
+    f->err = (struct err)ERR_INIT;
+    for (size_t i = 0; i < n; i++)
+        w[i].buf = CACHE_NONE;
+    pump(f);
+}
+
+size_t fetch_ready(struct fetch *f, size_t least, struct err *err)
+{
+    for (bool wait = false;; wait = true) {
+        if (source_in_flight(f->o.src))
+            reap(f, wait ? 1 : 0);
+        pump(f);
+        while (f->ready < f->n && f->w[f->ready].at)
+            f->ready++;
+        if (f->err.code != ST_OK) {
+            *err = f->err;
+            return 0;
+        }
+        if (f->ready >= least)
+            return f->ready;
+    }
+}
+
+void fetch_release(struct fetch *f, size_t n)
+{
+    for (; f->released < n; f->released++) {
+        int32_t buf = f->w[f->released].buf;
+        if (buf != CACHE_NONE && --f->holds[buf] == 0)
+            f->free_buf[f->n_free++] = buf;
+    }
+}
+
+void fetch_end(struct fetch *f)
+{
+    while (source_in_flight(f->o.src))
+        reap(f, 1);
+    fetch_release(f, f->n);
+    for (size_t i = 0; i < f->n; i++)
+        if (!f->w[i].at && f->w[i].slot != CACHE_NONE)
+            cache_drop(f->o.cache, f->layer, f->w[i].neuron);
+    f->n = 0;
+}
+
+void fetch_free(struct fetch *f)
+{
+    if (!f)
+        return;
+    fetch_end(f);
+    free(f);
+}
+
+struct fetch_stats fetch_stats(const struct fetch *f)
+{
+    return f->stats;
+}

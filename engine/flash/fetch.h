@@ -1,0 +1,56 @@
+/* engine/flash/fetch.h - brings the bundles that one layer needs into memory: neighbours are read
+ * together (a gap is read over where that is cheaper than a second read), reads run ahead while
+ * what has come is computed with. Owner: one thread. */
+#ifndef STROBE_FLASH_FETCH_H
+#define STROBE_FLASH_FETCH_H
+
+#include "engine/flash/cache.h"
+#include "engine/io/source.h"
+#include "engine/model/bundle.h"
+
+struct fetch; /* opaque */
+
+enum { FETCH_BUFFERS = 264, FETCH_DEPTH = 64 }; /* buffers: a chunk's 256 reads and some ahead */
+
+struct fetch_opts {
+    const struct bundle *b;
+    struct source *src; /* borrowed; nobody else may submit. Depth FETCH_DEPTH at least */
+    uint8_t *buf;       /* FETCH_BUFFERS of buf_bytes, aligned to 4096; borrowed */
+    size_t buf_bytes;   /* fetch_buffer_least() at least, a multiple of 4096 */
+    uint8_t *slots;     /* of slot_bytes each, aligned to 4096; borrowed */
+    size_t slot_bytes;
+    struct cache *cache;
+    uint32_t gap; /* bundles read over at most */
+};
+size_t fetch_buffer_least(const struct bundle *b);
+
+/* One neuron. Set `neuron`, `slot` (where it shall stay, or CACHE_NONE) and, when it is in memory,
+ * `at`; the rest is fetch's. */
+struct fetch_want {
+    uint32_t neuron;
+    int32_t slot;
+    int32_t buf;
+    const uint8_t *at; /* the bundle; NULL: not here yet */
+};
+
+enum status fetch_create(const struct fetch_opts *o, struct fetch **ret, struct err *err);
+void fetch_free(struct fetch *f); /* waits for reads in flight */
+
+/* Starts reading; w: n wants, ascending, borrowed until fetch_end(). */
+void fetch_begin(struct fetch *f, uint32_t layer, struct fetch_want *w, size_t n);
+/* Waits until w[0..least) are here and returns how many are, from the front. 0 and an error: a read
+ * failed (ST_IO, ST_FORMAT); call fetch_end(). */
+size_t fetch_ready(struct fetch *f, size_t least, struct err *err);
+/* w[0..n) are no longer looked at: buffers of those that no slot holds are used again. */
+void fetch_release(struct fetch *f, size_t n);
+/* Waits for what is in flight; neurons that did not come are dropped from the cache. */
+void fetch_end(struct fetch *f);
+
+struct fetch_stats {
+    uint64_t bundles, extents; /* wanted and read; reads */
+    uint64_t bytes;            /* read, with gaps and rounding */
+    uint64_t wait_ns;          /* the owner waited for the disk */
+};
+struct fetch_stats fetch_stats(const struct fetch *f);
+
+#endif

@@ -1,0 +1,130 @@
+/* engine/flash/mask.c - see mask.h. The bound, per token x and row w with sketch s, n columns:
+ *
+ *   exact product z' = w.x (1 + gamma_c)      f32 sums: c = 256 + n/256 roundings at most
+ *   sketch        y' = s.(p + q) (1 + ...)    p, q: the planes, each d * int8 per block of 32
+ *   |z' - y'| <= |w - s| |x| + |s| |x - p - q| + c' eps (|w| + |w - s|) |x|
+ *
+ * with |s| <= |w| + |w - s|, x - p - q at most half a step of q's grid in each element, and c' the
+ * roundings of both sums together, doubled. Where the exact product itself rounds x to p (block
+ * types), |w| |x - p| is added. Everything is computed in double and rounded up. */
+#include "engine/flash/mask.h"
+
+#include "engine/base/num.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+enum { QK = 32, COUNT_TASK = 512 };
+
+struct count_job {
+    const float *v;
+    size_t n_tok, n;
+    uint32_t *count;
+};
+
+static void count_task(void *arg, size_t i, unsigned worker)
+{
+    (void)worker;
+    const struct count_job *j = arg;
+    size_t from = i * COUNT_TASK, to = from + COUNT_TASK < j->n ? from + COUNT_TASK : j->n;
+    memset(j->count + from, 0, (to - from) * sizeof *j->count);
+    for (size_t t = 0; t < j->n_tok; t++)
+        for (size_t k = from; k < to; k++)
+            j->count[k] += j->v[t * j->n + k] != 0;
+}
+
+void mask_from_activations(struct pool *pool, const float *first, size_t n_tok, uint32_t n,
+                           uint32_t *count)
+{
+    struct count_job j = { first, n_tok, n, count };
+    pool_run(n_tok * n < 1 << 16 ? NULL : pool, (n + COUNT_TASK - 1) / COUNT_TASK, count_task, &j);
+}
+
+/* ---- sketch ---- */
+
+/* Norms of one token that the bound is made of. */
+struct token_norms {
+    double x, rest, rounded; /* |x|, bound of |x - p - q|, |x - p| */
+};
+
+/* p: the nearest multiples of max|x| / 127 of each block; q: what they leave. */
+static void split(const float *x, size_t n, float *p, float *q, struct token_norms *norm)
+{
+    double xx = 0, rest = 0, rounded = 0;
+    for (size_t b = 0; b < n; b += QK) {
+        float top = 0, left = 0;
+        for (size_t i = b; i < b + QK; i++)
+            top = fmaxf(top, fabsf(x[i]));
+        float d = top / 127;
+        for (size_t i = b; i < b + QK; i++) {
+            p[i] = d > 0 ? d * rintf(x[i] / d) : 0;
+            q[i] = x[i] - p[i];
+            left = fmaxf(left, fabsf(q[i]));
+            xx += (double)x[i] * (double)x[i];
+            rounded += (double)q[i] * (double)q[i];
+        }
+        double step = (double)left / 254 + (double)top * 0x1p-20;
+        rest += QK * step * step;
+    }
+    *norm = (struct token_norms){ sqrt(xx), sqrt(rest), sqrt(rounded) };
+}
+
+size_t mask_scratch_bytes(uint32_t n_embd, uint32_t n_ff)
+{
+    size_t two = 2 * MASK_TOKENS;
+    return num_align(two * n_embd * sizeof(float), 64) + num_align(two * n_ff * sizeof(float), 64) +
+           acts_bytes(two, n_embd);
+}
+
+struct judge {
+    const struct mask_sketch *m;
+    const float *y; /* [2 n_tok, n_ff] */
+    const struct token_norms *norm;
+    size_t n_tok;
+    double roundings;
+    uint32_t *count;
+};
+
+static void judge_task(void *arg, size_t task, unsigned worker)
+{
+    (void)worker;
+    const struct judge *j = arg;
+    size_t n = j->m->s.n_row, from = task * COUNT_TASK;
+    size_t to = from + COUNT_TASK < n ? from + COUNT_TASK : n;
+    for (size_t i = from; i < to; i++) {
+        double w = (double)j->m->norm[i], e = (double)j->m->err[i];
+        uint32_t may = 0;
+        for (size_t t = 0; t < j->n_tok; t++) {
+            const struct token_norms *x = &j->norm[t];
+            double z = (double)j->y[t * n + i] + (double)j->y[(j->n_tok + t) * n + i];
+            double slack = e * x->x + (w + e) * x->rest + j->roundings * (w + e) * x->x;
+            slack += j->m->int8_rows ? w * x->rounded : 0;
+            z += j->m->bias ? (double)j->m->bias[i] : 0;
+            /* Also what is not a number, which no comparison holds for. */
+            may += !(z + slack * (1 + 1e-9) <= (double)j->m->threshold);
+        }
+        j->count[i] = may;
+    }
+}
+
+void mask_from_sketch(const struct kernels *k, struct pool *pool, const struct mask_sketch *m,
+                      const float *x, size_t n_tok, size_t stride, void *scratch, uint32_t *count)
+{
+    size_t n = m->s.n_col, n_ff = m->s.n_row, two = 2 * MASK_TOKENS;
+    struct token_norms norm[MASK_TOKENS];
+    assert(n_tok <= MASK_TOKENS && n % QK == 0);
+    char *at = scratch;
+    float *planes = (float *)(void *)at;
+    at += num_align(two * n * sizeof(float), 64);
+    float *y = (float *)(void *)at;
+    at += num_align(two * n_ff * sizeof(float), 64);
+    struct acts a = { .store = at, .store_bytes = acts_bytes(two, n) };
+    for (size_t t = 0; t < n_tok; t++)
+        split(x + t * stride, n, planes + t * n, planes + (n_tok + t) * n, &norm[t]);
+    acts_set(&a, planes, 2 * n_tok, n, n);
+    matmul(k, pool, &m->s, &a, y, n_ff);
+    struct judge j = { m, y, norm, n_tok, 0, count };
+    j.roundings = 2 * (256 + (double)n / 256 + (double)n / QK + 16) * 0x1p-24;
+    pool_run(pool, (n_ff + COUNT_TASK - 1) / COUNT_TASK, judge_task, &j);
+}

@@ -1,0 +1,35 @@
+/* engine/flash/mask.h - which neurons of a layer a pass needs (flash.md 5.4). Both sources are
+ * exact: a neuron that is left out has an activation of zero, whatever the rounding.
+ *
+ *   resident  the first matrix (gate, or up) is in memory: its activations are known
+ *   sketch    an 8-bit copy s of the first matrix w: |w.x - s.x| <= |w - s| |x| and rounding, so a
+ *             neuron whose sketch stays below the threshold by more than that is idle. The
+ *             activations enter in two int8 planes, so that their own rounding is small beside the
+ *             sketch's.
+ * Owner: one thread; the pool computes. */
+#ifndef STROBE_FLASH_MASK_H
+#define STROBE_FLASH_MASK_H
+
+#include "engine/kernel/matrix.h"
+#include "engine/model/model.h"
+
+enum { MASK_TOKENS = 16 }; /* a longer pass needs nearly all neurons: no sketch is asked */
+
+/* count[i] = tokens whose activation of neuron i is not zero. first: f32 [n_tok, n], activated. */
+void mask_from_activations(struct pool *pool, const float *first, size_t n_tok, uint32_t n,
+                           uint32_t *count);
+
+struct mask_sketch {
+    struct matrix s;         /* Q8_0 [n_ff, n_embd], packed */
+    const float *norm, *err; /* [n_ff] |w| and |w - s|, bounds from above */
+    const float *bias;       /* [n_ff] or NULL */
+    float threshold;         /* active: w.x + bias > threshold */
+    bool int8_rows;          /* the exact product rounds its activations to int8 too */
+};
+/* Scratch for mask_from_sketch(), 64-byte aligned. */
+size_t mask_scratch_bytes(uint32_t n_embd, uint32_t n_ff);
+/* count[i] = tokens that may need neuron i; n_tok <= MASK_TOKENS. x: f32 rows `stride` apart. */
+void mask_from_sketch(const struct kernels *k, struct pool *pool, const struct mask_sketch *m,
+                      const float *x, size_t n_tok, size_t stride, void *scratch, uint32_t *count);
+
+#endif

@@ -1,0 +1,40 @@
+/* engine/flash/pack.h - re-lays a ReLU model once for neuron-level streaming: the feed-forward
+ * weights of each neuron side by side (model/bundle.h), everything else as it was. Streams: memory
+ * is one layer's down matrix. Writes OUT.partial and renames it when it is whole; an interrupted
+ * run goes on where it stopped. Reads the model, never writes to it. */
+#ifndef STROBE_FLASH_PACK_H
+#define STROBE_FLASH_PACK_H
+
+#include "engine/base/err.h"
+#include "engine/model/model.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum pack_mask {
+    PACK_MASK_AUTO,     /* sketch for plain types without a gate, else resident */
+    PACK_MASK_RESIDENT, /* the first matrix stays outside the bundles */
+    PACK_MASK_SKETCH    /* an 8-bit copy with certified bounds stands for it */
+};
+
+struct pack_opts {
+    const char *out;
+    enum pack_mask mask;
+    int type;       /* enum dtype for all matrices; -1: as they are */
+    uint32_t align; /* of bundles, a power of two; 0: what direct reads of OUT's disk want */
+    void (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total); /* may be NULL */
+    void *ctx;
+};
+
+struct pack_report {
+    uint64_t bytes, resumed_bytes, sketch_bytes;
+    uint32_t stride, n_bundle, align;
+    bool sketch;
+};
+
+/* Errors: ST_UNSUPPORTED (no exact zeros: not a ReLU model; a folder; packed already; types), ST_IO
+ * (also: the disk is full), ST_NOMEM, ST_ARG. */
+enum status pack_run(const struct model *m, const struct pack_opts *opts, struct pack_report *ret,
+                     struct err *err);
+
+#endif

@@ -1,0 +1,121 @@
+/* engine/model/bundle.c - see bundle.h. */
+#include "engine/model/bundle.h"
+
+#include "engine/base/num.h"
+#include "engine/model/model.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+enum { DOWN_BLOCK_MAX = 32, VECTOR = 16 };
+
+enum status bundle_layout(const struct hparams *hp, bool sketch, enum dtype row_type,
+                          enum dtype down_type, uint32_t stride_align, struct bundle *ret,
+                          struct err *err)
+{
+    const struct dtype_info *row = dtype_info((uint32_t)row_type),
+                            *down = dtype_info((uint32_t)down_type);
+    if (!row || !down || !row->supported || !down->supported)
+        return err_set(err, ST_UNSUPPORTED, "bundles of types %u and %u", (unsigned)row_type,
+                       (unsigned)down_type);
+    size_t r = dtype_row_bytes(row_type, hp->n_embd), d = dtype_row_bytes(down_type, hp->n_embd);
+    if (!r || !d || r > BUNDLE_STRIDE_MAX / 4 || d > BUNDLE_STRIDE_MAX / 4 || hp->n_embd % VECTOR ||
+        down->block_elems > DOWN_BLOCK_MAX)
+        return err_set(err, ST_UNSUPPORTED, "bundles of %u elements as %s and %s", hp->n_embd,
+                       row->name, down->name);
+    struct bundle b = { .sketch = sketch,
+                        .gated = hp->gated,
+                        .row_type = row_type,
+                        .down_type = down_type,
+                        .row_bytes = (uint32_t)r,
+                        .down_bytes = (uint32_t)d,
+                        .n_layer = hp->n_layer,
+                        .n_neuron = hp->n_ff };
+    size_t at = 0, step = num_align(r, BUNDLE_PART_ALIGN);
+    b.first_at = (uint32_t)at;
+    at += sketch ? step : 0;
+    b.up_at = (uint32_t)at;
+    at += hp->gated ? step : 0;
+    b.down_at = (uint32_t)at;
+    b.stride = (uint32_t)num_align(at + d, stride_align);
+    *ret = b;
+    return ST_OK;
+}
+
+static enum status read_u32(const struct gguf *g, const char *key, uint32_t max, uint32_t *ret,
+                            struct err *err)
+{
+    int64_t v = 0;
+    enum status st = gguf_get_i64(g, key, true, 0, max, &v, err);
+    *ret = (uint32_t)v;
+    return st;
+}
+
+static enum status find_layer(const struct gguf *g, struct bundle *b, uint32_t layer,
+                              struct err *err)
+{
+    char name[64];
+    snprintf(name, sizeof name, "blk.%" PRIu32 ".ffn_bundle.weight", layer);
+    const struct gguf_tensor *t = gguf_tensor_find(g, name);
+    const struct dtype_info *info = t ? dtype_info((uint32_t)t->type) : NULL;
+    if (!t)
+        return err_set(err, ST_FORMAT, "tensor '%s' is missing from a packed model", name);
+    if (!info || strcmp(info->name, "I8") != 0 || t->ne[0] != b->stride ||
+        t->ne[1] != b->n_neuron || t->ne[2] != 1 || t->ne[3] != 1)
+        return err_set(err, ST_FORMAT,
+                       "tensor '%s': expected I8 {%" PRIu32 ", %" PRIu32 "}, found %s {%" PRIu64
+                       ", %" PRIu64 "}",
+                       name, b->stride, b->n_neuron, info ? info->name : "?", t->ne[0], t->ne[1]);
+    b->home[layer] = (struct bundle_home){ t->file, t->offset };
+    return ST_OK;
+}
+
+enum status bundle_read(const struct gguf *g, const struct hparams *hp, struct bundle *ret,
+                        bool *present, struct err *err)
+{
+    uint32_t version, row, down, stride;
+    struct str mask = { 0 };
+    *present = gguf_find(g, "strobe.pack.version") != NULL;
+    if (!*present)
+        return ST_OK;
+    if (read_u32(g, "strobe.pack.version", UINT32_MAX, &version, err) != ST_OK)
+        return err->code;
+    if (version != BUNDLE_VERSION)
+        return err_set(err, ST_UNSUPPORTED,
+                       "strobe.pack.version is %" PRIu32 ", this build reads %d: pack again",
+                       version, BUNDLE_VERSION);
+    if (read_u32(g, "strobe.pack.row_type", DT_ID_MAX - 1, &row, err) != ST_OK ||
+        read_u32(g, "strobe.pack.down_type", DT_ID_MAX - 1, &down, err) != ST_OK ||
+        read_u32(g, "strobe.pack.stride", BUNDLE_STRIDE_MAX, &stride, err) != ST_OK ||
+        gguf_get_str(g, "strobe.pack.mask", true, &mask, err) != ST_OK)
+        return err->code;
+    if (!str_is(mask, "resident") && !str_is(mask, "sketch"))
+        return err_set(err, ST_UNSUPPORTED, "strobe.pack.mask is neither resident nor sketch");
+    struct bundle b;
+    if (bundle_layout(hp, str_is(mask, "sketch"), (enum dtype)row, (enum dtype)down, 1, &b, err) !=
+        ST_OK)
+        return err->code;
+    if (stride < b.stride || stride % BUNDLE_PART_ALIGN)
+        return err_set(err, ST_FORMAT,
+                       "strobe.pack.stride is %" PRIu32 ", the bundles take %" PRIu32 " bytes",
+                       stride, b.stride);
+    b.stride = stride;
+    b.home = calloc(b.n_layer, sizeof *b.home);
+    if (!b.home)
+        return err_set(err, ST_NOMEM, "bundle table");
+    for (uint32_t l = 0; l < b.n_layer && err->code == ST_OK; l++)
+        find_layer(g, &b, l, err);
+    if (err->code != ST_OK) {
+        bundle_clear(&b);
+        return err->code;
+    }
+    *ret = b;
+    return ST_OK;
+}
+
+void bundle_clear(struct bundle *b)
+{
+    free(b->home);
+    b->home = NULL;
+}

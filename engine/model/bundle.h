@@ -1,0 +1,50 @@
+/* engine/model/bundle.h - the feed-forward layers of a packed model (`strobe pack`): all weights of
+ * one neuron side by side, so that a token which needs the neuron costs one read (flash.md 1.5 and
+ * 5.2). An ordinary GGUF file: per layer one I8 tensor `blk.N.ffn_bundle.weight` {stride, n_ff},
+ * row i is neuron i's bundle:
+ *
+ *   [first row, when a sketch is the mask] [up row, gated models] [down column] [padding]
+ *
+ * "First" is the matrix whose sign decides whether a neuron is active: the gate, or up where there
+ * is no gate. With mask "resident" it stays an ordinary tensor outside the bundles; with mask
+ * "sketch" a Q8_0 copy `ffn_sketch.weight` stands for it, with the norms that bound its error.
+ * Immutable; any thread. */
+#ifndef STROBE_MODEL_BUNDLE_H
+#define STROBE_MODEL_BUNDLE_H
+
+#include "engine/base/err.h"
+#include "engine/kernel/dtype.h"
+#include "engine/model/gguf.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct hparams;
+
+enum { BUNDLE_VERSION = 1, BUNDLE_PART_ALIGN = 64, BUNDLE_STRIDE_MAX = 1 << 20 };
+
+struct bundle {
+    bool sketch, gated;
+    enum dtype row_type, down_type;
+    uint32_t row_bytes, down_bytes;
+    uint32_t first_at, up_at, down_at; /* bytes from the bundle's start; first_at: sketch only */
+    uint32_t stride;                   /* bytes from bundle to bundle */
+    uint32_t n_layer, n_neuron;
+    struct bundle_home {
+        uint32_t file;
+        uint64_t offset;
+    } * home; /* [n_layer], owned */
+};
+
+/* Where the parts lie, and the least stride; stride_align: a power of two. Errors: ST_UNSUPPORTED
+ * (the types cannot be bundled: rows or vectors are no whole blocks). */
+enum status bundle_layout(const struct hparams *hp, bool sketch, enum dtype row_type,
+                          enum dtype down_type, uint32_t stride_align, struct bundle *ret,
+                          struct err *err);
+/* *present says whether the file is packed; then *ret is filled. Errors: ST_FORMAT,
+ * ST_UNSUPPORTED (a newer version), ST_NOMEM; each names key or tensor. */
+enum status bundle_read(const struct gguf *g, const struct hparams *hp, struct bundle *ret,
+                        bool *present, struct err *err);
+void bundle_clear(struct bundle *b);
+
+#endif

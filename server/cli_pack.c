@@ -1,0 +1,90 @@
+/* server/cli_pack.c - `strobe pack`: re-lays a ReLU model for neuron-level streaming. */
+#include "engine/base/num.h"
+#include "engine/flash/pack.h"
+#include "server/cli.h"
+
+#include <strings.h>
+
+static enum status type_id(const char *word, int *ret, struct err *err)
+{
+    *ret = -1;
+    for (uint32_t i = 0; word && i < DT_ID_MAX; i++) {
+        const struct dtype_info *t = dtype_info(i);
+        if (t && t->supported && strcasecmp(t->name, word) == 0)
+            *ret = (int)i;
+    }
+    if (word && *ret < 0)
+        return err_set(err, ST_ARG, "--type: no type '%s'; f16, q8_0, q4_0...", word);
+    return ST_OK;
+}
+
+static enum status mask_id(const char *word, enum pack_mask *ret, struct err *err)
+{
+    static const char *const name[] = { "auto", "resident", "sketch" };
+    *ret = PACK_MASK_AUTO;
+    for (unsigned i = 0; word && i < sizeof name / sizeof name[0]; i++)
+        if (strcmp(word, name[i]) == 0) {
+            *ret = (enum pack_mask)i;
+            return ST_OK;
+        }
+    return word ? err_set(err, ST_ARG, "--mask: '%s' is none of auto, resident, sketch", word)
+                : ST_OK;
+}
+
+static enum status print_report(struct cli *c, const char *out, const struct pack_report *r,
+                                struct err *err)
+{
+    char size[32];
+    if (c->json)
+        return cli_print_json(
+            json_pack("{s:s, s:I, s:I, s:s, s:i, s:I, s:I}", "file", out, "bytes",
+                      (json_int_t)r->bytes, "resumed_bytes", (json_int_t)r->resumed_bytes, "mask",
+                      r->sketch ? "sketch" : "resident", "bundle_bytes", (int)r->stride, "bundles",
+                      (json_int_t)r->n_bundle, "sketch_bytes", (json_int_t)r->sketch_bytes),
+            err);
+    printf("%s: %s, %u neurons of %u bytes, mask %s\n", out, num_size_text(r->bytes, size),
+           r->n_bundle, r->stride, r->sketch ? "sketch" : "resident");
+    return ST_OK;
+}
+
+enum status cli_pack(struct cli *c, struct err *err)
+{
+    struct cli_opts o;
+    const char *model = NULL, *out = NULL, *type = NULL, *mask = NULL, *activation = NULL;
+    uint64_t align = 0;
+    struct model *m;
+    struct pack_report rep;
+    bool done;
+    cli_opts_init(&o, c, "strobe pack -m MODEL -o OUT.gguf [--type T]",
+                  "Re-lays a ReLU model for flash: the weights of each feed-forward neuron side by "
+                  "side, still a valid GGUF file. An interrupted run goes on where it stopped.");
+    cli_opt(&o, (struct opt){ "model", 'm', OPT_STR, &model, 0, 0, "FILE", "GGUF file" });
+    cli_opt(&o, (struct opt){ "output", 'o', OPT_STR, &out, 0, 0, "FILE", "packed file" });
+    cli_opt(&o, (struct opt){ "type", 0, OPT_STR, &type, 0, 0, "T",
+                              "convert matrices to this type (default: as they are)" });
+    cli_opt(&o, (struct opt){ "mask", 0, OPT_STR, &mask, 0, 0, "KIND",
+                              "auto, resident (gate or up stays in memory) or sketch (an 8-bit "
+                              "copy of it does)" });
+    cli_opt(&o, (struct opt){ "activation", 0, OPT_STR, &activation, 0, 0, "ACT",
+                              "override: relu, drelu, fatrelu:T" });
+    cli_opt(&o, (struct opt){ "align", 0, OPT_SIZE, &align, 0, 4096, "BYTES",
+                              "of bundles, a power of two (default: the disk's)" });
+    if (cli_parse(&o, c, NULL, 0, NULL, &done, err) != ST_OK || done)
+        return err->code;
+    if (!model || !out)
+        return err_set(err, ST_ARG, "pack needs -m MODEL and -o OUT.gguf");
+    struct pack_opts po = {
+        .out = out, .align = (uint32_t)align, .progress = cli_progress, .ctx = c
+    };
+    if (align & (align - 1))
+        return err_set(err, ST_ARG, "--align: %llu is no power of two", (unsigned long long)align);
+    if (type_id(type, &po.type, err) != ST_OK || mask_id(mask, &po.mask, err) != ST_OK)
+        return err->code;
+    const struct model_opts mo = { .activation = activation };
+    if (model_open(model, &mo, &m, err) != ST_OK)
+        return err->code;
+    enum status st = pack_run(m, &po, &rep, err);
+    model_close(m);
+    cli_progress_end(c);
+    return st ? st : print_report(c, out, &rep, err);
+}

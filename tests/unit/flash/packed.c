@@ -1,0 +1,97 @@
+/* tests/unit/flash/packed.c - see packed.h. */
+#include "tests/unit/flash/packed.h"
+
+#include "engine/flash/sparse.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+const char *packed_dir(void)
+{
+    static char dir[] = "/tmp/strobe-packed-XXXXXX";
+    static bool made;
+    if (!made)
+        cr_assert(mkdtemp(dir));
+    made = true;
+    return dir;
+}
+
+void packed_plain(const char *dir, const char *arch, const char *act, enum dtype type,
+                  char path[256])
+{
+    struct tiny_model t = tiny_model_default(arch);
+    t.activation = act;
+    t.type = type;
+    t.n_ff = 704; /* chunks of 256, 256 and 192 */
+    snprintf(path, 256, "%s/%s-%d.gguf", dir, arch, (int)type);
+    cr_assert(tiny_model_gguf(&t, path));
+}
+
+void packed_pack(const char *from, enum pack_mask mask, char path[256])
+{
+    struct err err = ERR_INIT;
+    struct model *m;
+    struct pack_report rep;
+    snprintf(path, 256, "%.*s-%d.gguf", (int)strlen(from) - 5, from, (int)mask);
+    cr_assert_eq(model_open(from, NULL, &m, &err), ST_OK, "%s", err.msg);
+    struct pack_opts o = { .out = path, .mask = mask, .type = -1, .align = 512 };
+    cr_assert_eq(pack_run(m, &o, &rep, &err), ST_OK, "%s", err.msg);
+    model_close(m);
+}
+
+static void make_plan(const struct model *m, const struct packed_run *r, struct plan *plan)
+{
+    struct err err = ERR_INIT;
+    struct plan_in in = { .mode = r->mode, .n_thread = r->n_thread };
+    if (r->mode != FLASH_OFF) {
+        in.ram_bytes = 1; /* too little for anything: the plan says what would do */
+        cr_assert_eq(plan_make(m, &in, plan, &err), ST_OK, "%s", err.msg);
+        in.ram_bytes = plan->least_bytes;
+        plan_clear(plan);
+        const struct bundle *b = model_bundle(m);
+        in.ram_bytes +=
+            b ? (r->slots * (uint64_t)b->n_layer * sparse_slot_bytes(b) + 64) * 257 / 256 + 300 : 0;
+    }
+    cr_assert_eq(plan_make(m, &in, plan, &err), ST_OK, "%s", err.msg);
+    cr_assert_eq(plan_check(plan, &err), ST_OK, "%s", err.msg);
+    if (r->mode != FLASH_OFF && model_bundle(m))
+        cr_assert_eq(plan->slots_per_layer, r->slots);
+}
+
+float *packed_logits(struct packed_run *r, size_t *n)
+{
+    static const uint32_t cut[] = { 0, 1, 18, 19, 21, 22, 23, 37, PACKED_TOKENS };
+    enum { PASSES = sizeof cut / sizeof cut[0] - 1 };
+    struct err err = ERR_INIT;
+    struct pool *pool;
+    struct model *m;
+    struct plan plan;
+    struct weights *w;
+    struct rig rig;
+    struct weights_opts o = { .source = r->source };
+    cr_assert_eq(pool_create(r->n_thread, &pool, &err), ST_OK);
+    cr_assert_eq(model_open(r->path, NULL, &m, &err), ST_OK, "%s", err.msg);
+    make_plan(m, r, &plan);
+    cr_assert_eq(weights_open(m, &plan, kernels_get(cpu_level_max()), pool, &o, &w, &err), ST_OK,
+                 "%s", err.msg);
+    rig_open(&rig, m, w,
+             (struct rig_opts){ cpu_level_max(), r->n_thread, 1, PACKED_TOKENS, PACKED_TOKENS,
+                                PACKED_TOKENS });
+    size_t vocab = rig.hp->n_vocab;
+    int32_t *token = rig_tokens(4, PACKED_TOKENS, (uint32_t)vocab);
+    *n = PACKED_TOKENS * vocab;
+    float *y = malloc(*n * sizeof *y);
+    cr_assert(y);
+    for (int i = 0; i < PASSES; i++)
+        rig_run(&rig, 0, cut[i], token + cut[i], cut[i + 1] - cut[i], y + cut[i] * vocab);
+    r->stats = weights_stats(w);
+    free(token);
+    rig_close(&rig);
+    weights_close(w);
+    plan_clear(&plan);
+    model_close(m);
+    pool_free(pool);
+    return y;
+}

@@ -1,0 +1,28 @@
+/* tests/unit/flash/packed.h - tiny ReLU models, packed and run, for tests of pack and sparse. */
+#ifndef STROBE_TESTS_UNIT_FLASH_PACKED_H
+#define STROBE_TESTS_UNIT_FLASH_PACKED_H
+
+#include "engine/flash/pack.h"
+#include "tests/support/rig.h"
+#include "tests/support/tiny_model.h"
+
+enum { PACKED_TOKENS = 40 };
+
+struct packed_run {
+    const char *path;
+    enum flash_mode mode;
+    uint32_t slots; /* per layer; FLASH_OFF: all */
+    unsigned n_thread;
+    enum source_kind source;
+    struct weights_stats stats; /* out */
+};
+
+/* A ReLU model of the architecture under dir ("dir/NAME.gguf"), and its packed form beside it. */
+void packed_plain(const char *dir, const char *arch, const char *act, enum dtype type,
+                  char path[256]);
+void packed_pack(const char *from, enum pack_mask mask, char path[256]);
+/* Logits [PACKED_TOKENS, n_vocab] of a fixed prompt in uneven passes; free(). */
+float *packed_logits(struct packed_run *r, size_t *n);
+const char *packed_dir(void); /* made once, below the temporary folder */
+
+#endif

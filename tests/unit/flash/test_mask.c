@@ -1,0 +1,176 @@
+/* The sketch's mask: no neuron that is active is left out, and most that are idle are. */
+#include "engine/base/num.h"
+#include "engine/base/rng.h"
+#include "engine/flash/mask.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum { N_EMBD = 512, N_FF = 2000, N_TOK = 5 };
+
+static double normal(struct rng *r)
+{
+    double u = 0;
+    for (int i = 0; i < 12; i++)
+        u += (double)(rng_u64(r) >> 11) * 0x1p-53;
+    return u - 6;
+}
+
+struct world {
+    float *w, *x, *norm, *err, *bias, *z;
+    uint8_t *panels, *raw;
+    uint32_t *count;
+    void *scratch;
+};
+
+static void *room(size_t n)
+{
+    void *p = aligned_alloc(64, num_align(n, 64));
+    cr_assert(p);
+    return p;
+}
+
+/* Rows of type `rows` with a bias that leaves about 3 % active; inputs with outlier channels. */
+static struct world make(enum dtype rows, uint64_t seed)
+{
+    struct rng r = { seed };
+    struct world m = { .w = room((size_t)N_FF * N_EMBD * 4), .x = room((size_t)N_TOK * N_EMBD * 4),
+                       .norm = room(N_FF * 4), .err = room(N_FF * 4), .bias = room(N_FF * 4),
+                       .z = room((size_t)N_TOK * N_FF * 4), .count = room(N_FF * 4),
+                       .panels = room(matrix_bytes(DT_Q8_0, N_FF, N_EMBD)),
+                       .raw = room((size_t)N_FF * N_EMBD * 4),
+                       .scratch = room(mask_scratch_bytes(N_EMBD, N_FF)) };
+    for (size_t i = 0; i < (size_t)N_FF * N_EMBD; i++)
+        m.w[i] = (float)(normal(&r) / sqrt((double)N_EMBD));
+    for (size_t i = 0; i < (size_t)N_TOK * N_EMBD; i++)
+        m.x[i] = (float)(normal(&r) * (i % 101 == 0 ? 8 : 1));
+    dtype_from_f32(rows, m.w, m.raw, (size_t)N_FF * N_EMBD);
+    dtype_to_f32(rows, m.raw, m.w, (size_t)N_FF * N_EMBD);
+    size_t row = dtype_row_bytes(DT_Q8_0, N_EMBD);
+    uint8_t *q = room(row * N_FF);
+    float *back = room(N_EMBD * 4);
+    dtype_from_f32(DT_Q8_0, m.w, q, (size_t)N_FF * N_EMBD);
+    for (uint32_t i = 0; i < N_FF; i++) {
+        double e = 0, n = 0;
+        dtype_to_f32(DT_Q8_0, q + i * row, back, N_EMBD);
+        for (uint32_t k = 0; k < N_EMBD; k++) {
+            double w = (double)m.w[(size_t)i * N_EMBD + k];
+            n += w * w;
+            e += (w - (double)back[k]) * (w - (double)back[k]);
+        }
+        m.norm[i] = nextafterf((float)sqrt(n), INFINITY);
+        m.err[i] = nextafterf((float)sqrt(e), INFINITY);
+        m.bias[i] = -2.4f; /* |x| is about 1.25 sqrt(n) with its outliers */
+    }
+    for (uint32_t i = 0; i < N_FF; i += PANEL_ROWS)
+        matrix_pack_panel(kernels_get(cpu_level_max()), DT_Q8_0, N_EMBD, PANEL_ROWS, q + i * row,
+                          m.panels + i * row);
+    free(q);
+    free(back);
+    return m;
+}
+
+static void clear(struct world *m)
+{
+    free(m->w), free(m->x), free(m->norm), free(m->err), free(m->bias), free(m->z), free(m->count);
+    free(m->panels), free(m->raw), free(m->scratch);
+}
+
+/* z = the product that the pass would compute, with the rows' own type. */
+static void exact(const struct world *m, enum dtype rows)
+{
+    const struct kernels *k = kernels_get(cpu_level_max());
+    size_t row = dtype_row_bytes(rows, N_EMBD), store = acts_bytes(N_TOK, N_EMBD);
+    uint8_t *panels = room(matrix_bytes(rows, N_FF, N_EMBD));
+    struct acts a = { .store = room(store), .store_bytes = store };
+    for (uint32_t i = 0; i < N_FF; i += PANEL_ROWS)
+        matrix_pack_panel(k, rows, N_EMBD, PANEL_ROWS, m->raw + i * row, panels + i * row);
+    acts_set(&a, m->x, N_TOK, N_EMBD, N_EMBD);
+    matmul(k, NULL, &(struct matrix){ rows, N_FF, N_EMBD, panels }, &a, m->z, N_FF);
+    free(panels);
+    free(a.store);
+}
+
+static void check(enum dtype rows, double most_share)
+{
+    struct world m = make(rows, 40 + (uint64_t)rows);
+    exact(&m, rows);
+    struct mask_sketch s = { .s = { DT_Q8_0, N_FF, N_EMBD, m.panels },
+                             .norm = m.norm,
+                             .err = m.err,
+                             .bias = m.bias,
+                             .int8_rows = !dtype_is_plain(rows) };
+    uint32_t let = 0, active = 0;
+    for (size_t t = 0; t < N_TOK; t++) { /* alone, then all together below */
+        mask_from_sketch(kernels_get(cpu_level_max()), NULL, &s, m.x + t * N_EMBD, 1, N_EMBD,
+                         m.scratch, m.count);
+        for (uint32_t i = 0; i < N_FF; i++) {
+            bool on = m.z[t * N_FF + i] + m.bias[i] > 0;
+            cr_assert(!on || m.count[i], "type %d: active neuron %u of token %zu is left out",
+                      (int)rows, i, t);
+            active += on;
+            let += m.count[i];
+        }
+    }
+    cr_expect_gt(active, N_TOK * N_FF / 200u, "the case is too easy: %u active", active);
+    cr_expect_lt(let, most_share * active, "type %d: %u let through for %u active", (int)rows, let,
+                 active);
+    mask_from_sketch(kernels_get(cpu_level_max()), NULL, &s, m.x, N_TOK, N_EMBD, m.scratch, m.count);
+    uint32_t sum = 0;
+    for (uint32_t i = 0; i < N_FF; i++)
+        sum += m.count[i];
+    cr_expect_eq(sum, let, "tokens together are judged as alone");
+    clear(&m);
+}
+
+/* The shares: flash.md 5.4 has 5.2 / 2.46 for 8 bits and plain rows; block rows are rounded twice. */
+Test(mask, a_sketch_of_plain_rows_is_sound_and_lets_few_pass)
+{
+    check(DT_F32, 2.5);
+    check(DT_F16, 2.5);
+}
+
+Test(mask, a_sketch_of_block_rows_allows_for_their_rounded_activations)
+{
+    check(DT_Q8_0, 4);
+}
+
+/* Adversary: rows at the edge, where the exact product is a hair above the threshold. */
+Test(mask, rows_at_the_threshold_are_never_lost)
+{
+    struct world m = make(DT_F32, 77);
+    exact(&m, DT_F32);
+    for (uint32_t i = 0; i < N_FF; i++) /* token 0: z + bias is the least float above zero */
+        m.bias[i] = nextafterf(-m.z[i], INFINITY);
+    struct mask_sketch s = { .s = { DT_Q8_0, N_FF, N_EMBD, m.panels },
+                             .norm = m.norm,
+                             .err = m.err,
+                             .bias = m.bias };
+    mask_from_sketch(kernels_get(cpu_level_max()), NULL, &s, m.x, 1, N_EMBD, m.scratch, m.count);
+    for (uint32_t i = 0; i < N_FF; i++)
+        cr_assert(m.count[i], "row %u", i);
+    clear(&m);
+}
+
+Test(mask, counts_say_how_many_tokens_use_a_neuron)
+{
+    enum { N = 1300, T = 60 };
+    float *v = calloc((size_t)N * T, sizeof *v);
+    uint32_t *want = calloc(N, sizeof *want), *got = calloc(N, sizeof *got);
+    struct rng r = { 5 };
+    cr_assert(v && want && got);
+    for (size_t i = 0; i < (size_t)N * T; i++)
+        if (rng_below(&r, 4) == 0) {
+            v[i] = -0.5f; /* what is not zero counts, whatever its sign */
+            want[i % N]++;
+        } else if (rng_below(&r, 4) == 0) {
+            v[i] = -0.0f;
+        }
+    mask_from_activations(NULL, v, T, N, got);
+    for (uint32_t i = 0; i < N; i++)
+        cr_assert_eq(got[i], want[i], "neuron %u", i);
+    free(v);
+    free(want);
+    free(got);
+}

@@ -1,0 +1,140 @@
+/* Packing: what is refused, what is kept, and going on after an interruption. */
+#include "tests/unit/flash/packed.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static struct str slurp(const char *path)
+{
+    FILE *f = fopen(path, "rb");
+    cr_assert(f, "%s", path);
+    fseek(f, 0, SEEK_END);
+    size_t n = (size_t)ftell(f);
+    rewind(f);
+    char *p = malloc(n + 1);
+    cr_assert(p && fread(p, 1, n, f) == n);
+    fclose(f);
+    return (struct str){ p, n };
+}
+
+static enum status pack(const char *from, const char *to, enum pack_mask mask,
+                        struct pack_report *rep, struct err *err)
+{
+    struct model *m;
+    if (model_open(from, NULL, &m, err) != ST_OK)
+        return err->code;
+    struct pack_opts o = { .out = to, .mask = mask, .type = -1, .align = 512 };
+    enum status st = pack_run(m, &o, rep, err);
+    model_close(m);
+    return st;
+}
+
+Test(pack, models_without_exact_zeros_are_refused)
+{
+    static const char *const arch[] = { "llama", "gpt2", "gemma2" };
+    for (size_t i = 0; i < 3; i++) {
+        char plain[256], out[300];
+        struct err err = ERR_INIT;
+        struct pack_report rep;
+        packed_plain(packed_dir(), arch[i], NULL, DT_F16, plain);
+        snprintf(out, sizeof out, "%s.out", plain);
+        cr_expect_eq(pack(plain, out, PACK_MASK_AUTO, &rep, &err), ST_UNSUPPORTED);
+        cr_expect(strstr(err.msg, "ReLU"), "'%s'", err.msg);
+        cr_expect_neq(access(out, F_OK), 0, "a refused run leaves no file");
+    }
+}
+
+Test(pack, a_packed_model_is_not_packed_again)
+{
+    char plain[256], packed[256], out[300];
+    struct err err = ERR_INIT;
+    struct pack_report rep;
+    packed_plain(packed_dir(), "opt", NULL, DT_F16, plain);
+    packed_pack(plain, PACK_MASK_AUTO, packed);
+    snprintf(out, sizeof out, "%s.out", packed);
+    cr_expect_eq(pack(packed, out, PACK_MASK_AUTO, &rep, &err), ST_UNSUPPORTED);
+    cr_expect(strstr(err.msg, "packed already"), "'%s'", err.msg);
+}
+
+/* Killed after any number of bytes, the next run makes the same file and says what it kept. */
+Test(pack, an_interrupted_run_goes_on_to_the_same_bytes)
+{
+    char plain[256], packed[256], partial[300];
+    struct pack_report rep;
+    packed_plain(packed_dir(), "llama", "relu", DT_F16, plain);
+    packed_pack(plain, PACK_MASK_SKETCH, packed);
+    struct str want = slurp(packed);
+    snprintf(partial, sizeof partial, "%s.partial", packed);
+    for (size_t cut = 0; cut < want.n; cut += want.n / 23 + 1) {
+        struct err err = ERR_INIT;
+        FILE *f = fopen(partial, "wb");
+        cr_assert(f && fwrite(want.p, 1, cut, f) == cut && fclose(f) == 0);
+        cr_assert_eq(unlink(packed), 0);
+        cr_assert_eq(pack(plain, packed, PACK_MASK_SKETCH, &rep, &err), ST_OK, "%s", err.msg);
+        struct str got = slurp(packed);
+        cr_expect(str_eq(got, want), "cut at %zu", cut);
+        cr_expect_leq(rep.resumed_bytes, cut);
+        if (cut > want.n * 3 / 4)
+            cr_expect_gt(rep.resumed_bytes, want.n / 4, "nothing was kept of %zu", cut);
+        cr_expect_neq(access(partial, F_OK), 0);
+        free((char *)(uintptr_t)got.p);
+    }
+    free((char *)(uintptr_t)want.p);
+}
+
+/* The leftovers of another model's run are not taken for ours. */
+Test(pack, a_partial_file_of_another_run_is_started_over)
+{
+    char plain[256], packed[256], partial[300];
+    struct err err = ERR_INIT;
+    struct pack_report rep;
+    packed_plain(packed_dir(), "opt", NULL, DT_F16, plain);
+    packed_pack(plain, PACK_MASK_RESIDENT, packed);
+    struct str want = slurp(packed);
+    snprintf(partial, sizeof partial, "%s.partial", packed);
+    FILE *f = fopen(partial, "wb");
+    cr_assert(f && fwrite("something else", 1, 14, f) == 14 && fclose(f) == 0);
+    cr_assert_eq(pack(plain, packed, PACK_MASK_RESIDENT, &rep, &err), ST_OK, "%s", err.msg);
+    struct str got = slurp(packed);
+    cr_expect_eq(rep.resumed_bytes, 0u);
+    cr_expect(str_eq(got, want));
+    free((char *)(uintptr_t)got.p);
+    free((char *)(uintptr_t)want.p);
+}
+
+/* Hostile headers: each key and tensor of a packed file wrong in turn (bundle.c's checks). */
+Test(pack, a_packed_file_with_a_wrong_header_is_refused_by_name)
+{
+    static const struct {
+        const char *key;
+        uint32_t value;
+    } wrong[] = { { "strobe.pack.version", 2 },   { "strobe.pack.version", 0 },
+                  { "strobe.pack.row_type", 63 }, { "strobe.pack.down_type", 12 },
+                  { "strobe.pack.stride", 64 },   { "strobe.pack.stride", 1 << 30 },
+                  { "strobe.pack.stride", 4096 } };
+    char plain[256], packed[256], bad[300];
+    packed_plain(packed_dir(), "opt", NULL, DT_F16, plain);
+    packed_pack(plain, PACK_MASK_RESIDENT, packed);
+    struct str good = slurp(packed);
+    snprintf(bad, sizeof bad, "%s.bad", packed);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char *p = malloc(good.n);
+        cr_assert(p);
+        memcpy(p, good.p, good.n);
+        size_t at = str_find(good, str_c(wrong[i].key), 0);
+        cr_assert_neq(at, SIZE_MAX);
+        memcpy(p + at + strlen(wrong[i].key) + 4, &wrong[i].value, 4);
+        FILE *f = fopen(bad, "wb");
+        cr_assert(f && fwrite(p, 1, good.n, f) == good.n && fclose(f) == 0);
+        struct err err = ERR_INIT;
+        struct model *m;
+        enum status st = model_open(bad, NULL, &m, &err);
+        cr_expect(st == ST_FORMAT || st == ST_UNSUPPORTED, "%s = %u: %s", wrong[i].key,
+                  wrong[i].value, status_name(st));
+        cr_expect(strstr(err.msg, "pack") || strstr(err.msg, "bundle"), "'%s'", err.msg);
+        free(p);
+    }
+    free((char *)(uintptr_t)good.p);
+}

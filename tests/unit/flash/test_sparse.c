@@ -1,0 +1,98 @@
+/* A packed model streamed neuron by neuron gives the bits of the model it was packed from. */
+#include "tests/unit/flash/packed.h"
+
+#include <criterion/criterion.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct {
+    const char *arch, *act;
+    enum dtype type;
+    enum pack_mask mask;
+} cases[] = {
+    { "llama", "relu", DT_F16, PACK_MASK_RESIDENT }, { "llama", "relu", DT_F16, PACK_MASK_SKETCH },
+    { "llama", "drelu", DT_F32, PACK_MASK_SKETCH },  { "llama", "fatrelu:0.3", DT_F16, PACK_MASK_SKETCH },
+    { "opt", NULL, DT_F16, PACK_MASK_RESIDENT },     { "opt", NULL, DT_F16, PACK_MASK_SKETCH },
+    { "opt", NULL, DT_BF16, PACK_MASK_SKETCH },      { "bamboo", NULL, DT_F16, PACK_MASK_RESIDENT },
+    { "falcon", "relu", DT_F16, PACK_MASK_SKETCH },
+};
+
+static void same(const float *a, const float *b, size_t n, const char *what)
+{
+    for (size_t i = 0; i < n; i++)
+        cr_assert_eq(a[i], b[i], "%s: logit %zu is %a, not %a", what, i, (double)a[i], (double)b[i]);
+}
+
+Test(sparse, logits_equal_those_of_the_model_before_packing_bit_for_bit)
+{
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char plain[256], packed[256], what[320];
+        size_t n;
+        packed_plain(packed_dir(), cases[i].arch, cases[i].act, cases[i].type, plain);
+        packed_pack(plain, cases[i].mask, packed);
+        snprintf(what, sizeof what, "%s mask %d", plain, (int)cases[i].mask);
+        struct packed_run whole = { .path = plain, .mode = FLASH_OFF, .n_thread = 2 };
+        float *want = packed_logits(&whole, &n);
+        const struct packed_run runs[] = {
+            { .path = packed, .mode = FLASH_OFF, .n_thread = 2 },
+            { .path = packed, .mode = FLASH_SPARSE, .slots = 70, .n_thread = 2 },
+            { .path = packed, .mode = FLASH_SPARSE, .slots = 0, .n_thread = 1 },
+            { .path = packed, .mode = FLASH_SPARSE, .slots = 400, .n_thread = 3, .source = SOURCE_PREAD },
+            { .path = packed, .mode = FLASH_DENSE, .slots = 70, .n_thread = 2, .source = SOURCE_BUFFERED },
+        };
+        for (size_t k = 0; k < sizeof runs / sizeof runs[0]; k++) {
+            struct packed_run r = runs[k];
+            float *got = packed_logits(&r, &n);
+            same(got, want, n, what);
+            const struct sparse_stats *s = &r.stats.sparse;
+            if (r.mode == FLASH_OFF)
+                cr_expect_eq(s->bytes, 0u, "%s: a resident model read %zu bytes", what,
+                             (size_t)s->bytes);
+            else
+                cr_expect_gt(s->bytes, 0u, "%s: nothing was read", what);
+            if (r.mode == FLASH_SPARSE) {
+                cr_expect_lt(s->needed, 8u * 2 * 704, "%s: every neuron was asked for", what);
+                cr_expect_geq(s->needed, s->active);
+            }
+            free(got);
+        }
+        free(want);
+    }
+}
+
+/* Quantised down vectors lie along the other axis than the original's blocks, so the packed model
+ * is a model of its own; streaming it must give what it gives in memory. */
+Test(sparse, quantised_bundles_give_the_same_bits_streamed_as_in_memory)
+{
+    static const enum dtype types[] = { DT_Q8_0, DT_Q4_0 };
+    for (size_t i = 0; i < 2; i++)
+        for (int mask = PACK_MASK_RESIDENT; mask <= PACK_MASK_SKETCH; mask++) {
+            char plain[256], packed[256];
+            size_t n;
+            packed_plain(packed_dir(), "llama", "relu", types[i], plain);
+            packed_pack(plain, (enum pack_mask)mask, packed);
+            struct packed_run all = { .path = packed, .mode = FLASH_OFF, .n_thread = 2 };
+            struct packed_run few = { .path = packed, .mode = FLASH_SPARSE, .slots = 50, .n_thread = 1 };
+            float *want = packed_logits(&all, &n), *got = packed_logits(&few, &n);
+            same(got, want, n, packed);
+            cr_expect_gt(few.stats.sparse.bytes, 0u);
+            free(want);
+            free(got);
+        }
+}
+
+Test(sparse, a_larger_cache_reads_less)
+{
+    char plain[256], packed[256];
+    uint64_t before = UINT64_MAX;
+    size_t n;
+    packed_plain(packed_dir(), "opt", NULL, DT_F16, plain);
+    packed_pack(plain, PACK_MASK_SKETCH, packed);
+    for (uint32_t slots = 0; slots <= 704; slots += 352) {
+        struct packed_run r = { .path = packed, .mode = FLASH_SPARSE, .slots = slots, .n_thread = 2 };
+        free(packed_logits(&r, &n));
+        cr_expect_lt(r.stats.sparse.misses, before, "%u slots", slots);
+        before = r.stats.sparse.misses;
+    }
+    cr_expect_leq(before, 2u * 704, "with room for all, each neuron is read once at most");
+}
