@@ -64,8 +64,14 @@ Test(sparse, picked_rows_equal_those_of_the_whole_matrix_bit_for_bit)
             }
             whole(k, types[t], N_FF, N_EMBD, raw, x, N_TOK, want);
             acts_set(&a, x, N_TOK, N_EMBD, N_EMBD);
-            struct picked_rows p = { .type = types[t], .n_col = N_EMBD, .n_row = n, .row = pick,
-                                     .acts = &a, .y = got, .y_stride = N_FF, .scratch = scratch,
+            struct picked_rows p = { .type = types[t],
+                                     .n_col = N_EMBD,
+                                     .n_row = n,
+                                     .row = pick,
+                                     .acts = &a,
+                                     .y = got,
+                                     .y_stride = N_FF,
+                                     .scratch = scratch,
                                      .scratch_stride = stride };
             matmul_picked(k, pool, &p);
             for (size_t q = 0; q < N_TOK; q++)
@@ -132,8 +138,15 @@ static void compare_down(const struct kernels *k, struct pool *pool, enum dtype 
     uint32_t cut = 0; /* two calls, cut between chunks */
     while (cut < n && id[cut] < 512)
         cut++;
-    struct down_picked d = { .type = type, .n_embd = N_EMBD, .n = cut, .neuron = id, .vec = vec,
-                             .h = h, .h_stride = N_FF, .n_tok = n_tok, .y = got,
+    struct down_picked d = { .type = type,
+                             .n_embd = N_EMBD,
+                             .n = cut,
+                             .neuron = id,
+                             .vec = vec,
+                             .h = h,
+                             .h_stride = N_FF,
+                             .n_tok = n_tok,
+                             .y = got,
                              .y_stride = N_EMBD };
     sum_down(k, pool, &d);
     d.n = n - cut, d.neuron = id + cut, d.vec = vec + cut, d.h = h + cut;
