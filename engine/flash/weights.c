@@ -28,9 +28,9 @@ struct weights {
     bool streaming;
     uint32_t n_layer;
     struct stream *stream;
-    struct sparse *sparse; /* packed models */
+    struct sparse *sparse;  /* packed models */
     struct rows_file *embd; /* NULL: the token embedding is resident */
-    uint8_t *scratch;      /* of the pool's threads */
+    uint8_t *scratch;       /* of the pool's threads */
     size_t scratch_stride;
     struct weights_stats stats;
 };

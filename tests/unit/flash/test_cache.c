@@ -43,7 +43,8 @@ Test(cache, no_slot_is_ever_given_to_two_neurons)
         struct cache *c = make((enum cache_policy)p, 40, 0, NEURONS + 50);
         for (int step = 0; step < 300; step++) {
             uint32_t layer = rng_below(&rng, LAYERS), need[60], n = 0;
-            for (uint32_t i = rng_below(&rng, 9); i < NEURONS && n < 60; i += 1 + rng_below(&rng, 7))
+            for (uint32_t i = rng_below(&rng, 9); i < NEURONS && n < 60;
+                 i += 1 + rng_below(&rng, 7))
                 need[n++] = i;
             pass(c, layer, need, n);
             for (uint32_t l = 0; l < LAYERS; l++) {

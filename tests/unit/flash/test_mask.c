@@ -35,9 +35,13 @@ static void *room(size_t n)
 static struct world make(enum dtype rows, uint64_t seed)
 {
     struct rng r = { seed };
-    struct world m = { .w = room((size_t)N_FF * N_EMBD * 4), .x = room((size_t)N_TOK * N_EMBD * 4),
-                       .norm = room(N_FF * 4), .err = room(N_FF * 4), .bias = room(N_FF * 4),
-                       .z = room((size_t)N_TOK * N_FF * 4), .count = room(N_FF * 4),
+    struct world m = { .w = room((size_t)N_FF * N_EMBD * 4),
+                       .x = room((size_t)N_TOK * N_EMBD * 4),
+                       .norm = room(N_FF * 4),
+                       .err = room(N_FF * 4),
+                       .bias = room(N_FF * 4),
+                       .z = room((size_t)N_TOK * N_FF * 4),
+                       .count = room(N_FF * 4),
                        .panels = room(matrix_bytes(DT_Q8_0, N_FF, N_EMBD)),
                        .raw = room((size_t)N_FF * N_EMBD * 4),
                        .scratch = room(mask_scratch_bytes(N_EMBD, N_FF)) };
@@ -116,7 +120,8 @@ static void check(enum dtype rows, double most_share)
     cr_expect_gt(active, N_TOK * N_FF / 200u, "the case is too easy: %u active", active);
     cr_expect_lt(let, most_share * active, "type %d: %u let through for %u active", (int)rows, let,
                  active);
-    mask_from_sketch(kernels_get(cpu_level_max()), NULL, &s, m.x, N_TOK, N_EMBD, m.scratch, m.count);
+    mask_from_sketch(kernels_get(cpu_level_max()), NULL, &s, m.x, N_TOK, N_EMBD, m.scratch,
+                     m.count);
     uint32_t sum = 0;
     for (uint32_t i = 0; i < N_FF; i++)
         sum += m.count[i];
@@ -124,7 +129,8 @@ static void check(enum dtype rows, double most_share)
     clear(&m);
 }
 
-/* The shares: flash.md 5.4 has 5.2 / 2.46 for 8 bits and plain rows; block rows are rounded twice. */
+/* The shares: flash.md 5.4 has 5.2 / 2.46 for 8 bits and plain rows; block rows are rounded twice.
+ */
 Test(mask, a_sketch_of_plain_rows_is_sound_and_lets_few_pass)
 {
     check(DT_F32, 2.5);
@@ -143,10 +149,9 @@ Test(mask, rows_at_the_threshold_are_never_lost)
     exact(&m, DT_F32);
     for (uint32_t i = 0; i < N_FF; i++) /* token 0: z + bias is the least float above zero */
         m.bias[i] = nextafterf(-m.z[i], INFINITY);
-    struct mask_sketch s = { .s = { DT_Q8_0, N_FF, N_EMBD, m.panels },
-                             .norm = m.norm,
-                             .err = m.err,
-                             .bias = m.bias };
+    struct mask_sketch s = {
+        .s = { DT_Q8_0, N_FF, N_EMBD, m.panels }, .norm = m.norm, .err = m.err, .bias = m.bias
+    };
     mask_from_sketch(kernels_get(cpu_level_max()), NULL, &s, m.x, 1, N_EMBD, m.scratch, m.count);
     for (uint32_t i = 0; i < N_FF; i++)
         cr_assert(m.count[i], "row %u", i);

@@ -10,17 +10,22 @@ static const struct {
     enum dtype type;
     enum pack_mask mask;
 } cases[] = {
-    { "llama", "relu", DT_F16, PACK_MASK_RESIDENT }, { "llama", "relu", DT_F16, PACK_MASK_SKETCH },
-    { "llama", "drelu", DT_F32, PACK_MASK_SKETCH },  { "llama", "fatrelu:0.3", DT_F16, PACK_MASK_SKETCH },
-    { "opt", NULL, DT_F16, PACK_MASK_RESIDENT },     { "opt", NULL, DT_F16, PACK_MASK_SKETCH },
-    { "opt", NULL, DT_BF16, PACK_MASK_SKETCH },      { "bamboo", NULL, DT_F16, PACK_MASK_RESIDENT },
+    { "llama", "relu", DT_F16, PACK_MASK_RESIDENT },
+    { "llama", "relu", DT_F16, PACK_MASK_SKETCH },
+    { "llama", "drelu", DT_F32, PACK_MASK_SKETCH },
+    { "llama", "fatrelu:0.3", DT_F16, PACK_MASK_SKETCH },
+    { "opt", NULL, DT_F16, PACK_MASK_RESIDENT },
+    { "opt", NULL, DT_F16, PACK_MASK_SKETCH },
+    { "opt", NULL, DT_BF16, PACK_MASK_SKETCH },
+    { "bamboo", NULL, DT_F16, PACK_MASK_RESIDENT },
     { "falcon", "relu", DT_F16, PACK_MASK_SKETCH },
 };
 
 static void same(const float *a, const float *b, size_t n, const char *what)
 {
     for (size_t i = 0; i < n; i++)
-        cr_assert_eq(a[i], b[i], "%s: logit %zu is %a, not %a", what, i, (double)a[i], (double)b[i]);
+        cr_assert_eq(a[i], b[i], "%s: logit %zu is %a, not %a", what, i, (double)a[i],
+                     (double)b[i]);
 }
 
 Test(sparse, logits_equal_those_of_the_model_before_packing_bit_for_bit)
@@ -37,8 +42,16 @@ Test(sparse, logits_equal_those_of_the_model_before_packing_bit_for_bit)
             { .path = packed, .mode = FLASH_OFF, .n_thread = 2 },
             { .path = packed, .mode = FLASH_SPARSE, .slots = 70, .n_thread = 2 },
             { .path = packed, .mode = FLASH_SPARSE, .slots = 0, .n_thread = 1 },
-            { .path = packed, .mode = FLASH_SPARSE, .slots = 400, .n_thread = 3, .source = SOURCE_PREAD },
-            { .path = packed, .mode = FLASH_DENSE, .slots = 70, .n_thread = 2, .source = SOURCE_BUFFERED },
+            { .path = packed,
+              .mode = FLASH_SPARSE,
+              .slots = 400,
+              .n_thread = 3,
+              .source = SOURCE_PREAD },
+            { .path = packed,
+              .mode = FLASH_DENSE,
+              .slots = 70,
+              .n_thread = 2,
+              .source = SOURCE_BUFFERED },
         };
         for (size_t k = 0; k < sizeof runs / sizeof runs[0]; k++) {
             struct packed_run r = runs[k];
@@ -72,7 +85,9 @@ Test(sparse, quantised_bundles_give_the_same_bits_streamed_as_in_memory)
             packed_plain(packed_dir(), "llama", "relu", types[i], plain);
             packed_pack(plain, (enum pack_mask)mask, packed);
             struct packed_run all = { .path = packed, .mode = FLASH_OFF, .n_thread = 2 };
-            struct packed_run few = { .path = packed, .mode = FLASH_SPARSE, .slots = 50, .n_thread = 1 };
+            struct packed_run few = {
+                .path = packed, .mode = FLASH_SPARSE, .slots = 50, .n_thread = 1
+            };
             float *want = packed_logits(&all, &n), *got = packed_logits(&few, &n);
             same(got, want, n, packed);
             cr_expect_gt(few.stats.sparse.bytes, 0u);
@@ -89,7 +104,9 @@ Test(sparse, a_larger_cache_reads_less)
     packed_plain(packed_dir(), "opt", NULL, DT_F16, plain);
     packed_pack(plain, PACK_MASK_SKETCH, packed);
     for (uint32_t slots = 0; slots <= 704; slots += 352) {
-        struct packed_run r = { .path = packed, .mode = FLASH_SPARSE, .slots = slots, .n_thread = 2 };
+        struct packed_run r = {
+            .path = packed, .mode = FLASH_SPARSE, .slots = slots, .n_thread = 2
+        };
         free(packed_logits(&r, &n));
         cr_expect_lt(r.stats.sparse.misses, before, "%u slots", slots);
         before = r.stats.sparse.misses;
