@@ -78,7 +78,7 @@ static bool func_range(struct run *r, const struct args *a, struct val *ret)
         if (__builtin_add_overflow(i, span[2], &i))
             break;
     }
-    *ret = (struct val){ .kind = V_LIST, .list = l };
+    *ret = (struct val){ .kind = V_RANGE, .list = l };
     return l != NULL;
 }
 
@@ -116,6 +116,8 @@ static bool func_raise(struct run *r, const struct args *a, struct val *ret)
     if (!args_bind(r, "raise_exception()", a, "message", v) || !val_text(r, v[0], &text))
         return false;
     (void)ret;
+    if (v[0].kind == V_UNDEF)
+        return run_fail(r, ST_ARG, "raise_exception() without a message");
     err_set(r->err, ST_ARG, "%.*s", (int)(text.n < ERR_MSG_MAX ? text.n : ERR_MSG_MAX), text.p);
     return false;
 }
@@ -133,6 +135,8 @@ static bool func_strftime(struct run *r, const struct args *a, struct val *ret)
         return run_fail(r, ST_ARG, "strftime_now(): a format of at most %d bytes", FORMAT_MAX);
     memcpy(format, f.p, f.n);
     format[f.n] = 0;
+    if (!run_work(r, 4000))
+        return false;
     time_t now = (time_t)clock_unix_s();
     struct tm tm;
     if (!localtime_r(&now, &tm))

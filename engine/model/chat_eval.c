@@ -74,6 +74,10 @@ static bool method_of(struct run *r, struct val v, struct str name, struct val *
 {
     int id = method_find(v.kind, name);
     if (id < 0) {
+        bool object = v.kind == V_MACRO || v.kind == V_FUNC || v.kind == V_METHOD;
+        if (object || (v.kind != V_DICT && v.kind != V_NONE && method_lacking(name)))
+            return run_fail(r, ST_UNSUPPORTED, "attribute '%.*s' of '%s'", (int)(name.n & 63),
+                            name.p, val_type(v));
         *ret = val_undef(name);
         return true;
     }
@@ -129,12 +133,13 @@ static bool index_item(struct run *r, struct val v, int64_t i, struct val *ret)
     size_t from = str_at(s, (size_t)i);
     struct str rest = { s.p + from, s.n - from };
     *ret = val_str((struct str){ rest.p, str_at(rest, 1) });
-    return run_work(r, s.n / 16);
+    return run_work(r, s.n / 4);
 }
 
 bool val_item(struct run *r, struct val v, struct val key, struct val *ret)
 {
-    bool sequence = v.kind == V_LIST || v.kind == V_TUPLE || v.kind == V_STR, found;
+    bool sequence = v.kind == V_LIST || v.kind == V_TUPLE || v.kind == V_STR || v.kind == V_RANGE;
+    bool found;
     if (v.kind == V_UNDEF)
         return undefined(r, v);
     if (sequence && (key.kind == V_INT || key.kind == V_BOOL))
@@ -210,7 +215,7 @@ static bool eval_slice(struct run *r, const struct node *n, struct val *ret)
         return false;
     if (v.kind == V_UNDEF)
         return undefined(r, v);
-    if (v.kind != V_STR && v.kind != V_LIST && v.kind != V_TUPLE)
+    if (v.kind != V_STR && v.kind != V_LIST && v.kind != V_TUPLE && v.kind != V_RANGE)
         return run_fail(r, ST_ARG, "'%s' object cannot be sliced", val_type(v));
     if (!slice_step(r, n->d, &step) || !val_len(r, v, &len))
         return false;
@@ -226,7 +231,8 @@ static bool eval_slice(struct run *r, const struct node *n, struct val *ret)
     s = (struct str){ s.p + from, s.n - from };
     s.n = span[1] > span[0] ? str_at(s, (size_t)(span[1] - span[0])) : 0;
     *ret = val_str(s); /* a view: templates cut long messages often */
-    return run_work(r, v.n / 16);
+    ret->markup = v.markup;
+    return run_work(r, v.n / 4);
 }
 
 /* ---- arithmetic ---- */
@@ -317,6 +323,15 @@ static bool add_strings(struct run *r, struct val a, struct val b, struct val *r
     return run_work(r, (last ? b.n : n) / 64);
 }
 
+/* Markup escapes what is added to it, as markupsafe does. */
+static bool add_markup(struct run *r, struct val a, struct val b, struct val *ret)
+{
+    if (!text_escape(r, a, &a) || !text_escape(r, b, &b) || !add_strings(r, a, b, ret))
+        return false;
+    ret->markup = true;
+    return true;
+}
+
 static bool repeat(struct run *r, struct val v, int64_t times, struct val *ret)
 {
     if (v.kind == V_STR) {
@@ -324,7 +339,10 @@ static bool repeat(struct run *r, struct val v, int64_t times, struct val *ret)
         for (int64_t i = 0; i < times && v.n; i++)
             if (!run_put(r, val_view(v)) || !run_work(r, 1))
                 return false;
-        return run_take(r, mark, ret);
+        if (!run_take(r, mark, ret))
+            return false;
+        ret->markup = v.markup;
+        return true;
     }
     struct vlist *l = list_new(r, 0);
     for (int64_t i = 0; l && i < times && v.list->n; i++)
@@ -372,13 +390,15 @@ bool binary(struct run *r, int op, struct val a, struct val b, struct val *ret)
     if (val_is_num(a) && val_is_num(b))
         return float_op(r, op, val_num(a), val_num(b), ret);
     if (op == '+' && a.kind == V_STR && b.kind == V_STR)
-        return add_strings(r, a, b, ret);
+        return a.markup || b.markup ? add_markup(r, a, b, ret) : add_strings(r, a, b, ret);
     if (op == '+' && is_sequence(a) && a.kind == b.kind)
         return add_lists(r, a, b, ret);
     if (op == '*' && is_sequence(a) && is_whole(b))
         return repeat(r, a, as_whole(b), ret);
     if (op == '*' && is_whole(a) && is_sequence(b))
         return repeat(r, b, as_whole(a), ret);
+    if (op == '%' && a.kind == V_STR && a.markup)
+        return run_fail(r, ST_UNSUPPORTED, "formatting what 'safe' or 'escape' gave");
     if (op == '%' && a.kind == V_STR)
         return format_percent(r, val_view(a), b, ret);
     return run_fail(r, ST_ARG, "unsupported operand types '%s' and '%s'", val_type(a), val_type(b));
@@ -389,6 +409,7 @@ static bool eval_concat(struct run *r, const struct node *n, struct val *ret)
     struct val v = VAL_NONE;
     if (!eval(r, n->a, &v) || !val_text(r, v, ret))
         return false;
+    ret->markup = false; /* str() of it: without autoescape ~ joins plain text */
     for (const struct node *x = n->a->next; x; x = x->next)
         if (!eval(r, x, &v) || !val_text(r, v, &v) || !add_strings(r, *ret, v, ret))
             return false;

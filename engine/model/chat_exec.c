@@ -176,11 +176,17 @@ static const struct kwarg *find_kw(const struct args *a, struct str name)
     return NULL;
 }
 
-/* Arguments beyond the parameters: varargs and kwargs, as Jinja names them. */
-static bool bind_rest(struct run *r, const struct node *params, const struct args *a, size_t from)
+/* Arguments beyond the parameters: varargs and kwargs, as Jinja names them. Jinja refuses them to a
+ * macro that does not mention those names, and a caller to one that never calls it. */
+static bool bind_rest(struct run *r, const struct node *n, const struct args *a, size_t from)
 {
     struct vlist *rest = list_new(r, 0);
     struct val kwargs;
+    int uses = n->op;
+    const struct node *params = n->a;
+    if (a->n > from && !(uses & USES_VARARGS))
+        return run_fail(r, ST_ARG, "macro '%.*s' takes at most %zu arguments, not %zu",
+                        (int)(n->name.n & 63), n->name.p, from, a->n);
     if (!rest || !dict_new(r, &kwargs))
         return false;
     for (size_t i = from; i < a->n; i++)
@@ -190,8 +196,11 @@ static bool bind_rest(struct run *r, const struct node *params, const struct arg
         const struct node *p = params;
         while (p && !str_eq(p->name, a->kw[i].name))
             p = p->next;
-        if (!p && !str_is(a->kw[i].name, "caller") &&
-            !dict_set(r, kwargs.dict, val_str(a->kw[i].name), a->kw[i].val))
+        if (!p && !(uses & USES_KWARGS))
+            return run_fail(r, ST_ARG, "macro '%.*s' has no parameter '%.*s'",
+                            (int)(n->name.n & 63), n->name.p, (int)(a->kw[i].name.n & 63),
+                            a->kw[i].name.p);
+        if (!p && !dict_set(r, kwargs.dict, val_str(a->kw[i].name), a->kw[i].val))
             return false;
     }
     return set_name(r, STR("varargs"), (struct val){ .kind = V_TUPLE, .list = rest }) &&
@@ -218,7 +227,10 @@ static bool bind_params(struct run *r, struct macro *m, const struct args *a)
     }
     if (m->caller.kind == V_MACRO && !set_name(r, STR("caller"), m->caller))
         return false;
-    return bind_rest(r, m->node->a, a, i);
+    if (m->caller.kind == V_MACRO && !(m->node->op & USES_CALLER))
+        return run_fail(r, ST_ARG, "macro '%.*s' does not use its caller",
+                        (int)(m->node->name.n & 63), m->node->name.p);
+    return bind_rest(r, m->node, a, i);
 }
 
 bool macro_call(struct run *r, struct macro *m, const struct args *a, struct val *ret)

@@ -1,15 +1,22 @@
 /* engine/model/chat_filter.c - filters, as Jinja documents them; tojson as transformers defines it.
- * Filters that are lazy in Jinja (map, select, reject) give lists here: a template cannot tell. */
+ * Filters that are lazy in Jinja (map, select, reject) compute at once here, but what they give can
+ * be walked once only, is always true and has no length, as there. */
 #include "engine/base/num.h"
 #include "engine/model/chat_internal.h"
 
 #include <math.h>
+#include <strings.h>
 
 typedef bool filter_fn(struct run *r, struct val in, const struct args *a, struct val *ret);
 
 static bool given(struct val v)
 {
     return v.kind != V_UNDEF && v.kind != V_NONE;
+}
+
+static struct val lazy(struct vlist *l)
+{
+    return (struct val){ .kind = V_GEN, .list = l };
 }
 
 static struct val list_val(struct vlist *l)
@@ -32,7 +39,10 @@ bool filter_path(struct run *r, struct val v, struct val path, struct val *ret)
         struct err no = ERR_INIT;
         int64_t i;
         struct val key = val_str(part);
-        if (num_i64(part, "item", 0, INT32_MAX, &i, &no) == ST_OK)
+        if (!run_work(r, 8))
+            return false;
+        if (part.n && part.p[0] >= '0' && part.p[0] <= '9' &&
+            num_i64(part, "item", 0, INT32_MAX, &i, &no) == ST_OK)
             key = val_int(i);
         if (!val_item(r, *ret, key, ret) || !run_work(r, 1))
             return false;
@@ -52,8 +62,11 @@ static bool cased(struct run *r, struct val in, const struct args *a, enum text_
                   struct val *ret)
 {
     struct val text;
-    return args_none(r, "this filter", a) && val_text(r, in, &text) &&
-           text_case(r, val_view(text), c, ret);
+    if (!args_none(r, "this filter", a) || !val_text(r, in, &text) ||
+        !text_case(r, val_view(text), c, ret))
+        return false;
+    ret->markup = text.markup;
+    return true;
 }
 
 static bool filter_upper(struct run *r, struct val in, const struct args *a, struct val *ret)
@@ -97,8 +110,11 @@ static bool filter_title(struct run *r, struct val in, const struct args *a, str
 static bool filter_trim(struct run *r, struct val in, const struct args *a, struct val *ret)
 {
     struct val v[CHAT_ARGS_MAX], text;
-    return args_bind(r, "trim", a, "chars", v) && val_text(r, in, &text) &&
-           text_strip(r, val_view(text), v[0], 3, ret);
+    if (!args_bind(r, "trim", a, "chars", v) || !val_text(r, in, &text) ||
+        !text_strip(r, val_view(text), v[0], 3, ret))
+        return false;
+    ret->markup = text.markup;
+    return true;
 }
 
 static bool filter_replace(struct run *r, struct val in, const struct args *a, struct val *ret)
@@ -111,25 +127,7 @@ static bool filter_replace(struct run *r, struct val in, const struct args *a, s
 
 static bool filter_escape(struct run *r, struct val in, const struct args *a, struct val *ret)
 {
-    static const struct {
-        char c;
-        const char *text;
-    } to[] = {
-        { '&', "&amp;" }, { '<', "&lt;" }, { '>', "&gt;" }, { '"', "&#34;" }, { '\'', "&#39;" }
-    };
-    struct val text;
-    size_t mark = r->out.n;
-    if (!args_none(r, "escape", a) || !val_text(r, in, &text))
-        return false;
-    for (size_t i = 0; i < text.n; i++) {
-        struct str piece = { text.p + i, 1 };
-        for (size_t k = 0; k < sizeof to / sizeof *to; k++)
-            if (text.p[i] == to[k].c)
-                piece = str_c(to[k].text);
-        if (!run_put(r, piece))
-            return false;
-    }
-    return run_work(r, text.n / 4) && run_take(r, mark, ret);
+    return args_none(r, "escape", a) && text_escape(r, in, ret);
 }
 
 static bool filter_indent(struct run *r, struct val in, const struct args *a, struct val *ret)
@@ -138,6 +136,8 @@ static bool filter_indent(struct run *r, struct val in, const struct args *a, st
     size_t mark = r->out.n;
     if (!args_bind(r, "indent", a, "width first blank", v) || !val_text(r, in, &text))
         return false;
+    if (text.markup)
+        return run_fail(r, ST_UNSUPPORTED, "indent of what 'safe' or 'escape' gave");
     if (v[0].kind == V_STR)
         pad = v[0];
     else if (given(v[0]) && !binary(r, '*', val_str(STR(" ")), v[0], &pad))
@@ -173,7 +173,7 @@ static bool filter_wordcount(struct run *r, struct val in, const struct args *a,
         inside = now;
     }
     *ret = val_int(words);
-    return run_work(r, s.n / 8);
+    return run_work(r, s.n / 2);
 }
 
 static bool filter_format(struct run *r, struct val in, const struct args *a, struct val *ret)
@@ -187,7 +187,7 @@ static bool filter_format(struct run *r, struct val in, const struct args *a, st
             if (!dict_set(r, arg.dict, val_str(a->kw[i].name), a->kw[i].val))
                 return false;
     }
-    return val_text(r, in, &text) && format_percent(r, val_view(text), arg, ret);
+    return val_text(r, in, &text) && binary(r, '%', text, arg, ret);
 }
 
 /* ---- JSON ---- */
@@ -250,12 +250,23 @@ static bool filter_int(struct run *r, struct val in, const struct args *a, struc
             return true;
         }
         err_clear(&no);
+        if (str_find(s, STR("_"), 0) != SIZE_MAX)
+            return run_fail(r, ST_UNSUPPORTED, "int: digits with '_' between them");
         if (num_f64(s, "int", -9e18, 9e18, &d, &no) == ST_OK)
             *ret = val_int((int64_t)d);
     } else if (in.kind == V_FLOAT && in.d > -9e18 && in.d < 9e18) {
         *ret = val_int((int64_t)in.d);
     }
     return true;
+}
+
+/* "inf", "-Infinity", "nan": Python reads them; no template means them. */
+static bool names_no_number(struct str s)
+{
+    s = chat_strip(s, true, true);
+    if (s.n && (s.p[0] == '+' || s.p[0] == '-'))
+        s = (struct str){ s.p + 1, s.n - 1 };
+    return s.n >= 3 && (strncasecmp(s.p, "inf", 3) == 0 || strncasecmp(s.p, "nan", 3) == 0);
 }
 
 static bool filter_float(struct run *r, struct val in, const struct args *a, struct val *ret)
@@ -268,6 +279,8 @@ static bool filter_float(struct run *r, struct val in, const struct args *a, str
     *ret = v[0].kind == V_UNDEF ? val_float(0) : v[0];
     if (val_is_num(in))
         *ret = val_float(val_num(in));
+    else if (in.kind == V_STR && names_no_number(val_view(in)))
+        return run_fail(r, ST_UNSUPPORTED, "float: '%.*s'", (int)(in.n & 63), in.p);
     else if (in.kind == V_STR && num_f64(chat_strip(val_view(in), true, true), "float", -1.7e308,
                                          1.7e308, &d, &no) == ST_OK)
         *ret = val_float(d);
@@ -338,20 +351,27 @@ static bool filter_list(struct run *r, struct val in, const struct args *a, stru
 static bool filter_items(struct run *r, struct val in, const struct args *a, struct val *ret)
 {
     if (in.kind == V_UNDEF) {
-        *ret = list_val(list_new(r, 0));
+        *ret = lazy(list_new(r, 0));
         return ret->list != NULL;
     }
     if (in.kind != V_DICT)
         return run_fail(r, ST_ARG, "items: a mapping is needed, not '%s'", val_type(in));
     struct bound m = { .self = in, .method = method_find(V_DICT, STR("items")) };
-    return method_call(r, &m, a, ret);
+    if (!method_call(r, &m, a, ret))
+        return false;
+    ret->kind = V_GEN;
+    return true;
 }
 
 static bool end_item(struct run *r, struct val in, const struct args *a, bool last, struct val *ret)
 {
     struct vlist *l = NULL;
+    if (last && in.kind == V_GEN)
+        return run_fail(r, ST_ARG, "last: a '%s' has no end", val_type(in));
     if (!args_none(r, "first and last", a) || !val_iter(r, in, &l))
         return false;
+    if (in.kind == V_GEN && l->n) /* the others are still to come */
+        *in.list = (struct vlist){ .v = l->v + 1, .n = l->n - 1, .cap = l->n - 1 };
     *ret = l->n ? l->v[last ? l->n - 1 : 0] : val_undef(STR("item of an empty sequence"));
     return true;
 }
@@ -374,7 +394,7 @@ static bool filter_reverse(struct run *r, struct val in, const struct args *a, s
         return false;
     for (size_t i = from->n; i > 0; i--)
         to->v[to->n++] = from->v[i - 1];
-    *ret = list_val(to);
+    *ret = lazy(to);
     return run_work(r, to->n / 4) && (in.kind != V_STR || text_join(r, STR(""), to, true, ret));
 }
 
@@ -409,7 +429,10 @@ static bool filter_default(struct run *r, struct val in, const struct args *a, s
 
 static bool filter_safe(struct run *r, struct val in, const struct args *a, struct val *ret)
 {
-    return filter_string(r, in, a, ret);
+    if (!filter_string(r, in, a, ret))
+        return false;
+    ret->markup = true;
+    return true;
 }
 
 static bool filter_attr(struct run *r, struct val in, const struct args *a, struct val *ret)
@@ -458,7 +481,7 @@ static bool filter_map(struct run *r, struct val in, const struct args *a, struc
     struct val x;
     if (!to || !val_iter(r, in, &l))
         return false;
-    *ret = list_val(to);
+    *ret = lazy(to);
     if (!a->n)
         return map_attribute(r, l, a, to);
     if (!want_str(r, "map", a->v[0], &name))
@@ -501,7 +524,7 @@ static bool choose(struct run *r, struct val in, const struct args *a, bool attr
             (yes == want && !list_push(r, to, l->v[i])) || !run_work(r, 1))
             return false;
     }
-    *ret = list_val(to);
+    *ret = lazy(to);
     return true;
 }
 

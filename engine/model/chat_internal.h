@@ -38,11 +38,15 @@ enum val_kind {
     V_FUNC,   /* .i: enum func_id */
     V_METHOD, /* a method with its object */
     V_LOOP,
+    V_RANGE, /* .list, as the two below */
+    V_VIEW,  /* keys(), values(), items() of a dictionary */
+    V_GEN,   /* what Jinja computes lazily: iterated once, always true, without a length */
 };
 
 struct val {
-    enum val_kind kind;
-    uint32_t n; /* V_STR, V_UNDEF: bytes */
+    enum val_kind kind : 8;
+    bool markup : 1; /* V_STR: from `safe` or `escape`; + escapes what it is added to */
+    uint32_t n;      /* V_STR, V_UNDEF: bytes */
     union {
         bool b;
         int64_t i;
@@ -183,7 +187,7 @@ enum node_kind {
     S_FOR,     /* a: target, b: iterable, c: body, d: else, e: condition; op: recursive */
     S_SET,     /* a: target, b */
     S_CAPTURE, /* {% set x %}..: a: target, b: filters on X_CAPTURED or NULL, c: body */
-    S_MACRO,   /* name, a: parameters (X_KWARG, default or NULL in a), b: body */
+    S_MACRO,   /* name, a: parameters (X_KWARG, default or NULL in a), b: body, op: macro_uses */
     S_CALL,    /* a: X_CALL, b: the caller as S_MACRO */
     S_FILTER,  /* a: filters on X_CAPTURED, b: body */
     S_WITH,    /* a: S_SET..., b: body */
@@ -206,11 +210,14 @@ struct chat_template {
     struct node *body;
 };
 
+enum macro_uses { USES_VARARGS = 1, USES_KWARGS = 2, USES_CALLER = 4 };
+
 struct parser {
     struct lexer lx;
     struct arena *mem;
     struct tok cur, peek;
     unsigned nest, loops;
+    int uses; /* enum macro_uses met so far: what a macro asks for beyond its parameters */
     struct err *err;
 };
 
@@ -366,7 +373,26 @@ bool filter_batch(struct run *r, struct val in, const struct args *a, struct val
 int test_find(struct str name);
 bool test_call(struct run *r, int id, struct val in, const struct args *a, bool *ret);
 int method_find(enum val_kind kind, struct str name);
+/* A method or global that Python and Jinja have and we do not: refused by name. */
+bool method_lacking(struct str name);
 bool method_call(struct run *r, const struct bound *m, const struct args *a, struct val *ret);
+bool text_escape(struct run *r, struct val in, struct val *ret); /* a markup string stays */
+/* chat_case.c */
+struct case_run { /* every step-th character of first..last moves by delta */
+    uint32_t first, last, step;
+    int32_t delta;
+};
+struct case_text {
+    uint32_t cp;
+    const char *text;
+};
+struct case_table {
+    const struct case_run *runs;
+    size_t n_runs;
+    const struct case_text *texts;
+    size_t n_texts;
+};
+extern const struct case_table chat_upper, chat_lower, chat_title;
 /* chat_text.c: shared by filters and methods. chars: V_UNDEF or V_NONE: white space. */
 bool text_strip(struct run *r, struct str s, struct val chars, int sides, struct val *ret);
 bool text_replace(struct run *r, struct str s, struct val *from_to_count, struct val *ret);

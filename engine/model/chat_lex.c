@@ -204,8 +204,9 @@ static void lex_number(struct lexer *lx, struct tok *ret)
 {
     const char *p = lx->src.p;
     size_t end = digits(lx, lx->pos), more;
+    bool item = lx->pos > 0 && p[lx->pos - 1] == '.'; /* x.0.1: two items, no fraction */
     ret->kind = TOK_INT;
-    if (end < lx->src.n && p[end] == '.' && (more = digits(lx, end + 1)) > end + 1) {
+    if (!item && end < lx->src.n && p[end] == '.' && (more = digits(lx, end + 1)) > end + 1) {
         ret->kind = TOK_FLOAT;
         end = more;
     }

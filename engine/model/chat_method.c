@@ -57,7 +57,7 @@ static bool str_split(struct run *r, struct val self, const struct args *a, stru
     struct str sep;
     int64_t max = -1;
     if (!to || !args_bind(r, "split", a, "sep maxsplit", v) ||
-        (given(v[1]) && !want_int(r, "split", v[1], &max)) || !run_work(r, self.n / 16))
+        (given(v[1]) && !want_int(r, "split", v[1], &max)) || !run_work(r, self.n / 2))
         return false;
     *ret = list_val(to);
     if (!given(v[0]))
@@ -73,7 +73,7 @@ static bool find_last(struct run *r, struct str s, struct str sep, size_t *ret)
     for (size_t i = s.n >= sep.n ? s.n - sep.n + 1 : 0; i > 0; i--) {
         if (sep.n && s.p[i - 1] != sep.p[0])
             continue;
-        if (!run_work(r, 1 + sep.n / 16))
+        if (!run_work(r, 1 + sep.n / 8))
             return false;
         if (memcmp(s.p + i - 1, sep.p, sep.n) == 0) {
             *ret = i - 1;
@@ -105,11 +105,11 @@ static bool str_rsplit(struct run *r, struct val self, const struct args *a, str
         if (hit == SIZE_MAX)
             break;
         struct str tail = { s.p + hit + sep.n, s.n - hit - sep.n };
-        if (!list_push(r, to, val_str(tail)) || !run_work(r, tail.n / 16))
+        if (!list_push(r, to, val_str(tail)) || !run_work(r, tail.n / 2))
             return false;
         s.n = hit;
     }
-    if (!list_push(r, to, val_str(s)) || !run_work(r, s.n / 16))
+    if (!list_push(r, to, val_str(s)) || !run_work(r, s.n / 2))
         return false;
     for (size_t i = 0; i < to->n / 2; i++) {
         struct val swap = to->v[i];
@@ -120,22 +120,39 @@ static bool str_rsplit(struct run *r, struct val self, const struct args *a, str
     return true;
 }
 
+/* Where a line ends at s[i]: the bytes of the end, 0: it does not. Python's list of ends. */
+static size_t line_end(struct str s, size_t i)
+{
+    unsigned char c = (unsigned char)s.p[i];
+    if (c == '\r')
+        return i + 1 < s.n && s.p[i + 1] == '\n' ? 2 : 1;
+    if ((c >= 0x0a && c <= 0x0c) || (c >= 0x1c && c <= 0x1e))
+        return 1;
+    if (c == 0xc2)
+        return i + 1 < s.n && (unsigned char)s.p[i + 1] == 0x85 ? 2 : 0;
+    if (c != 0xe2 || i + 2 >= s.n || (unsigned char)s.p[i + 1] != 0x80)
+        return 0;
+    return ((unsigned char)s.p[i + 2] | 1) == 0xa9 ? 3 : 0; /* U+2028, U+2029 */
+}
+
 static bool str_splitlines(struct run *r, struct val self, const struct args *a, struct val *ret)
 {
     struct vlist *to = list_new(r, 0);
     struct str s = val_view(self);
-    if (!to || !args_none(r, "splitlines", a))
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
+    if (!to || !args_bind(r, "splitlines", a, "keepends", v))
         return false;
     for (size_t at = 0; at < s.n;) {
-        size_t end = at;
-        while (end < s.n && s.p[end] != '\n' && s.p[end] != '\r')
+        size_t end = at, gap = 0;
+        while (end < s.n && (gap = line_end(s, end)) == 0)
             end++;
-        if (!list_push(r, to, val_str((struct str){ s.p + at, end - at })))
+        size_t n = end - at + (val_truth(v[0]) ? gap : 0);
+        if (!list_push(r, to, val_str((struct str){ s.p + at, n })))
             return false;
-        at = end + 1 + (end + 1 < s.n && s.p[end] == '\r' && s.p[end + 1] == '\n');
+        at = end + gap;
     }
     *ret = list_val(to);
-    return run_work(r, s.n / 16);
+    return run_work(r, s.n / 2);
 }
 
 static bool strip_side(struct run *r, struct val self, const struct args *a, int sides,
@@ -160,20 +177,47 @@ static bool str_rstrip(struct run *r, struct val self, const struct args *a, str
     return strip_side(r, self, a, 2, ret);
 }
 
+/* The part of s between the character offsets `from` and `to`, cut as a slice is; *off: the
+ * characters before it. False in *inside: the start lies behind the end of s. */
+static bool cut(struct run *r, struct str *s, const struct val at[2], int64_t *off, bool *inside)
+{
+    int64_t n, i = 0, k;
+    *off = 0;
+    *inside = true;
+    if (!given(at[0]) && !given(at[1]))
+        return true;
+    k = n = (int64_t)str_chars(*s);
+    if ((given(at[0]) && !want_int(r, "start", at[0], &i)) ||
+        (given(at[1]) && !want_int(r, "end", at[1], &k)))
+        return false;
+    *inside = i <= n;
+    i = i < 0 ? (i < -n ? 0 : i + n) : i > n ? n : i;
+    k = k < 0 ? (k < -n ? 0 : k + n) : k > n ? n : k;
+    *inside = *inside && i <= k;
+    size_t from = str_at(*s, (size_t)i);
+    struct str rest = { s->p + from, s->n - from };
+    *s = (struct str){ rest.p, k > i ? str_at(rest, (size_t)(k - i)) : 0 };
+    *off = i;
+    return run_work(r, rest.n / 4 + (uint64_t)n / 2);
+}
+
 static bool affix(struct run *r, struct val self, const struct args *a, bool end, struct val *ret)
 {
     struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     struct vlist one = { .v = &v[0], .n = 1, .cap = 1 }, *l = &one;
-    struct str x;
-    if (!args_bind(r, "startswith and endswith", a, "prefix", v))
+    struct str x, s = val_view(self);
+    int64_t off;
+    bool inside;
+    if (!args_bind(r, "startswith and endswith", a, "prefix start end", v) ||
+        !cut(r, &s, &v[1], &off, &inside))
         return false;
     if (v[0].kind == V_TUPLE)
         l = v[0].list;
     *ret = val_bool(false);
-    for (size_t i = 0; i < l->n && !ret->b; i++) {
+    for (size_t i = 0; i < l->n && !ret->b && inside; i++) {
         if (!want_str(r, "startswith and endswith", l->v[i], &x) || !run_work(r, 1))
             return false;
-        ret->b = end ? str_ends(val_view(self), x) : str_starts(val_view(self), x);
+        ret->b = end ? str_ends(s, x) : str_starts(s, x);
     }
     return true;
 }
@@ -246,15 +290,19 @@ static bool find_in(struct run *r, struct val self, const struct args *a, bool l
 {
     struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     struct str x, s = val_view(self);
-    if (!args_bind(r, "find", a, "text", v) || !want_str(r, "find", v[0], &x) ||
-        !run_work(r, s.n / 16))
+    int64_t off;
+    bool inside;
+    if (!args_bind(r, "find", a, "text start end", v) || !want_str(r, "find", v[0], &x) ||
+        !cut(r, &s, &v[1], &off, &inside) || !run_work(r, s.n / 2))
         return false;
     size_t hit = SIZE_MAX;
-    if (!last)
+    if (!inside)
+        hit = SIZE_MAX;
+    else if (!last)
         hit = str_find(s, x, 0);
     else if (!find_last(r, s, x, &hit))
         return false;
-    *ret = val_int(hit == SIZE_MAX ? -1 : (int64_t)str_chars((struct str){ s.p, hit }));
+    *ret = val_int(hit == SIZE_MAX ? -1 : off + (int64_t)str_chars((struct str){ s.p, hit }));
     return true;
 }
 
@@ -275,14 +323,62 @@ static bool str_index(struct run *r, struct val self, const struct args *a, stru
     return ret->i >= 0 || run_fail(r, ST_ARG, "index: substring not found");
 }
 
+static bool str_rindex(struct run *r, struct val self, const struct args *a, struct val *ret)
+{
+    if (!find_in(r, self, a, true, ret))
+        return false;
+    return ret->i >= 0 || run_fail(r, ST_ARG, "rindex: substring not found");
+}
+
+static bool partition(struct run *r, struct val self, const struct args *a, bool last,
+                      struct val *ret)
+{
+    struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
+    struct vlist *l = list_new(r, 3);
+    struct str x, s = val_view(self);
+    size_t hit;
+    if (!l || !args_bind(r, "partition", a, "sep", v) || !want_str(r, "partition", v[0], &x) ||
+        !run_work(r, s.n / 2))
+        return false;
+    if (!x.n)
+        return run_fail(r, ST_ARG, "partition: empty separator");
+    if (!last)
+        hit = str_find(s, x, 0);
+    else if (!find_last(r, s, x, &hit))
+        return false;
+    for (size_t i = 0; i < 3; i++)
+        l->v[l->n++] = val_str(STR(""));
+    if (hit == SIZE_MAX) {
+        l->v[last ? 2 : 0] = val_str(s);
+    } else {
+        l->v[0] = val_str((struct str){ s.p, hit });
+        l->v[1] = val_str(x);
+        l->v[2] = val_str((struct str){ s.p + hit + x.n, s.n - hit - x.n });
+    }
+    *ret = (struct val){ .kind = V_TUPLE, .list = l };
+    return true;
+}
+
+static bool str_partition(struct run *r, struct val self, const struct args *a, struct val *ret)
+{
+    return partition(r, self, a, false, ret);
+}
+
+static bool str_rpartition(struct run *r, struct val self, const struct args *a, struct val *ret)
+{
+    return partition(r, self, a, true, ret);
+}
+
 static bool str_count(struct run *r, struct val self, const struct args *a, struct val *ret)
 {
     struct val v[CHAT_ARGS_MAX] = { VAL_NONE };
     struct str x, s = val_view(self);
-    if (!args_bind(r, "count", a, "text", v) || !want_str(r, "count", v[0], &x) ||
-        !run_work(r, s.n / 16))
+    int64_t off;
+    bool inside;
+    if (!args_bind(r, "count", a, "text start end", v) || !want_str(r, "count", v[0], &x) ||
+        !cut(r, &s, &v[1], &off, &inside) || !run_work(r, s.n / 2))
         return false;
-    *ret = val_int(x.n ? 0 : (int64_t)str_chars(s) + 1);
+    *ret = !inside ? val_int(0) : val_int(x.n ? 0 : (int64_t)str_chars(s) + 1);
     for (size_t at = 0; x.n && (at = str_find(s, x, at)) != SIZE_MAX; at += x.n, ret->i++)
         if (!run_work(r, 1)) /* a search each */
             return false;
@@ -305,7 +401,7 @@ static bool str_format(struct run *r, struct val self, const struct args *a, str
 enum char_class { IS_DIGIT = 1, IS_ALPHA = 2, IS_SPACE = 4 };
 
 /* Every character is in one of the classes, and there is one. Letters beyond ASCII: any character
- * there that is no white space, which is coarser than Python. */
+ * there needs Unicode's classes, which we do not have: refused. */
 static bool all_are(struct run *r, struct val self, const struct args *a, int classes,
                     struct val *ret)
 {
@@ -316,14 +412,16 @@ static bool all_are(struct run *r, struct val self, const struct args *a, int cl
     for (size_t i = 0; i < s.n && ret->b; i++) {
         unsigned char c = (unsigned char)s.p[i];
         size_t space = chat_space(s, i);
-        int is = space                                               ? IS_SPACE
-                 : c >= '0' && c <= '9'                              ? IS_DIGIT
-                 : c >= 0x80 || ((c | 32) >= 'a' && (c | 32) <= 'z') ? IS_ALPHA
-                                                                     : 0;
+        if (c >= 0x80 && !space)
+            return run_fail(r, ST_UNSUPPORTED, "character classes beyond ASCII");
+        int is = space                                ? IS_SPACE
+                 : c >= '0' && c <= '9'               ? IS_DIGIT
+                 : (c | 32) >= 'a' && (c | 32) <= 'z' ? IS_ALPHA
+                                                      : 0;
         ret->b = (is & classes) != 0;
         i += space ? space - 1 : 0;
     }
-    return run_work(r, s.n / 16);
+    return run_work(r, s.n / 2);
 }
 
 static bool str_isdigit(struct run *r, struct val self, const struct args *a, struct val *ret)
@@ -388,7 +486,17 @@ static bool dict_list(struct run *r, struct val self, const struct args *a, int 
         }
         l->v[l->n++] = x;
     }
-    *ret = list_val(l);
+    *ret = (struct val){ .kind = V_VIEW, .list = l };
+    return true;
+}
+
+static bool dict_copy(struct run *r, struct val self, const struct args *a, struct val *ret)
+{
+    if (!args_none(r, "copy", a) || !dict_new(r, ret))
+        return false;
+    for (size_t i = 0; i < self.dict->n; i++)
+        if (!dict_set(r, ret->dict, self.dict->v[i].key, self.dict->v[i].val))
+            return false;
     return true;
 }
 
@@ -457,6 +565,11 @@ static bool dict_update(struct run *r, struct val self, const struct args *a, st
 }
 
 /* ---- lists ---- */
+
+static bool list_copy(struct run *r, struct val self, const struct args *a, struct val *ret)
+{
+    return args_none(r, "copy", a) && filter_call(r, filter_find(STR("list")), self, a, ret);
+}
 
 static bool list_append(struct run *r, struct val self, const struct args *a, struct val *ret)
 {
@@ -581,10 +694,13 @@ static const struct {
     { ON_STR, "join", str_join },
     { ON_STR, "lower", str_lower },
     { ON_STR, "lstrip", str_lstrip },
+    { ON_STR, "partition", str_partition },
     { ON_STR, "removeprefix", str_removeprefix },
     { ON_STR, "removesuffix", str_removesuffix },
     { ON_STR, "replace", str_replace },
     { ON_STR, "rfind", str_rfind },
+    { ON_STR, "rindex", str_rindex },
+    { ON_STR, "rpartition", str_rpartition },
     { ON_STR, "rsplit", str_rsplit },
     { ON_STR, "rstrip", str_rstrip },
     { ON_STR, "split", str_split },
@@ -593,6 +709,7 @@ static const struct {
     { ON_STR, "strip", str_strip },
     { ON_STR, "title", str_title },
     { ON_STR, "upper", str_upper },
+    { ON_DICT, "copy", dict_copy },
     { ON_DICT, "get", dict_get },
     { ON_DICT, "items", dict_items },
     { ON_DICT, "keys", dict_keys },
@@ -601,6 +718,7 @@ static const struct {
     { ON_DICT, "update", dict_update },
     { ON_DICT, "values", dict_values },
     { ON_LIST, "append", list_append },
+    { ON_LIST, "copy", list_copy },
     { ON_LIST, "extend", list_extend },
     { ON_LIST, "insert", list_insert },
     { ON_LIST, "pop", list_pop },
@@ -623,7 +741,50 @@ int method_find(enum val_kind kind, struct str name)
     return -1;
 }
 
+bool method_lacking(struct str name)
+{
+    static const char *const names[] = {
+        "casefold",    "center",           "changed",      "clear",
+        "encode",      "expandtabs",       "fromkeys",     "format_map",
+        "isascii",     "isdecimal",        "isidentifier", "isnumeric",
+        "isprintable", "istitle",          "ljust",        "maketrans",
+        "popitem",     "remove",           "reverse",      "rjust",
+        "sort",        "swapcase",         "translate",    "zfill",
+        "unescape",    "striptags",        "real",         "imag",
+        "numerator",   "denominator",      "conjugate",    "bit_length",
+        "is_integer",  "as_integer_ratio", "to_bytes",     "hex",
+    };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (str_is(name, names[i]))
+            return true;
+    return false;
+}
+
+/* What 'safe' or 'escape' gave stays so in these; others would have to escape their arguments. */
+static bool markup_call(struct run *r, const struct bound *m, const struct args *a, struct val *ret)
+{
+    static method_fn *const same[] = { str_strip, str_lstrip, str_rstrip,     str_upper,
+                                       str_lower, str_title,  str_capitalize, NULL };
+    static method_fn *const plain[] = { str_startswith, str_endswith, str_find_first, str_count,
+                                        str_isdigit,    str_isalpha,  str_isspace,    NULL };
+    method_fn *call = methods[m->method].call;
+    for (size_t i = 0; same[i]; i++)
+        if (call == same[i]) {
+            if (!call(r, m->self, a, ret))
+                return false;
+            ret->markup = true;
+            return true;
+        }
+    for (size_t i = 0; plain[i]; i++)
+        if (call == plain[i])
+            return call(r, m->self, a, ret);
+    return run_fail(r, ST_UNSUPPORTED, "method '%s' of what 'safe' or 'escape' gave",
+                    methods[m->method].name);
+}
+
 bool method_call(struct run *r, const struct bound *m, const struct args *a, struct val *ret)
 {
+    if (m->self.kind == V_STR && m->self.markup)
+        return markup_call(r, m, a, ret);
     return methods[m->method].call(r, m->self, a, ret);
 }

@@ -176,10 +176,22 @@ static struct node *parse_name(struct parser *p)
         bool b;
     } consts[] = { { "true", V_BOOL, true },   { "True", V_BOOL, true }, { "false", V_BOOL, false },
                    { "False", V_BOOL, false }, { "none", V_NONE, 0 },    { "None", V_NONE, 0 } };
+    static const struct {
+        const char *name;
+        enum macro_uses use;
+    } uses[] = { { "varargs", USES_VARARGS },
+                 { "kwargs", USES_KWARGS },
+                 { "caller", USES_CALLER } };
+    static const char *const lacking[] = { "cycler", "joiner", "lipsum", "self", "super" };
     struct node *n = parse_node(p, X_NAME);
     if (!n)
         return NULL;
     n->name = p->cur.text;
+    for (size_t i = 0; i < sizeof uses / sizeof *uses; i++)
+        p->uses |= str_is(n->name, uses[i].name) ? (int)uses[i].use : 0;
+    for (size_t i = 0; i < sizeof lacking / sizeof *lacking; i++)
+        if (str_is(n->name, lacking[i]))
+            return parse_no(p, ST_UNSUPPORTED, "global '%s'", lacking[i]);
     for (size_t i = 0; i < sizeof consts / sizeof *consts; i++)
         if (str_is(n->name, consts[i].name)) {
             n->kind = X_CONST;
@@ -339,6 +351,9 @@ static struct node *parse_call(struct parser *p, struct node *callee)
     if (!n)
         return NULL;
     n->a = callee;
+    if (callee->kind == X_ATTR && method_lacking(callee->name))
+        return parse_no(p, ST_UNSUPPORTED, "method '%.*s'", (int)(callee->name.n & 63),
+                        callee->name.p);
     return parse_args(p, &n->b) ? n : NULL;
 }
 
@@ -378,9 +393,7 @@ struct node *parse_one_filter(struct parser *p, struct node *input)
 static bool starts_test_arg(const struct parser *p)
 {
     if (p->cur.kind == TOK_NAME)
-        return !parse_is_name(p, "else") && !parse_is_name(p, "or") && !parse_is_name(p, "and") &&
-               !parse_is_name(p, "is") && !parse_is_name(p, "if") && !parse_is_name(p, "not") &&
-               !parse_is_name(p, "in");
+        return !parse_is_name(p, "else") && !parse_is_name(p, "or") && !parse_is_name(p, "and");
     return p->cur.kind == TOK_STR || p->cur.kind == TOK_INT || p->cur.kind == TOK_FLOAT ||
            parse_is(p, '[') || parse_is(p, '{');
 }
@@ -404,6 +417,8 @@ static struct node *parse_test(struct parser *p, struct node *input)
         return parse_no(p, ST_UNSUPPORTED, "test '%.*s'", (int)(p->cur.text.n & 63), p->cur.text.p);
     if (!parse_advance(p))
         return NULL;
+    if (parse_is_name(p, "is"))
+        return parse_no(p, ST_FORMAT, "tests cannot be chained with 'is'");
     if (parse_is(p, '(')) {
         if (!parse_args(p, &n->b))
             return NULL;

@@ -46,6 +46,8 @@ void float_repr(double d, char out[40])
 static bool put_number(struct run *r, struct val v)
 {
     char text[40];
+    if (!run_work(r, v.kind == V_INT ? 8 : 100)) /* up to 17 conversions there and back */
+        return false;
     if (v.kind == V_INT)
         snprintf(text, sizeof text, "%lld", (long long)v.i);
     else
@@ -86,7 +88,7 @@ static bool put_quoted(struct run *r, struct str s)
 {
     bool single = s.n && memchr(s.p, '\'', s.n), twice = s.n && memchr(s.p, '"', s.n);
     char quote = single && !twice ? '"' : '\'';
-    if (!run_put(r, (struct str){ &quote, 1 }))
+    if (!run_work(r, s.n) || !run_put(r, (struct str){ &quote, 1 }))
         return false;
     for (size_t i = 0, n; i < s.n; i += n) {
         uint32_t cp;
@@ -98,7 +100,7 @@ static bool put_quoted(struct run *r, struct str s)
         if (!put_escaped(r, cp, quote, (struct str){ s.p + i, n }))
             return false;
     }
-    return run_work(r, s.n / 8) && run_put(r, (struct str){ &quote, 1 });
+    return run_put(r, (struct str){ &quote, 1 });
 }
 
 static bool put_list(struct run *r, struct val v)
@@ -130,6 +132,10 @@ static bool put_object(struct run *r, struct val v)
         return put_z(r, "<Namespace ") && put_dict(r, v.dict) && put_z(r, ">");
     case V_MACRO:
         return put_z(r, "<Macro '") && run_put(r, v.macro->node->name) && put_z(r, "'>");
+    case V_RANGE:
+    case V_VIEW:
+    case V_GEN:
+        return run_fail(r, ST_UNSUPPORTED, "printing a '%s' (use | list)", val_type(v));
     default:
         return put_z(r, "<") && put_z(r, val_type(v)) && put_z(r, ">");
     }
@@ -155,7 +161,8 @@ bool put_repr(struct run *r, struct val v)
         ok = put_number(r, v);
         break;
     case V_STR:
-        ok = put_quoted(r, val_view(v));
+        ok = (!v.markup || put_z(r, "Markup(")) && put_quoted(r, val_view(v)) &&
+             (!v.markup || put_z(r, ")"));
         break;
     case V_LIST:
     case V_TUPLE:
@@ -209,7 +216,7 @@ static bool json_char(struct run *r, uint32_t cp, bool ascii, struct str bytes)
 
 static bool json_string_put(struct run *r, struct str s, bool ascii)
 {
-    if (!put_z(r, "\""))
+    if (!run_work(r, s.n) || !put_z(r, "\""))
         return false;
     for (size_t i = 0, n; i < s.n; i += n) {
         uint32_t cp;
@@ -221,7 +228,7 @@ static bool json_string_put(struct run *r, struct str s, bool ascii)
         if (!json_char(r, cp, ascii, (struct str){ s.p + i, n }))
             return false;
     }
-    return run_work(r, s.n / 8) && put_z(r, "\"");
+    return put_z(r, "\"");
 }
 
 static bool json_newline(struct run *r, const struct json_style *style, unsigned level)

@@ -20,6 +20,8 @@ static bool make_key(struct run *r, struct val v, struct val attr, bool case_sen
 static struct keyed *make_keys(struct run *r, struct vlist *l, struct val attr, struct val strict)
 {
     struct keyed *k = run_alloc(r, l->n * sizeof *k);
+    if (attr.kind == V_STR && str_find(val_view(attr), STR(","), 0) != SIZE_MAX)
+        return run_fail(r, ST_UNSUPPORTED, "sorting by several attributes"), NULL;
     for (size_t i = 0; k && i < l->n; i++) {
         k[i].val = l->v[i];
         if (!make_key(r, l->v[i], attr, val_truth(strict), &k[i].key))
@@ -88,6 +90,8 @@ bool filter_dictsort(struct run *r, struct val in, const struct args *a, struct 
         return run_fail(r, ST_ARG, "dictsort: a mapping is needed, not '%s'", val_type(in));
     struct bound m = { .self = in, .method = method_find(V_DICT, STR("items")) };
     struct args none = { .v = NULL };
+    if (!str_is(by, "key") && !str_is(by, "value"))
+        return run_fail(r, ST_ARG, "dictsort: by is 'key' or 'value'");
     return method_call(r, &m, &none, &pairs) &&
            (k = make_keys(r, pairs.list, val_int(str_is(by, "value")), v[0])) != NULL &&
            sort_keys(r, k, pairs.list->n, val_truth(v[2]), ret);
@@ -107,7 +111,7 @@ bool filter_unique(struct run *r, struct val in, const struct args *a, struct va
         if (!old && (!dict_set(r, seen.dict, k[i].key, VAL_NONE) || !list_push(r, to, k[i].val)))
             return false;
     }
-    *ret = (struct val){ .kind = V_LIST, .list = to };
+    *ret = (struct val){ .kind = V_GEN, .list = to };
     return true;
 }
 
@@ -180,6 +184,6 @@ bool filter_batch(struct run *r, struct val in, const struct args *a, struct val
     while (row && v[1].kind != V_UNDEF && v[1].kind != V_NONE && row->n < (size_t)width)
         if (!list_push(r, row, v[1]))
             return false;
-    *ret = (struct val){ .kind = V_LIST, .list = all };
+    *ret = (struct val){ .kind = V_GEN, .list = all };
     return true;
 }

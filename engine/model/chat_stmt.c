@@ -33,7 +33,11 @@ static struct node *target_item(struct parser *p)
         return NULL;
     if (p->cur.kind != TOK_NAME)
         return parse_no(p, ST_FORMAT, "a name to assign to is missing");
+    static const char *const consts[] = { "true", "false", "none", "True", "False", "None" };
     n->name = p->cur.text;
+    for (size_t i = 0; i < sizeof consts / sizeof *consts; i++)
+        if (str_is(n->name, consts[i]))
+            return parse_no(p, ST_FORMAT, "'%s' cannot be assigned to", consts[i]);
     if (!parse_advance(p))
         return NULL;
     if (!parse_is(p, '.'))
@@ -98,6 +102,9 @@ static struct node *parse_for(struct parser *p)
     struct node *n = parse_node(p, S_FOR);
     if (!n || (n->a = parse_target(p)) == NULL)
         return NULL;
+    for (const struct node *t = n->a->kind == X_TUPLE ? n->a->a : n->a; t; t = t->next)
+        if (t->kind == X_NAME && str_is(t->name, "loop"))
+            return parse_no(p, ST_FORMAT, "a loop cannot have the variable 'loop'");
     if (!parse_is_name(p, "in"))
         return parse_no(p, ST_FORMAT, "'for' without 'in'");
     if (!parse_advance(p) || (n->b = parse_tuple(p, false)) == NULL)
@@ -138,9 +145,23 @@ static struct node *parse_set(struct parser *p)
     return end_tag(p) && parse_body(p, ends, &n->c) && finish(p) ? n : NULL;
 }
 
+/* What is wrong with the parameter `n` behind those from `all` on, NULL: nothing. */
+static const char *bad_param(const struct node *all, const struct node *n)
+{
+    for (const struct node *x = all; x && x != n; x = x->next) {
+        if (str_eq(x->name, n->name))
+            return "two parameters of one name";
+        if (x->a && !n->a)
+            return "a parameter without a default behind one with";
+    }
+    return NULL;
+}
+
 /* At '(': names with optional defaults. */
 static bool parse_params(struct parser *p, struct node **first)
 {
+    const char *bad;
+    struct node **all = first;
     if (!parse_want(p, '('))
         return false;
     while (!parse_is(p, ')')) {
@@ -156,6 +177,10 @@ static bool parse_params(struct parser *p, struct node **first)
             return false;
         if (parse_is(p, '=') && (!parse_advance(p) || (n->a = parse_expr(p)) == NULL))
             return false;
+        if ((bad = bad_param(*all, n)) != NULL) {
+            parse_no(p, ST_FORMAT, "%s: '%.*s'", bad, (int)(n->name.n & 63), n->name.p);
+            return false;
+        }
         if (!parse_is(p, ')') && !parse_want(p, ','))
             return false;
     }
@@ -165,9 +190,13 @@ static bool parse_params(struct parser *p, struct node **first)
 static bool parse_macro_body(struct parser *p, const char *const *ends, struct node *n)
 {
     unsigned loops = p->loops;
+    int uses = p->uses;
+    p->uses = 0;
     p->loops = 0; /* break does not leave a macro */
     bool ok = end_tag(p) && parse_body(p, ends, &n->b) && finish(p);
     p->loops = loops;
+    n->op = p->uses;
+    p->uses |= uses; /* a macro inside counts, as in Jinja */
     return ok;
 }
 

@@ -183,9 +183,11 @@ static bool of_kind(enum test_id id, struct val v)
     case T_CALLABLE:
         return v.kind == V_MACRO || v.kind == V_FUNC || v.kind == V_METHOD || v.kind == V_LOOP;
     case T_SEQUENCE: /* has a length and items; Jinja's undefined value does */
-        return list || v.kind == V_STR || v.kind == V_DICT || v.kind == V_UNDEF;
+        return list || v.kind == V_STR || v.kind == V_DICT || v.kind == V_UNDEF ||
+               v.kind == V_RANGE;
     default: /* T_ITERABLE */
-        return list || v.kind == V_STR || v.kind == V_DICT || v.kind == V_UNDEF || v.kind == V_LOOP;
+        return list || v.kind == V_STR || v.kind == V_DICT || v.kind == V_UNDEF ||
+               v.kind == V_LOOP || v.kind == V_RANGE || v.kind == V_VIEW || v.kind == V_GEN;
     }
 }
 

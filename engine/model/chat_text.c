@@ -1,6 +1,5 @@
 /* engine/model/chat_text.c - string work shared by filters and methods: strip, replace, case, join
- * and Python's two ways to format. Case covers Latin, Greek and Cyrillic letters; other scripts
- * stay as they are. */
+ * and Python's two ways to format. */
 #include "engine/base/utf8.h"
 #include "engine/model/chat_internal.h"
 
@@ -32,7 +31,7 @@ bool text_strip(struct run *r, struct str s, struct val chars, int sides, struct
     while ((sides & 1) && s.n) {
         size_t n = utf8_decode(s.p, s.n, &cp);
         n = n ? n : 1;
-        if (!run_work(r, 1 + set.n / 8))
+        if (!run_work(r, 2 + set.n / 2))
             return false;
         if (!one_of(set, s.p, n))
             break;
@@ -42,7 +41,7 @@ bool text_strip(struct run *r, struct str s, struct val chars, int sides, struct
         size_t i = s.n - 1;
         while (i > 0 && s.n - i < 4 && ((unsigned char)s.p[i] & 0xc0) == 0x80)
             i--;
-        if (!run_work(r, 1 + set.n / 8))
+        if (!run_work(r, 2 + set.n / 2))
             return false;
         if (!one_of(set, s.p + i, s.n - i))
             break;
@@ -61,13 +60,15 @@ bool text_replace(struct run *r, struct str s, struct val *v, struct val *ret)
         return false;
     if (v[2].kind != V_UNDEF && v[2].kind != V_NONE && !want_int(r, "replace", v[2], &count))
         return false;
+    if (!run_work(r, s.n / 4))
+        return false;
     while (count != 0 && (hit = str_find(s, from, at)) != SIZE_MAX) {
         size_t step = 0; /* an empty needle is found between any two characters */
         if (!from.n) {
             struct str rest = { s.p + at, s.n - at };
             step = str_at(rest, 1);
         }
-        if (!run_work(r, 1) || !run_put(r, (struct str){ s.p + at, hit - at }) || !run_put(r, to) ||
+        if (!run_work(r, 4) || !run_put(r, (struct str){ s.p + at, hit - at }) || !run_put(r, to) ||
             !run_put(r, (struct str){ s.p + hit, step }))
             return false;
         at = hit + from.n + step;
@@ -75,8 +76,34 @@ bool text_replace(struct run *r, struct str s, struct val *v, struct val *ret)
         if (!from.n && step == 0)
             break;
     }
-    return run_put(r, (struct str){ s.p + at, s.n - at }) && run_take(r, mark, ret) &&
-           run_work(r, s.n / 16);
+    return run_put(r, (struct str){ s.p + at, s.n - at }) && run_take(r, mark, ret);
+}
+
+bool text_escape(struct run *r, struct val in, struct val *ret)
+{
+    static const struct {
+        char c;
+        const char *text;
+    } to[] = {
+        { '&', "&amp;" }, { '<', "&lt;" }, { '>', "&gt;" }, { '"', "&#34;" }, { '\'', "&#39;" }
+    };
+    struct val text;
+    size_t mark = r->out.n;
+    if (!val_text(r, in, &text) || !run_work(r, text.markup ? 0 : text.n))
+        return false;
+    for (size_t i = 0; i < text.n && !text.markup; i++) {
+        struct str piece = { text.p + i, 1 };
+        for (size_t k = 0; k < sizeof to / sizeof *to; k++)
+            if (text.p[i] == to[k].c)
+                piece = str_c(to[k].text);
+        if (!run_put(r, piece))
+            return false;
+    }
+    *ret = text;
+    if (!text.markup && !run_take(r, mark, ret))
+        return false;
+    ret->markup = true;
+    return true;
 }
 
 /* any: items of any type are printed (the filter); else only strings may be joined (the method). */
@@ -95,117 +122,89 @@ bool text_join(struct run *r, struct str sep, struct vlist *items, bool any, str
 
 /* ---- case ---- */
 
-static bool in(uint32_t cp, uint32_t low, uint32_t high)
+static const char *case_text(const struct case_table *t, uint32_t cp)
 {
-    return cp >= low && cp <= high;
-}
-
-/* Blocks where capital and small letter alternate: the capital is even, or odd. */
-static bool even_pairs(uint32_t cp)
-{
-    return in(cp, 0x100, 0x12f) || in(cp, 0x132, 0x137) || in(cp, 0x14a, 0x177) ||
-           in(cp, 0x460, 0x481) || in(cp, 0x48a, 0x4bf) || in(cp, 0x4d0, 0x52f) ||
-           in(cp, 0x1e00, 0x1e95) || in(cp, 0x1ea0, 0x1eff);
-}
-
-static bool odd_pairs(uint32_t cp)
-{
-    return in(cp, 0x139, 0x148) || in(cp, 0x179, 0x17e);
-}
-
-static uint32_t to_lower(uint32_t cp)
-{
-    if (in(cp, 'A', 'Z') || (in(cp, 0xc0, 0xde) && cp != 0xd7) ||
-        (in(cp, 0x391, 0x3ab) && cp != 0x3a2) || in(cp, 0x410, 0x42f))
-        return cp + 0x20;
-    if (in(cp, 0x400, 0x40f))
-        return cp + 0x50;
-    if (even_pairs(cp))
-        return cp | 1;
-    if (odd_pairs(cp))
-        return cp + (cp & 1);
-    switch (cp) {
-    case 0x178:
-        return 0xff;
-    case 0x386:
-        return 0x3ac;
-    case 0x388:
-    case 0x389:
-    case 0x38a:
-        return cp + 0x25;
-    case 0x38c:
-        return 0x3cc;
-    case 0x38e:
-    case 0x38f:
-        return cp + 0x3f;
-    default:
-        return cp;
+    size_t low = 0, high = cp < 0x80 ? 0 : t->n_texts;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (t->texts[mid].cp == cp)
+            return t->texts[mid].text;
+        if (t->texts[mid].cp < cp)
+            low = mid + 1;
+        else
+            high = mid;
     }
+    return NULL;
 }
 
-static uint32_t to_upper(uint32_t cp)
+static uint32_t to_case(uint32_t cp, enum text_case c)
 {
-    if (cp == 0xff)
-        return 0x178;
-    if (in(cp, 'a', 'z') || (in(cp, 0xe0, 0xfe) && cp != 0xf7) ||
-        (in(cp, 0x3b1, 0x3cb) && cp != 0x3c2) || in(cp, 0x430, 0x44f))
-        return cp - 0x20;
-    if (in(cp, 0x450, 0x45f))
-        return cp - 0x50;
-    if (even_pairs(cp))
-        return cp & ~1U;
-    if (odd_pairs(cp))
-        return cp - !(cp & 1);
-    switch (cp) {
-    case 0x3ac:
-        return 0x386;
-    case 0x3ad:
-    case 0x3ae:
-    case 0x3af:
-        return cp - 0x25;
-    case 0x3c2:
-        return 0x3a3;
-    case 0x3cc:
-        return 0x38c;
-    case 0x3cd:
-    case 0x3ce:
-        return cp - 0x3f;
-    default:
-        return cp;
+    const struct case_table *t = c == CASE_LOWER ? &chat_lower : &chat_upper;
+    if (cp < 0x80)
+        return c == CASE_LOWER ? cp + (cp >= 'A' && cp <= 'Z' ? 0x20 : 0)
+                               : cp - (cp >= 'a' && cp <= 'z' ? 0x20 : 0);
+    size_t low = 0, high = t->n_runs;
+    while (low < high) {
+        size_t mid = (low + high) / 2;
+        if (t->runs[mid].last < cp)
+            low = mid + 1;
+        else
+            high = mid;
     }
+    const struct case_run *run = &t->runs[low];
+    bool hit = low < t->n_runs && cp >= run->first && (cp - run->first) % run->step == 0;
+    return hit ? (uint32_t)((int32_t)cp + run->delta) : cp;
 }
 
-static bool put_cased(struct run *r, struct str bytes, uint32_t cp, bool upper)
+static bool has_case(uint32_t cp)
+{
+    return to_case(cp, CASE_UPPER) != cp || to_case(cp, CASE_LOWER) != cp ||
+           case_text(&chat_upper, cp) || case_text(&chat_lower, cp);
+}
+
+static bool put_cased(struct run *r, struct str bytes, uint32_t cp, enum text_case c)
 {
     char text[4];
-    if (upper && cp == 0xdf)
-        return run_put(r, STR("SS"));
-    uint32_t to = upper ? to_upper(cp) : to_lower(cp);
-    if (to == cp)
-        return run_put(r, bytes);
-    return run_put(r, (struct str){ text, utf8_encode(to, text) });
+    const char *all = c == CASE_TITLE ? case_text(&chat_title, cp) : NULL;
+    if (!all)
+        all = case_text(c == CASE_LOWER ? &chat_lower : &chat_upper, cp);
+    if (all)
+        return run_put(r, str_c(all));
+    uint32_t to = to_case(cp, c);
+    return run_put(r, to == cp ? bytes : (struct str){ text, utf8_encode(to, text) });
+}
+
+/* A capital sigma at the end of a word becomes another small letter than one inside. */
+static bool last_of_word(struct str s, size_t next, bool inside)
+{
+    uint32_t cp;
+    return inside && (next >= s.n || !utf8_decode(s.p + next, s.n - next, &cp) || !has_case(cp));
 }
 
 bool text_case(struct run *r, struct str s, enum text_case c, struct val *ret)
 {
     size_t mark = r->out.n;
     bool inside = false; /* of a word: what follows is small */
+    if (!run_work(r, s.n))
+        return false;
     for (size_t i = 0, n; i < s.n; i += n) {
         uint32_t cp;
-        struct str bytes = { s.p + i, 1 };
         n = utf8_decode(s.p + i, s.n - i, &cp);
         if (!n) {
             n = 1;
             cp = 0xfffd;
         }
-        bytes.n = n;
-        bool upper =
-            c == CASE_UPPER || (c == CASE_CAPITAL && i == 0) || (c == CASE_TITLE && !inside);
-        if (!put_cased(r, bytes, cp, upper))
+        enum text_case now = c;
+        if (c == CASE_CAPITAL || c == CASE_TITLE)
+            now = (c == CASE_CAPITAL ? i > 0 : inside) ? CASE_LOWER : CASE_TITLE;
+        struct str bytes = { s.p + i, n };
+        if (cp == 0x3a3 && now == CASE_LOWER && last_of_word(s, i + n, inside)
+                ? !run_put(r, STR("\xcf\x82"))
+                : !put_cased(r, bytes, cp, now))
             return false;
-        inside = to_upper(cp) != cp || to_lower(cp) != cp;
+        inside = has_case(cp);
     }
-    return run_work(r, s.n / 8) && run_take(r, mark, ret);
+    return run_take(r, mark, ret);
 }
 
 /* ---- Python's % ---- */
@@ -346,7 +345,7 @@ bool format_percent(struct run *r, struct str f, struct val arg, struct val *ret
         struct spec s;
         struct val v = VAL_NONE;
         if (!percent_value(r, f, &i, arg, &next, &v) || !parse_spec(r, f, &i, &s) ||
-            !put_conversion(r, &s, v) || !run_work(r, 4))
+            !run_work(r, 400) || !put_conversion(r, &s, v))
             return false;
     }
     if (arg.kind != V_DICT && next < (arg.kind == V_TUPLE ? arg.list->n : 1))
@@ -386,6 +385,8 @@ static bool brace_value(struct run *r, struct str field, const struct args *a, s
 bool format_braces(struct run *r, struct str f, const struct args *a, struct val *ret)
 {
     size_t mark = r->out.n, next = 0;
+    if (!run_work(r, f.n))
+        return false;
     for (size_t i = 0; i < f.n; i++) {
         char c = f.p[i];
         struct val v = VAL_NONE;
@@ -403,5 +404,5 @@ bool format_braces(struct run *r, struct str f, const struct args *a, struct val
             return false;
         i = close;
     }
-    return run_work(r, f.n / 8) && run_take(r, mark, ret);
+    return run_take(r, mark, ret);
 }

@@ -117,11 +117,14 @@ bool dict_find(struct run *r, const struct vdict *d, struct val key, struct val 
     *ret = NULL;
     if (key.kind == V_LIST || key.kind == V_DICT)
         return run_fail(r, ST_ARG, "unhashable type: '%s'", val_type(key));
-    if (!run_work(r, d->n / 8))
+    if (!run_work(r, d->n * 2)) /* keys lie apart: a miss of the cache each */
         return false;
     for (size_t i = 0; i < d->n; i++) {
-        bool same;
-        if (!val_eq(r, d->v[i].key, key, &same))
+        bool same = false;
+        struct val *k = &d->v[i].key;
+        if (key.kind == V_STR && (k->kind != V_STR || k->n != key.n))
+            continue;
+        if (!val_eq(r, *k, key, &same))
             return false;
         if (same) {
             *ret = &d->v[i].val;
@@ -240,7 +243,8 @@ const char *val_type(struct val v)
         [V_INT] = "int",         [V_FLOAT] = "float",      [V_STR] = "str",
         [V_LIST] = "list",       [V_TUPLE] = "tuple",      [V_DICT] = "dict",
         [V_NS] = "Namespace",    [V_MACRO] = "Macro",      [V_FUNC] = "function",
-        [V_METHOD] = "method",   [V_LOOP] = "LoopContext",
+        [V_METHOD] = "method",   [V_LOOP] = "LoopContext", [V_RANGE] = "range",
+        [V_VIEW] = "dict view",  [V_GEN] = "generator",
     };
     return names[v.kind];
 }
@@ -261,6 +265,8 @@ bool val_truth(struct val v)
         return v.n != 0;
     case V_LIST:
     case V_TUPLE:
+    case V_RANGE:
+    case V_VIEW:
         return v.list->n != 0;
     case V_DICT:
         return v.dict->n != 0;
@@ -295,7 +301,7 @@ static int num_cmp(struct val a, struct val b)
 static bool list_eq(struct run *r, struct vlist *a, struct vlist *b, bool *ret)
 {
     *ret = a->n == b->n;
-    if (!run_work(r, a->n / 4))
+    if (!run_work(r, 1 + a->n / 2))
         return false;
     for (size_t i = 0; *ret && i < a->n; i++)
         if (!val_eq(r, a->v[i], b->v[i], ret))
@@ -336,14 +342,20 @@ bool val_eq(struct run *r, struct val a, struct val b, bool *ret)
     switch (a.kind) {
     case V_STR:
         *ret = str_eq(val_view(a), val_view(b));
-        ok = run_work(r, a.n / 64);
+        ok = run_work(r, a.n / 32);
         break;
     case V_LIST:
     case V_TUPLE:
+    case V_RANGE:
         ok = list_eq(r, a.list, b.list, ret);
         break;
     case V_DICT:
         ok = dict_eq(r, a.dict, b.dict, ret);
+        break;
+    case V_VIEW:
+        *ret = true;
+        ok = a.list == b.list ||
+             run_fail(r, ST_UNSUPPORTED, "comparing keys(), values() or items()");
         break;
     case V_FUNC:
         *ret = a.i == b.i;
@@ -363,6 +375,8 @@ bool val_eq(struct run *r, struct val a, struct val b, bool *ret)
 static bool list_cmp(struct run *r, struct vlist *a, struct vlist *b, int *ret)
 {
     size_t n = a->n < b->n ? a->n : b->n;
+    if (!run_work(r, 1 + n / 2))
+        return false;
     for (size_t i = 0; i < n; i++) {
         bool same;
         if (!val_eq(r, a->v[i], b->v[i], &same))
@@ -371,7 +385,7 @@ static bool list_cmp(struct run *r, struct vlist *a, struct vlist *b, int *ret)
             return val_cmp(r, a->v[i], b->v[i], ret);
     }
     *ret = (a->n > b->n) - (a->n < b->n);
-    return run_work(r, n / 4);
+    return true;
 }
 
 bool val_cmp(struct run *r, struct val a, struct val b, int *ret)
@@ -399,8 +413,10 @@ bool val_in(struct run *r, struct val item, struct val box, bool *ret)
     if (box.kind == V_STR) {
         if (item.kind != V_STR)
             return run_fail(r, ST_ARG, "'in <string>' requires a string, not '%s'", val_type(item));
+        if (!run_work(r, box.n / 4))
+            return false;
         *ret = str_find(val_view(box), val_view(item), 0) != SIZE_MAX;
-        return run_work(r, box.n / 64);
+        return true;
     }
     if (box.kind == V_DICT) {
         struct val *found;
@@ -409,7 +425,7 @@ bool val_in(struct run *r, struct val item, struct val box, bool *ret)
         return ok;
     }
     struct vlist *l = NULL;
-    if (!val_iter(r, box, &l) || !l || !run_work(r, l->n / 8))
+    if (!val_iter(r, box, &l) || !l || !run_work(r, l->n / 2))
         return false;
     for (size_t i = 0; !*ret && i < l->n; i++)
         if (!val_eq(r, l->v[i], item, ret))
@@ -444,8 +460,8 @@ size_t str_at(struct str s, size_t i)
 
 static bool iter_chars(struct run *r, struct str s, struct vlist **ret)
 {
-    struct vlist *l = list_new(r, str_chars(s));
-    if (!l || !run_work(r, s.n))
+    struct vlist *l = run_work(r, s.n) ? list_new(r, str_chars(s)) : NULL;
+    if (!l)
         return false;
     for (size_t i = 0, n; i < s.n; i += n) {
         n = char_len(s, i);
@@ -467,6 +483,18 @@ static bool iter_keys(struct run *r, const struct vdict *d, struct vlist **ret)
     return true;
 }
 
+/* Once: the generator is empty afterwards. */
+static bool iter_rest(struct run *r, struct vlist *gen, struct vlist **ret)
+{
+    struct vlist *l = list_new(r, 0);
+    if (!l)
+        return false;
+    *l = *gen;
+    *gen = (struct vlist){ .v = NULL };
+    *ret = l;
+    return true;
+}
+
 bool val_iter(struct run *r, struct val v, struct vlist **ret)
 {
     switch (v.kind) {
@@ -475,8 +503,12 @@ bool val_iter(struct run *r, struct val v, struct vlist **ret)
         return *ret != NULL;
     case V_LIST:
     case V_TUPLE:
+    case V_RANGE:
+    case V_VIEW:
         *ret = v.list;
         return true;
+    case V_GEN:
+        return iter_rest(r, v.list, ret);
     case V_STR:
         return iter_chars(r, val_view(v), ret);
     case V_DICT:
@@ -494,11 +526,15 @@ bool val_len(struct run *r, struct val v, size_t *ret)
         return true;
     case V_LIST:
     case V_TUPLE:
+    case V_RANGE:
+    case V_VIEW:
         *ret = v.list->n;
         return true;
     case V_STR:
+        if (!run_work(r, v.n / 4))
+            return false;
         *ret = str_chars(val_view(v));
-        return run_work(r, v.n / 16);
+        return true;
     case V_DICT:
         *ret = v.dict->n;
         return true;
