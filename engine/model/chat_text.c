@@ -68,7 +68,7 @@ bool text_replace(struct run *r, struct str s, struct val *v, struct val *ret)
             struct str rest = { s.p + at, s.n - at };
             step = str_at(rest, 1);
         }
-        if (!run_work(r, 4) || !run_put(r, (struct str){ s.p + at, hit - at }) || !run_put(r, to) ||
+        if (!run_work(r, 8) || !run_put(r, (struct str){ s.p + at, hit - at }) || !run_put(r, to) ||
             !run_put(r, (struct str){ s.p + hit, step }))
             return false;
         at = hit + from.n + step;
@@ -400,7 +400,7 @@ bool format_braces(struct run *r, struct str f, const struct args *a, struct val
         if (close == SIZE_MAX)
             return run_fail(r, ST_ARG, "format: a single '%c'", c);
         struct str field = { f.p + i + 1, close - i - 1 };
-        if (!brace_value(r, field, a, &next, &v) || !put_val(r, v))
+        if (!run_work(r, 16) || !brace_value(r, field, a, &next, &v) || !put_val(r, v))
             return false;
         i = close;
     }
