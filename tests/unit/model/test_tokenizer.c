@@ -7,6 +7,8 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <time.h>
 
 struct opened {
     struct gguf *g;
@@ -302,5 +304,164 @@ Test(tokenizer, bad_json_is_refused_by_name)
         cr_expect_neq(tokenizer_from_json(str_c(cases[i].text), STR(""), &t, &e), ST_OK);
         cr_expect(strstr(e.msg, cases[i].want), "case %zu: '%s'", i, e.msg);
         cr_expect_null(t);
+    }
+}
+
+/* ---- every vocabulary ---- */
+
+static const char *const vocabularies[] = {
+    "vocab-gguf/ggml-vocab-llama-spm.gguf", "vocab-gguf/ggml-vocab-phi-3.gguf",
+    "vocab-gguf/ggml-vocab-gpt-2.gguf",     "vocab-gguf/ggml-vocab-starcoder.gguf",
+    "vocab-gguf/ggml-vocab-falcon.gguf",
+};
+
+/* Streamed as a server does: what is held back is a part of one character, never more than three
+ * bytes, and what goes out is whole characters; together they are the text. */
+static void stream_back(const struct tokenizer *t, const struct tokens *ids, struct str want,
+                        const char *which)
+{
+    struct buf held = BUF_INIT, all = BUF_INIT;
+    for (size_t i = 0; i < ids->n; i++) {
+        tokenizer_piece(t, ids->id[i], i == 0, false, &held);
+        size_t tail = utf8_partial_tail(buf_view(&held));
+        struct str ready = { held.p, held.n - tail };
+        cr_expect_leq(tail, 3u);
+        cr_expect(utf8_valid(ready), "%s: a character is split", which);
+        buf_str(&all, ready);
+        memmove(held.p, held.p + ready.n, tail);
+        held.n = tail;
+    }
+    cr_expect(held.n == 0 && str_eq(buf_view(&all), want), "%s: '%.*s' streamed back as '%.*s'",
+              which, (int)want.n, want.p, (int)all.n, all.p ? all.p : "");
+    buf_clear(&held);
+    buf_clear(&all);
+}
+
+static void there_and_back(const struct tokenizer *t, struct str text, const char *which)
+{
+    struct tokens ids = { 0 };
+    struct buf out = BUF_INIT;
+    struct err e = ERR_INIT;
+    cr_assert_eq(tokenizer_encode(t, text, 0, &ids, &e), ST_OK, "%s: %s", which, e.msg);
+    cr_assert_eq(tokenizer_decode(t, ids.id, ids.n, false, &out, &e), ST_OK, "%s", e.msg);
+    cr_expect(str_eq(buf_view(&out), text), "%s: '%.*s' came back as '%.*s'", which, (int)text.n,
+              text.p, (int)out.n, out.p ? out.p : "");
+    stream_back(t, &ids, text, which);
+    buf_clear(&out);
+    tokens_clear(&ids);
+}
+
+static json_t *naughty_strings(void)
+{
+    size_t n;
+    json_t *list = NULL;
+    struct err e = ERR_INIT;
+    char path[4096];
+    if (!data_path("strings/blns.json", path)) {
+        data_skip("tokenizer", "strings/blns.json");
+        return NULL;
+    }
+    char *text = read_data("strings/blns.json", &n);
+    cr_assert_eq(json_parse((struct str){ text, n }, "blns", &list, &e), ST_OK, "%s", e.msg);
+    free(text);
+    return list;
+}
+
+/* Falcon's vocabulary lacks most control characters: its tokens cannot tell such a text. */
+static bool can_tell(const struct tokenizer *t, struct str text)
+{
+    bool has[256] = { false };
+    for (uint32_t id = 0; id < tokenizer_n_vocab(t); id++) {
+        struct buf b = BUF_INIT;
+        if (tokenizer_text(t, (int32_t)id).n <= 6)
+            tokenizer_piece(t, (int32_t)id, false, false, &b);
+        if (b.n == 1)
+            has[(unsigned char)b.p[0]] = true;
+        buf_clear(&b);
+    }
+    for (size_t i = 0; i < text.n; i++)
+        if (!has[(unsigned char)text.p[i]])
+            return false;
+    return true;
+}
+
+Test(tokenizer, naughty_strings_come_back_from_every_vocabulary, .timeout = 300)
+{
+    json_t *list = naughty_strings(), *s;
+    size_t k;
+    for (size_t i = 0; list && i < sizeof vocabularies / sizeof *vocabularies; i++) {
+        struct opened o = { 0 };
+        if (!open_vocab(vocabularies[i], &o))
+            continue;
+        size_t told = 0;
+        json_array_foreach(list, k, s)
+        {
+            struct str text = { json_string_value(s), json_string_length(s) };
+            if (!can_tell(o.t, text))
+                continue;
+            there_and_back(o.t, text, vocabularies[i]);
+            told++;
+        }
+        cr_expect_geq(told + 8, k, "%s: only %zu of %zu", vocabularies[i], told, k);
+        cr_expect_gt(k, 400u);
+        shut(&o);
+    }
+    json_free(list);
+}
+
+/* Any pre-tokenizer cuts, none loses a byte; a name that is not known is refused by its name. */
+Test(tokenizer, every_pre_tokenizer_keeps_every_byte, .timeout = 300)
+{
+    static const char *const names[] = {
+        "llama-bpe",   "dbrx",   "chatglm-bpe", "qwen2",        "qwen35",
+        "tekken",      "gpt-4o", "gpt-2",       "olmo",         "starcoder",
+        "command-r",   "smollm", "falcon",      "deepseek-llm", "deepseek-coder",
+        "deepseek-v3", "jais-2", "tiny_aya",    "seed-coder",   "bailingmoe",
+        "exaone-moe",  "bloom",  "viking",      "superbpe",     "default"
+    };
+    json_t *list = naughty_strings(), *s;
+    size_t k;
+    for (size_t i = 0; list && i < sizeof names / sizeof *names; i++) {
+        struct opened o = { 0 };
+        if (!open_with("vocab-gguf/ggml-vocab-gpt-2.gguf", names[i], &o))
+            break;
+        json_array_foreach(list, k, s) there_and_back(
+            o.t, (struct str){ json_string_value(s), json_string_length(s) }, names[i]);
+        shut(&o);
+    }
+    json_free(list);
+}
+
+/* Work per byte, not time on a loaded machine: processor time of 1 MB against 256 KB. Linear work
+ * gives 4, n log n 4.4; a square gives 16. */
+Test(tokenizer, a_long_text_costs_its_length, .timeout = 300)
+{
+    static const char *const units[] = { "a",       " ", "\xF0\x9F\x98\x80", "\xE4\xB8\xAD",
+                                         "ab1 ,\n", "1" };
+    for (size_t i = 0; i < sizeof vocabularies / sizeof *vocabularies; i++) {
+        struct opened o = { 0 };
+        if (!open_vocab(vocabularies[i], &o))
+            continue;
+        for (size_t u = 0; u < sizeof units / sizeof *units; u++) {
+            double took[2];
+            for (int big = 0; big < 2; big++) {
+                struct buf text = BUF_INIT;
+                struct tokens ids = { 0 };
+                struct err e = ERR_INIT;
+                while (text.n < (big ? 1u << 20 : 1u << 18))
+                    buf_z(&text, units[u]);
+                clock_t from = clock();
+                cr_assert_eq(tokenizer_encode(o.t, buf_view(&text), 0, &ids, &e), ST_OK, "%s",
+                             e.msg);
+                took[big] = (double)(clock() - from) / CLOCKS_PER_SEC;
+                tokens_clear(&ids);
+                buf_clear(&text);
+            }
+            if (getenv("STROBE_SHOW"))
+                printf("%s '%s' %.3f %.3f\n", vocabularies[i], units[u], took[0], took[1]);
+            cr_expect_lt(took[1], 9 * took[0] + 0.05, "%s: 1 MB of '%s' %.3f s, 256 KB %.3f s",
+                         vocabularies[i], units[u], took[1], took[0]);
+        }
+        shut(&o);
     }
 }
