@@ -62,9 +62,10 @@ enum status engine_inspect(const struct engine_opts *opts, json_t **ret, struct 
 struct engine_info {
     const char *model_id; /* file stem or folder name: the id in /v1/models */
     const char *path, *arch, *quant, *hash;
-    uint64_t n_param, model_bytes, ram_budget, resident_bytes, streamed_bytes;
+    uint64_t n_param, model_bytes, ram_budget;
+    uint64_t resident_bytes, streamed_bytes; /* resident: with the slots of a neuron cache */
     uint32_t n_ctx, n_ctx_train, n_vocab, n_layer, n_embd, n_slot, n_thread, queue_max;
-    const char *flash_mode; /* "off", "dense" */
+    const char *flash_mode; /* "off", "dense", "sparse" */
     const char *source;     /* "io_uring+direct"... or "ram" */
     const char *cpu_level;
     const char *kv_type;             /* "f16", "f32" */

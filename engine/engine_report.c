@@ -53,6 +53,8 @@ static void put_plan(struct doc *d, const struct engine_setup *s)
     put(d, "streamed_bytes", count(p->streamed_bytes));
     put(d, "staging_bytes", count(p->staging_bytes));
     put(d, "pack_bytes", count(p->pack_bytes));
+    put(d, "cache_bytes", count(p->cache_bytes));
+    put(d, "neurons_cached_per_layer", count(p->slots_per_layer));
     put(d, "kv_bytes", count(p->kv_bytes));
     put(d, "kv_type", text(engine_kv_name(s->kv_type)));
     put(d, "scratch_bytes", count(p->scratch_bytes));

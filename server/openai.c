@@ -211,6 +211,7 @@ static bool read_logprobs(struct call *c, const json_t *doc, struct gen_ask *a)
 static bool read_sampling(struct call *c, const json_t *doc, struct gen_ask *a)
 {
     int64_t top_k = a->p.top_k, n = 1, last = a->p.repeat_last_n, seed = 0;
+    int64_t draft = a->p.draft_max;
     a->p.temperature = 1;
     a->p.top_p = 1;
     a->p.top_k = 0;
@@ -226,12 +227,14 @@ static bool read_sampling(struct call *c, const json_t *doc, struct gen_ask *a)
         !whole(c, doc, "repeat_last_n", 0, INT32_MAX, &last) ||
         !whole(c, doc, "seed", INT64_MIN, INT64_MAX, &seed) ||
         !whole(c, doc, "n", 1, CHOICES_MAX, &n) ||
+        (given(doc, "draft_max") && !whole(c, doc, "draft_max", 0, 16, &draft)) ||
         !boolean(c, doc, "ignore_eos", &a->p.ignore_eos) ||
         !boolean(c, doc, "cache_prompt", &a->p.cache_prompt))
         return false;
     a->p.top_k = (uint32_t)top_k;
     a->p.repeat_last_n = (uint32_t)last;
     a->n = (uint32_t)n;
+    a->p.draft_max = (uint32_t)draft;
     const json_t *s = json_object_get(doc, "seed");
     a->seeded = s && !json_is_null(s);
     a->p.seed = a->seeded ? (uint64_t)seed : rng_at(clock_ns(), 1);

@@ -28,7 +28,8 @@ struct sparse {
     const struct bundle *b;
     struct cache *cache;
     struct fetch *fetch;
-    struct arena slots, tables;
+    struct arena slot_arena, tables;
+    uint8_t *slots;
     /* of one layer, [n_ff] each */
     uint32_t *count, *order, *neuron;
     struct fetch_want *want;
@@ -115,7 +116,7 @@ static enum status open_fetch(struct sparse *s, struct err *err)
                              .src = s->o.src,
                              .buf = s->o.staging,
                              .buf_bytes = (size_t)p->buffer_bytes,
-                             .slots = s->slots.base,
+                             .slots = s->slots,
                              .slot_bytes = slot_stride(s->b),
                              .cache = s->cache,
                              .gap = (uint32_t)(p->gap_bytes / s->b->stride) };
@@ -146,11 +147,13 @@ enum status sparse_open(const struct sparse_opts *o, struct sparse **ret, struct
     size_t slots = (size_t)o->plan->slots_per_layer * s->b->n_layer * slot_stride(s->b);
     size_t tables = table_bytes(s->b) + mask_scratch_bytes(s->hp->n_embd, s->hp->n_ff) +
                     s->pick_stride * pool_threads(o->pool) + 4096;
-    if (arena_init(&s->slots, slots ? slots : 1, "neuron cache", err) != ST_OK ||
+    if (arena_init(&s->slot_arena, slots ? slots : 1, "neuron cache", err) != ST_OK ||
         arena_init(&s->tables, tables, "neuron tables", err) != ST_OK ||
         open_cache(s, err) != ST_OK)
         goto fail;
-    arena_touch(&s->slots);
+    s->slots = arena_alloc(&s->slot_arena, slots ? slots : 1, PAGE);
+    assert(s->slots);
+    arena_touch(&s->slot_arena);
     lay_out(s);
     if (open_fetch(s, err) != ST_OK)
         goto fail;
@@ -170,7 +173,7 @@ void sparse_close(struct sparse *s)
         return;
     fetch_free(s->fetch);
     cache_free(s->cache);
-    arena_clear(&s->slots);
+    arena_clear(&s->slot_arena);
     arena_clear(&s->tables);
     free(s);
 }
@@ -252,8 +255,7 @@ static size_t list_wants(struct sparse *s, const struct ffn_call *c)
         if (!s->count[i])
             continue;
         int32_t slot = cache_find(s->cache, c->layer, i);
-        const uint8_t *at =
-            slot == CACHE_NONE ? NULL : s->slots.base + (size_t)slot * slot_stride(s->b);
+        const uint8_t *at = slot == CACHE_NONE ? NULL : s->slots + (size_t)slot * slot_stride(s->b);
         if (at)
             cache_touch(s->cache, c->layer, i, 0);
         n_miss += !at;

@@ -135,15 +135,19 @@ static enum status start_streaming(struct weights *w, const struct plan *plan, s
     return stream_open(&o, &w->stream, err);
 }
 
-/* The loader's read buffers serve the reads of bundles. */
+/* The loader's memory serves the reads of bundles. */
 static enum status start_sparse(struct weights *w, const struct plan *plan, struct err *err)
 {
+    size_t bytes = (size_t)plan->buffer_bytes * FETCH_BUFFERS;
+    arena_reset(&w->loader.mem);
+    uint8_t *staging = arena_alloc(&w->loader.mem, bytes, STAGE_ALIGN);
+    assert(staging); /* loader_open() made room */
     struct sparse_opts o = { .m = w->m,
                              .plan = plan,
                              .k = w->k,
                              .pool = w->pool,
                              .src = w->src,
-                             .staging = w->loader.mem.base,
+                             .staging = staging,
                              .policy = CACHE_LFU };
     return sparse_open(&o, &w->sparse, err);
 }

@@ -328,7 +328,8 @@ static void stream_back(const struct tokenizer *t, const struct tokens *ids, str
         cr_expect_leq(tail, 3u);
         cr_expect(utf8_valid(ready), "%s: a character is split", which);
         buf_str(&all, ready);
-        memmove(held.p, held.p + ready.n, tail);
+        if (tail)
+            memmove(held.p, held.p + ready.n, tail);
         held.n = tail;
     }
     cr_expect(held.n == 0 && str_eq(buf_view(&all), want), "%s: '%.*s' streamed back as '%.*s'",

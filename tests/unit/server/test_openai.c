@@ -74,6 +74,8 @@ Test(openai, wrong_types_and_values_are_refused_by_name)
         { "\"repeat_penalty\":0", "repeat_penalty" },
         { "\"repetition_penalty\":11", "repetition_penalty" },
         { "\"repeat_last_n\":-1", "repeat_last_n" },
+        { "\"draft_max\":17", "draft_max" },
+        { "\"draft_max\":-1", "draft_max" },
         { "\"seed\":1.5", "seed" },
         { "\"seed\":true", "seed" },
         { "\"n\":0", "n" },
