@@ -69,6 +69,7 @@ static void lay_out(struct cache *c, const struct cache_opts *o)
 enum status cache_create(const struct cache_opts *o, struct cache **ret, struct err *err)
 {
     uint64_t n_slot = 0;
+    assert(o->n_layer && o->n_neuron);
     for (uint32_t l = 0; l < o->n_layer; l++)
         n_slot += o->slots[l] < o->n_neuron ? o->slots[l] : o->n_neuron;
     if (n_slot > INT32_MAX || (uint64_t)o->n_layer * o->n_neuron > INT32_MAX)

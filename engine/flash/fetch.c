@@ -74,6 +74,7 @@ static uint8_t *slot_at(const struct fetch *f, int32_t slot)
 
 /* ---- submitting ---- */
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the read writes dst */
 static void aim(const struct fetch *f, struct extent *e, uint8_t *dst)
 {
     const struct bundle *b = f->o.b;

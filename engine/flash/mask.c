@@ -34,8 +34,10 @@ static void count_task(void *arg, size_t i, unsigned worker)
             j->count[k] += j->v[t * j->n + k] != 0;
 }
 
+/* NOLINTBEGIN(readability-non-const-parameter): the tasks write count */
 void mask_from_activations(struct pool *pool, const float *first, size_t n_tok, uint32_t n,
                            uint32_t *count)
+/* NOLINTEND(readability-non-const-parameter) */
 {
     struct count_job j = { first, n_tok, n, count };
     pool_run(n_tok * n < 1 << 16 ? NULL : pool, (n + COUNT_TASK - 1) / COUNT_TASK, count_task, &j);
@@ -108,8 +110,10 @@ static void judge_task(void *arg, size_t task, unsigned worker)
     }
 }
 
+/* NOLINTBEGIN(readability-non-const-parameter): the tasks write count */
 void mask_from_sketch(const struct kernels *k, struct pool *pool, const struct mask_sketch *m,
                       const float *x, size_t n_tok, size_t stride, void *scratch, uint32_t *count)
+/* NOLINTEND(readability-non-const-parameter) */
 {
     size_t n = m->s.n_col, n_ff = m->s.n_row, two = 2 * MASK_TOKENS;
     struct token_norms norm[MASK_TOKENS];

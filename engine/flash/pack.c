@@ -29,6 +29,7 @@ struct pack {
     const struct pack_opts *o;
     struct bundle b;
     struct pack_reader r;
+    uint32_t n_fd;              /* of r.fd, -1: not open */
     struct pack_tensor *tensor; /* the last one: checksums of the others */
     uint32_t n_tensor;
     uint64_t data_bytes;
@@ -410,11 +411,11 @@ static enum status open_files(struct pack *p, struct err *err)
     p->out = malloc(OUT_BYTES);
     size_t cap = strlen(p->o->out) + sizeof ".partial";
     p->path = malloc(cap);
+    for (; p->r.fd && p->n_fd < n; p->n_fd++)
+        p->r.fd[p->n_fd] = -1;
     if (!p->r.fd || !p->out || !p->path)
         return err_set(err, ST_NOMEM, "pack buffers");
     snprintf(p->path, cap, "%s.partial", p->o->out);
-    for (uint32_t i = 0; i < n; i++)
-        p->r.fd[i] = -1;
     for (uint32_t i = 0; i < n; i++) {
         p->r.fd[i] = open(model_file(p->m, i), O_RDONLY | O_CLOEXEC);
         if (p->r.fd[i] < 0) {
@@ -427,7 +428,7 @@ static enum status open_files(struct pack *p, struct err *err)
 
 static void clear(struct pack *p)
 {
-    for (uint32_t i = 0; p->r.fd && i < model_n_file(p->m); i++)
+    for (uint32_t i = 0; i < p->n_fd; i++)
         if (p->r.fd[i] >= 0)
             close(p->r.fd[i]);
     if (p->fd >= 0)

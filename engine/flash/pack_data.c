@@ -58,7 +58,6 @@ static enum status rows_init(struct rows *w, const struct tensor *t, enum dtype 
                         malloc(n * sizeof(float)), malloc(dtype_row_bytes(to, n)) };
     if (w->raw && w->f && w->again && w->out)
         return ST_OK;
-    rows_clear(w);
     return err_set(err, ST_NOMEM, "a row of '%.*s'", (int)t->name.n, t->name.p);
 }
 
@@ -101,9 +100,8 @@ static enum status each_row(const struct pack_reader *r, const struct pack_tenso
     enum dtype to = t->kind == PACK_COPY ? (enum dtype)t->type : DT_Q8_0;
     size_t row = dtype_row_bytes(s->type, s->n_col), out = dtype_row_bytes(to, s->n_col);
     struct rows w;
-    if (rows_init(&w, s, to, err) != ST_OK)
-        return err->code;
-    for (uint32_t i = 0; i < s->n_row && err->code == ST_OK; i++) {
+    enum status st = rows_init(&w, s, to, err);
+    for (uint32_t i = 0; st == ST_OK && i < s->n_row && err->code == ST_OK; i++) {
         if (read_at(r, s, (uint64_t)i * row, w.raw, row, err) != ST_OK)
             break;
         dtype_to_f32(s->type, w.raw, w.f, s->n_col);
@@ -197,13 +195,15 @@ static enum status put_bundles(const struct pack_reader *r, const struct bundle 
     p.matrix = malloc((size_t)down->bytes);
     p.row = malloc(widest * sizeof(float));
     p.vec = malloc((size_t)CHUNK_NEURONS * down->n_row * sizeof(float));
-    p.raw = malloc(widest * sizeof(float));
+    size_t raw_bytes = widest * sizeof(float); /* the widest type */
+    p.raw = malloc(raw_bytes);
     p.out = malloc((size_t)CHUNK_NEURONS * b->stride);
-    if (!p.matrix || !p.row || !p.vec || !p.raw || !p.out)
+    bool room = p.matrix && p.row && p.vec && p.raw && p.out;
+    if (!room)
         err_set(err, ST_NOMEM, "layer %u", layer);
     else
         read_at(r, down, 0, p.matrix, (size_t)down->bytes, err);
-    for (uint32_t c = 0; c < b->n_neuron && err->code == ST_OK; c += CHUNK_NEURONS)
+    for (uint32_t c = 0; room && c < b->n_neuron && err->code == ST_OK; c += CHUNK_NEURONS)
         put_chunk(&p, c, b->n_neuron - c < CHUNK_NEURONS ? b->n_neuron - c : CHUNK_NEURONS, sink,
                   err);
     free(p.matrix);
