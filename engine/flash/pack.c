@@ -411,8 +411,10 @@ static enum status open_files(struct pack *p, struct err *err)
     p->out = malloc(OUT_BYTES);
     size_t cap = strlen(p->o->out) + sizeof ".partial";
     p->path = malloc(cap);
-    for (; p->r.fd && p->n_fd < n; p->n_fd++)
-        p->r.fd[p->n_fd] = -1;
+    if (p->r.fd) {
+        memset(p->r.fd, 0xff, n * sizeof *p->r.fd); /* -1 */
+        p->n_fd = n;
+    }
     if (!p->r.fd || !p->out || !p->path)
         return err_set(err, ST_NOMEM, "pack buffers");
     snprintf(p->path, cap, "%s.partial", p->o->out);
