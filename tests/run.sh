@@ -123,7 +123,7 @@ step_tsan() {
 step_fuzz() {
     local dir=$out/fuzz seconds=${long:+300} t
     ls tests/fuzz/fuzz_*.c >/dev/null 2>&1 || return 0
-    [ -f "$dir/build.ninja" ] || CC=clang meson setup "$dir" -Dfuzzers=true --buildtype=debugoptimized \
+    [ -f "$dir/build.ninja" ] || CC=clang meson setup "$dir" -Dfuzzers=true -Dsimd=none --buildtype=debugoptimized \
         -Db_sanitize=address,undefined -Db_lundef=false >"$out/setup.log" 2>&1
     ninja -C "$dir" >"$out/build.log" 2>&1 || {
         grep -E -A6 'error|FAILED' "$out/build.log" | head -n 60
