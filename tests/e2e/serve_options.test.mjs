@@ -21,6 +21,7 @@ const table = {
   source: { bad: ['mmap', ''], good: ['auto', 'uring', 'pread', 'buffered'] },
   cpu: { bad: ['sse9', ''], good: ['ref'] },
   activation: {},
+  kv: { bad: ['f8', ''], good: ['f16', 'f32', 'auto'] },
   data: {},
   slots: { bad: ['0', '257', 'x'], good: ['1', '256'] },
   batch: { bad: ['0', '65537', 'x'], good: ['1', '65536'] },
