@@ -90,6 +90,10 @@ enum status bundle_read(const struct gguf *g, const struct hparams *hp, struct b
         read_u32(g, "strobe.pack.stride", BUNDLE_STRIDE_MAX, &stride, err) != ST_OK ||
         gguf_get_str(g, "strobe.pack.mask", true, &mask, err) != ST_OK)
         return err->code;
+    if (hp->act != ACT_RELU && hp->act != ACT_FATRELU && hp->act != ACT_RELU2)
+        return err_set(err, ST_FORMAT,
+                       "strobe.pack.version: a packed model must have a ReLU activation, whose "
+                       "idle neurons are exactly zero");
     if (!str_is(mask, "resident") && !str_is(mask, "sketch"))
         return err_set(err, ST_UNSUPPORTED, "strobe.pack.mask is neither resident nor sketch");
     struct bundle b;

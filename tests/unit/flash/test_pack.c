@@ -104,6 +104,19 @@ Test(pack, a_partial_file_of_another_run_is_started_over)
     free((char *)(uintptr_t)want.p);
 }
 
+/* Skipping would change the output: no override may make a packed model something else. */
+Test(pack, a_packed_model_with_another_activation_is_refused)
+{
+    char plain[256], packed[256];
+    struct err err = ERR_INIT;
+    struct model *m;
+    const struct model_opts silu = { .activation = "silu" };
+    packed_plain(packed_dir(), "llama", "relu", DT_F16, plain);
+    packed_pack(plain, PACK_MASK_SKETCH, packed);
+    cr_expect_eq(model_open(packed, &silu, &m, &err), ST_FORMAT);
+    cr_expect(strstr(err.msg, "ReLU"), "'%s'", err.msg);
+}
+
 /* Hostile headers: each key and tensor of a packed file wrong in turn (bundle.c's checks). */
 Test(pack, a_packed_file_with_a_wrong_header_is_refused_by_name)
 {
