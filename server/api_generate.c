@@ -385,7 +385,7 @@ static void finish_choice(struct choice *ch, const struct gen_event *ev)
     ch->prefill_ms = ev->prefill_ms;
     ch->decode_ms = ev->decode_ms;
     ch->done = true;
-    metrics_time(&a->srv->metrics->queue_wait, ev->queue_ms / 1e3);
+    metrics_queue_wait(a->srv->metrics, ev->queue_ms / 1e3);
     if (ev->finish == FINISH_ERROR && ev->err && a->failed.code == ST_OK)
         a->failed = *ev->err;
     if (ev->finish == FINISH_CANCELLED && a->failed.code == ST_OK)

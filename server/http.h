@@ -63,6 +63,7 @@ void reply_error(struct call *c, int status, const char *code, const char *param
 /* Status and code from an engine error. */
 void reply_err(struct call *c, const struct err *err, const char *param);
 /* {"error":{...}} appended. */
+void reply_retry_after(struct call *c, int status); /* where the status asks to come again */
 void error_envelope(struct buf *out, int status, const char *code, const char *param,
                     const char *message);
 int err_http_status(const struct err *err, const char **code);

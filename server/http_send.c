@@ -114,8 +114,7 @@ enum MHD_Result send_whole(struct exchange *x)
     }
     if (status >= 400) {
         metrics_reply(c->srv->metrics, status, STR("generation failed"));
-        if (status == 429 || status == 503)
-            snprintf(c->reply.retry_after, sizeof c->reply.retry_after, "1");
+        reply_retry_after(c, status);
     }
     reply_buf(c, status ? status : 200, &all);
     return send_plain(x);

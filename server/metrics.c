@@ -45,6 +45,22 @@ void metrics_first_token(struct metrics *m, double seconds)
     pthread_mutex_unlock(&m->lock);
 }
 
+void metrics_queue_wait(struct metrics *m, double seconds)
+{
+    metrics_time(&m->queue_wait, seconds);
+    pthread_mutex_lock(&m->lock);
+    m->recent_wait_s += (seconds - m->recent_wait_s) / 4;
+    pthread_mutex_unlock(&m->lock);
+}
+
+unsigned metrics_retry_s(struct metrics *m)
+{
+    pthread_mutex_lock(&m->lock);
+    double s = ceil(m->recent_wait_s);
+    pthread_mutex_unlock(&m->lock);
+    return s < 1 ? 1 : s > RETRY_MAX_S ? RETRY_MAX_S : (unsigned)s;
+}
+
 static int by_value(const void *a, const void *b)
 {
     float x = *(const float *)a, y = *(const float *)b;

@@ -8,7 +8,7 @@
 #include <stdatomic.h>
 #include <stdint.h>
 
-enum { HIST_BUCKETS = 15, RECENT = 512, ERRORS_KEPT = 10 };
+enum { HIST_BUCKETS = 15, RECENT = 512, ERRORS_KEPT = 10, RETRY_MAX_S = 60 };
 
 /* Seconds; upper bounds in metrics.c. */
 struct histogram {
@@ -22,6 +22,7 @@ struct metrics {
     /* to_socket: from an event's first byte put until the socket has taken it */
     struct histogram first_token, per_token, queue_wait, duration, to_socket;
     pthread_mutex_t lock; /* guards the rest */
+    double recent_wait_s; /* for a slot: each new one counts a quarter */
     float recent_first_ms[RECENT];
     uint64_t n_recent;
     struct kept_error {
@@ -38,6 +39,9 @@ void metrics_time(struct histogram *h, double seconds);
 void metrics_first_token(struct metrics *m, double seconds);
 /* Quantile q of the recent times to first token, milliseconds; NaN: none yet. */
 double metrics_first_ms(struct metrics *m, double q);
+void metrics_queue_wait(struct metrics *m, double seconds);
+/* When to come back to a full queue, seconds, 1 to 60: as long as those before waited of late. */
+unsigned metrics_retry_s(struct metrics *m);
 void metrics_histogram(struct buf *out, const char *name, const char *help, struct histogram *h);
 
 #endif

@@ -75,6 +75,13 @@ void error_envelope(struct buf *out, int status, const char *code, const char *p
     buf_z(out, "}}");
 }
 
+void reply_retry_after(struct call *c, int status)
+{
+    if (status == 429 || status == 503)
+        snprintf(c->reply.retry_after, sizeof c->reply.retry_after, "%u",
+                 metrics_retry_s(c->srv->metrics));
+}
+
 void reply_error(struct call *c, int status, const char *code, const char *param, const char *fmt,
                  ...)
 {
@@ -86,8 +93,7 @@ void reply_error(struct call *c, int status, const char *code, const char *param
     va_end(ap);
     error_envelope(&b, status, code, param, message);
     reply_buf(c, status, &b);
-    if (status == 429 || status == 503)
-        snprintf(c->reply.retry_after, sizeof c->reply.retry_after, "1");
+    reply_retry_after(c, status);
     metrics_reply(c->srv->metrics, status, str_c(message));
 }
 

@@ -57,6 +57,22 @@ Test(metrics, quantiles_are_of_the_recent_times)
     cr_expect_float_eq(metrics_first_ms(&m, 1), 512, 1e-3);
 }
 
+Test(metrics, a_full_queue_says_to_come_back_after_the_recent_wait)
+{
+    struct metrics m = { 0 };
+    metrics_init(&m);
+    cr_expect_eq(metrics_retry_s(&m), 1u);
+    for (int i = 0; i < 40; i++)
+        metrics_queue_wait(&m, 7.5);
+    cr_expect_eq(metrics_retry_s(&m), 8u);
+    for (int i = 0; i < 40; i++)
+        metrics_queue_wait(&m, 1e6);
+    cr_expect_eq(metrics_retry_s(&m), (unsigned)RETRY_MAX_S);
+    for (int i = 0; i < 80; i++)
+        metrics_queue_wait(&m, 0);
+    cr_expect_eq(metrics_retry_s(&m), 1u);
+}
+
 Test(metrics, the_last_errors_are_kept_and_cut)
 {
     struct metrics m = { 0 };
