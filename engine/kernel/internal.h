@@ -122,6 +122,16 @@ struct scaled_sum {
     enum dtype type;
 };
 
+/* See impl_sparse.inc: y[r] = row[r] . x, sixteen rows of a plain type, with the bits of a panel's
+ * product. n_k: a multiple of PANEL_ROWS. */
+struct rows_job {
+    enum dtype type;
+    const uint8_t *const *row;
+    const float *x;
+    size_t n_k;
+    float *y;
+};
+
 struct attn_job {
     struct attn_shape sh;
     const struct attn_seg *seg;
@@ -135,6 +145,7 @@ struct kernels {
     enum cpu_level level;
     void (*block_panel)(const struct block_job *j);
     void (*plain_panel)(const struct plain_job *j);
+    void (*plain_rows)(const struct rows_job *j);
     void (*scaled_sum)(const struct scaled_sum *j);
     uint32_t pair_tok; /* up to so many tokens plain_panel takes two panels */
     void (*quantise)(const float *x, size_t stride, struct acts_q *a, size_t t, size_t n);

@@ -280,7 +280,7 @@ void product_panels(const struct product_view *v, const struct matrix *w,
 
 /* ---- rows as they come from a file ---- */
 
-struct rows_job {
+struct file_rows {
     const struct kernels *k;
     const struct rows_product *r;
     struct job shape; /* of the whole: the activations, and how panels are grouped */
@@ -288,7 +288,7 @@ struct rows_job {
 
 static void rows_task(void *arg, size_t task, unsigned worker)
 {
-    const struct rows_job *rj = arg;
+    const struct file_rows *rj = arg;
     const struct rows_product *r = rj->r;
     size_t from = task * rj->shape.per_task, row = dtype_row_bytes(r->w.type, r->w.n_col);
     size_t n = rj->shape.n_panel - from < rj->shape.per_task ? rj->shape.n_panel - from
@@ -323,7 +323,7 @@ void matmul_rows(const struct kernels *k, struct pool *pool, const struct rows_p
     assert(r->acts->n_col == r->w.n_col && r->w.data);
     if (r->acts->n_tok == 0)
         return;
-    struct rows_job j = {
+    struct file_rows j = {
         .k = k,
         .r = r,
         .shape = { .k = k, .w = &r->w, .a = r->acts, .y = r->y, .y_stride = r->y_stride }

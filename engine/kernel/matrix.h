@@ -37,6 +37,9 @@ static inline uint32_t matrix_panels(uint64_t n_row)
  * 64-byte aligned). src and dst do not overlap. */
 void matrix_pack_panel(const struct kernels *k, enum dtype type, uint32_t n_col, uint32_t n_valid,
                        const void *src, void *dst);
+/* The same from rows that lie apart: row [n_valid]. */
+void matrix_pack_rows(enum dtype type, uint32_t n_col, uint32_t n_valid, const uint8_t *const *row,
+                      void *dst);
 /* Dequantises row r (embedding look-up). out: f32 [n_col]. */
 void matrix_row(const struct kernels *k, const struct matrix *m, uint32_t r, float *out);
 /* Dequantises n elements of a row-major row (n a multiple of the block), for conversion of vectors.

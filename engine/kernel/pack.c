@@ -113,11 +113,11 @@ static void pack_block(enum dtype type, const uint8_t *src, uint8_t *dst, unsign
 
 /* Columns k0.. of 16 rows of 2- or 4-byte elements, column-interleaved, one element at a time. */
 static void pack_columns(size_t elem, uint32_t n_col, uint32_t n_valid, uint32_t k0,
-                         const uint8_t *src, uint8_t *dst)
+                         const uint8_t *const *row, uint8_t *dst)
 {
     for (uint32_t k = k0; k < n_col; k++)
         for (uint32_t r = 0; r < n_valid; r++) {
-            const uint8_t *s = src + (r * (size_t)n_col + k) * elem;
+            const uint8_t *s = row[r] + k * elem;
             uint8_t *d = dst + ((size_t)k * PANEL_ROWS + r) * elem;
             if (elem == 2)
                 memcpy(d, s, 2);
@@ -129,11 +129,11 @@ static void pack_columns(size_t elem, uint32_t n_col, uint32_t n_valid, uint32_t
 #ifdef __SSE2__
 /* Eight rows of eight 2-byte elements, transposed in registers: packing must keep up with a disk.
  */
-static void transpose_8x8(const uint8_t *src, size_t row, uint8_t *dst, size_t step)
+static void transpose_8x8(const uint8_t *const *row, size_t at, uint8_t *dst, size_t step)
 {
     __m128i a[8], b[8];
     for (int i = 0; i < 8; i++)
-        a[i] = _mm_loadu_si128((const __m128i *)(const void *)(src + (size_t)i * row));
+        a[i] = _mm_loadu_si128((const __m128i *)(const void *)(row[i] + at));
     for (int i = 0; i < 4; i++) {
         b[2 * i] = _mm_unpacklo_epi16(a[2 * i], a[2 * i + 1]);
         b[2 * i + 1] = _mm_unpackhi_epi16(a[2 * i], a[2 * i + 1]);
@@ -151,38 +151,45 @@ static void transpose_8x8(const uint8_t *src, size_t row, uint8_t *dst, size_t s
 }
 #endif
 
-static void pack_plain(size_t elem, uint32_t n_col, uint32_t n_valid, const uint8_t *src,
+static void pack_plain(size_t elem, uint32_t n_col, uint32_t n_valid, const uint8_t *const *row,
                        uint8_t *dst)
 {
     uint32_t k = 0;
 #ifdef __SSE2__
-    size_t row = 2 * (size_t)n_col;
     for (; elem == 2 && n_valid == PANEL_ROWS && k + 8 <= n_col; k += 8)
-        for (uint32_t half = 0; half < 2; half++)
-            transpose_8x8(src + 8 * half * row + 2 * (size_t)k, row,
-                          dst + (size_t)k * PANEL_ROWS * 2 + (size_t)half * 16, PANEL_ROWS * 2);
+        for (size_t half = 0; half < 2; half++)
+            transpose_8x8(row + 8 * half, 2 * (size_t)k,
+                          dst + (size_t)k * PANEL_ROWS * 2 + half * 16, PANEL_ROWS * 2);
 #endif
-    pack_columns(elem, n_col, n_valid, k, src, dst);
+    pack_columns(elem, n_col, n_valid, k, row, dst);
+}
+
+void matrix_pack_rows(enum dtype type, uint32_t n_col, uint32_t n_valid, const uint8_t *const *row,
+                      void *dst)
+{
+    const struct dtype_info *t = dtype_info((uint32_t)type);
+    size_t row_bytes = dtype_row_bytes(type, n_col);
+    assert(row_bytes && n_valid >= 1 && n_valid <= PANEL_ROWS);
+    if (n_valid < PANEL_ROWS)
+        memset(dst, 0, row_bytes * PANEL_ROWS);
+    if (dtype_is_plain(type)) {
+        pack_plain(t->block_bytes, n_col, n_valid, row, dst);
+        return;
+    }
+    size_t n_block = n_col / t->block_elems, stride = (size_t)t->block_bytes * PANEL_ROWS;
+    for (size_t b = 0; b < n_block; b++)
+        for (uint32_t r = 0; r < n_valid; r++)
+            pack_block(type, row[r] + b * t->block_bytes, (uint8_t *)dst + b * stride, r);
 }
 
 void matrix_pack_panel(const struct kernels *k, enum dtype type, uint32_t n_col, uint32_t n_valid,
                        const void *src, void *dst)
 {
     (void)k;
-    const struct dtype_info *t = dtype_info((uint32_t)type);
-    size_t row = dtype_row_bytes(type, n_col);
-    assert(row && n_valid >= 1 && n_valid <= PANEL_ROWS);
-    if (n_valid < PANEL_ROWS)
-        memset(dst, 0, row * PANEL_ROWS);
-    if (dtype_is_plain(type)) {
-        pack_plain(t->block_bytes, n_col, n_valid, src, dst);
-        return;
-    }
-    size_t n_block = n_col / t->block_elems, stride = (size_t)t->block_bytes * PANEL_ROWS;
-    for (size_t b = 0; b < n_block; b++)
-        for (uint32_t r = 0; r < n_valid; r++)
-            pack_block(type, (const uint8_t *)src + r * row + b * t->block_bytes,
-                       (uint8_t *)dst + b * stride, r);
+    const uint8_t *row[PANEL_ROWS];
+    for (uint32_t r = 0; r < n_valid; r++)
+        row[r] = (const uint8_t *)src + r * dtype_row_bytes(type, n_col);
+    matrix_pack_rows(type, n_col, n_valid, row, dst);
 }
 
 static float plain_f32(enum dtype type, const uint8_t *p)

@@ -1,5 +1,6 @@
-/* engine/kernel/sparse.c - see sparse.h. Rows are gathered into panels by the thread that
- * multiplies; sums of down vectors split the vector's elements over threads, never a sum. */
+/* engine/kernel/sparse.c - see sparse.h. One token's products take rows where they lie; more tokens
+ * share a panel that the thread gathers first. Sums of down vectors split the vector's elements
+ * over threads, never a sum. */
 #include "engine/kernel/sparse.h"
 
 #include "engine/base/num.h"
@@ -13,26 +14,33 @@ enum {
 
 size_t picked_scratch(enum dtype type, uint32_t n_col)
 {
-    return 2 * num_align(dtype_row_bytes(type, n_col) * PANEL_ROWS, 64);
+    return num_align(dtype_row_bytes(type, n_col) * PANEL_ROWS, 64);
 }
 
 struct picked_job {
     const struct kernels *k;
     const struct picked_rows *p;
     struct product_view *view;
+    bool in_place; /* one token, a plain type: no panel is made */
 };
 
 static void picked_task(void *arg, size_t i, unsigned worker)
 {
     const struct picked_job *j = arg;
     const struct picked_rows *p = j->p;
-    size_t row = dtype_row_bytes(p->type, p->n_col), panel = num_align(row * PANEL_ROWS, 64);
     uint32_t from = (uint32_t)i * PANEL_ROWS;
     uint32_t n = p->n_row - from < PANEL_ROWS ? p->n_row - from : PANEL_ROWS;
-    uint8_t *packed = p->scratch + worker * p->scratch_stride, *rows = packed + panel;
-    for (uint32_t r = 0; r < n; r++)
-        memcpy(rows + r * row, p->row[from + r], row);
-    matrix_pack_panel(j->k, p->type, p->n_col, n, rows, packed);
+    const uint8_t *row[PANEL_ROWS];
+    for (uint32_t r = 0; r < PANEL_ROWS; r++) /* a last panel repeats a row: whole ones are fast */
+        row[r] = p->row[r < n ? from + r : from];
+    if (j->in_place) {
+        _Alignas(64) float y[PANEL_ROWS];
+        j->k->plain_rows(&(struct rows_job){ p->type, row, p->acts->x, p->n_col, y });
+        memcpy(p->y + from, y, n * sizeof *y);
+        return;
+    }
+    uint8_t *packed = p->scratch + worker * p->scratch_stride;
+    matrix_pack_rows(p->type, p->n_col, PANEL_ROWS, row, packed);
     struct matrix w = { p->type, n, p->n_col, packed };
     product_panels(j->view, &w, p->y + from, p->y_stride);
 }
@@ -44,7 +52,8 @@ void matmul_picked(const struct kernels *k, struct pool *pool, const struct pick
         return;
     struct product_view view;
     product_view_make(k, pool, p->type, p->acts, &view);
-    struct picked_job j = { k, p, &view };
+    bool in_place = dtype_is_plain(p->type) && p->acts->n_tok == 1 && p->n_col % PANEL_ROWS == 0;
+    struct picked_job j = { k, p, &view, in_place };
     pool_run(pool, (p->n_row + PANEL_ROWS - 1) / PANEL_ROWS, picked_task, &j);
 }
 

@@ -36,57 +36,64 @@ static void whole(const struct kernels *k, enum dtype type, uint32_t n_row, uint
     free(a.store);
 }
 
-Test(sparse, picked_rows_equal_those_of_the_whole_matrix_bit_for_bit)
+/* n_tok tokens' products with some rows of a matrix of `type`, and with all of them. */
+static void compare_picked(const struct kernels *k, struct pool *pool, enum dtype type,
+                           size_t n_tok)
 {
-    static const enum dtype types[] = { DT_F32, DT_F16, DT_BF16, DT_Q8_0, DT_Q4_0, DT_Q5_1 };
     struct rng rng = { 11 };
-    struct err err = ERR_INIT;
-    struct pool *pool;
-    cr_assert_eq(pool_create(3, &pool, &err), ST_OK);
-    float *w = values(&rng, (size_t)N_FF * N_EMBD), *x = values(&rng, (size_t)N_TOK * N_EMBD);
-    float *want = values(&rng, (size_t)N_TOK * N_FF), *got = values(&rng, (size_t)N_TOK * N_FF);
-    for (int lv = 0; lv <= (int)cpu_level_max(); lv++)
-        for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
-            const struct kernels *k = kernels_get((enum cpu_level)lv);
-            size_t row = dtype_row_bytes(types[t], N_EMBD), store = acts_bytes(N_TOK, N_EMBD);
-            size_t stride = num_align(picked_scratch(types[t], N_EMBD), 64);
-            uint8_t *raw = malloc(row * N_FF);
-            struct acts a = { .store = aligned_alloc(64, num_align(store, 64)),
-                              .store_bytes = store };
-            uint8_t *scratch = aligned_alloc(64, stride * 3);
-            const uint8_t *pick[N_FF];
-            uint32_t id[N_FF], n = 0;
-            cr_assert(raw && a.store && scratch);
-            dtype_from_f32(types[t], w, raw, (size_t)N_FF * N_EMBD);
-            for (uint32_t i = 0; i < N_FF; i += 1 + rng_below(&rng, 5)) {
-                id[n] = i;
-                pick[n++] = raw + i * row;
-            }
-            whole(k, types[t], N_FF, N_EMBD, raw, x, N_TOK, want);
-            acts_set(&a, x, N_TOK, N_EMBD, N_EMBD);
-            struct picked_rows p = { .type = types[t],
-                                     .n_col = N_EMBD,
-                                     .n_row = n,
-                                     .row = pick,
-                                     .acts = &a,
-                                     .y = got,
-                                     .y_stride = N_FF,
-                                     .scratch = scratch,
-                                     .scratch_stride = stride };
-            matmul_picked(k, pool, &p);
-            for (size_t q = 0; q < N_TOK; q++)
-                for (uint32_t i = 0; i < n; i++)
-                    cr_assert_eq(got[q * N_FF + i], want[q * N_FF + id[i]],
-                                 "level %d type %d token %zu row %u", lv, (int)types[t], q, id[i]);
-            free(raw);
-            free(a.store);
-            free(scratch);
-        }
-    pool_free(pool);
+    size_t row = dtype_row_bytes(type, N_EMBD), store = acts_bytes(n_tok, N_EMBD);
+    size_t stride = num_align(picked_scratch(type, N_EMBD), 64);
+    float *w = values(&rng, (size_t)N_FF * N_EMBD), *x = values(&rng, n_tok * N_EMBD);
+    float *want = values(&rng, n_tok * N_FF), *got = values(&rng, n_tok * N_FF);
+    uint8_t *raw = malloc(row * N_FF);
+    struct acts a = { .store = aligned_alloc(64, num_align(store, 64)), .store_bytes = store };
+    uint8_t *scratch = aligned_alloc(64, stride * pool_threads(pool));
+    const uint8_t *pick[N_FF];
+    uint32_t id[N_FF], n = 0;
+    cr_assert(raw && a.store && scratch);
+    dtype_from_f32(type, w, raw, (size_t)N_FF * N_EMBD);
+    for (uint32_t i = 0; i < N_FF; i += 1 + rng_below(&rng, 5)) {
+        id[n] = i;
+        pick[n++] = raw + i * row;
+    }
+    whole(k, type, N_FF, N_EMBD, raw, x, n_tok, want);
+    acts_set(&a, x, n_tok, N_EMBD, N_EMBD);
+    struct picked_rows p = { .type = type,
+                             .n_col = N_EMBD,
+                             .n_row = n,
+                             .row = pick,
+                             .acts = &a,
+                             .y = got,
+                             .y_stride = N_FF,
+                             .scratch = scratch,
+                             .scratch_stride = stride };
+    matmul_picked(k, pool, &p);
+    for (size_t q = 0; q < n_tok; q++)
+        for (uint32_t i = 0; i < n; i++)
+            cr_assert_eq(got[q * N_FF + i], want[q * N_FF + id[i]],
+                         "level %d type %d tokens %zu token %zu row %u", (int)kernels_level(k),
+                         (int)type, n_tok, q, id[i]);
+    free(raw);
+    free(a.store);
+    free(scratch);
     free(w);
     free(x);
     free(want);
     free(got);
+}
+
+Test(sparse, picked_rows_equal_those_of_the_whole_matrix_bit_for_bit)
+{
+    static const enum dtype types[] = { DT_F32, DT_F16, DT_BF16, DT_Q8_0, DT_Q4_0, DT_Q5_1 };
+    struct err err = ERR_INIT;
+    struct pool *pool;
+    cr_assert_eq(pool_create(3, &pool, &err), ST_OK);
+    for (int lv = 0; lv <= (int)cpu_level_max(); lv++)
+        for (size_t t = 0; t < sizeof types / sizeof types[0]; t++) {
+            compare_picked(kernels_get((enum cpu_level)lv), pool, types[t], 1);
+            compare_picked(kernels_get((enum cpu_level)lv), pool, types[t], N_TOK);
+        }
+    pool_free(pool);
 }
 
 /* Activations with zeros, the picked ones a superset of the rest. */
