@@ -3,6 +3,7 @@
 
 #include "engine/base/clock.h"
 #include "engine/engine_internal.h"
+#include "engine/flash/mask.h"
 #include "engine/infer/rss.h"
 
 #include <limits.h>
@@ -67,11 +68,15 @@ static enum status load(struct engine *e, const struct engine_opts *o, struct er
     struct progress progress = { o };
     const struct weights_opts wo = {
         .source = (enum source_kind)o->source,
+        .policy = (enum cache_policy)o->cache,
+        .mask_sigma = o->mask_sigma > 0 ? (float)o->mask_sigma : MASK_SIGMA,
         .progress = o->progress ? on_weights : NULL,
         .ctx = &progress,
     };
     if ((unsigned)o->source > ENGINE_SOURCE_BUFFERED)
         return err_set(err, ST_ARG, "source: no such kind");
+    if ((unsigned)o->cache > ENGINE_CACHE_STATIC)
+        return err_set(err, ST_ARG, "cache: no such policy");
     if (start_pool(e, err) ||
         weights_open(s->model, &s->plan, s->kernels, e->pool, &wo, &e->weights, err))
         return err->code;
@@ -102,9 +107,10 @@ static enum status start(struct engine *e, struct err *err)
     return scheduler_create(&in, &e->sched, err);
 }
 
-static void fill_info(struct engine *e, double load_ms)
+static void fill_info(struct engine *e, const struct engine_opts *opts, double load_ms)
 {
     const struct engine_setup *s = &e->setup;
+    const struct bundle *b = model_bundle(s->model);
     const struct hparams *hp = model_hparams(s->model);
     struct stat st;
     e->info = (struct engine_info){
@@ -130,6 +136,9 @@ static void fill_info(struct engine *e, double load_ms)
         .source = s->plan.streamed_bytes ? weights_stats(e->weights).source : "ram",
         .kv_type = engine_kv_name(s->kv_type),
         .cpu_level = cpu_level_name(kernels_level(s->kernels)),
+        .mask = b ? bundle_mask_name(b) : "",
+        .cache = b ? cache_policy_name((enum cache_policy)opts->cache) : "",
+        .exact = s->plan.mode != FLASH_SPARSE || !b->sketch || b->sketch_type != DT_Q4_0,
         .has_chat_template = s->has_template,
         .chat_template_error = s->chat_err.msg,
         .tokenizer_warning = tokenizer_warning(s->tok),
@@ -157,7 +166,7 @@ enum status engine_open(const struct engine_opts *opts, struct engine **ret, str
     }
     if (load(e, opts, err))
         goto fail;
-    fill_info(e, clock_ms_since(began)); /* before the thread owns the weights */
+    fill_info(e, opts, clock_ms_since(began)); /* before the thread owns the weights */
     if (start(e, err))
         goto fail;
     *ret = e;

@@ -28,6 +28,9 @@ enum engine_source {
  * It depends on the model alone: a type that followed the memory cap would change the tokens. */
 enum engine_kv { ENGINE_KV_AUTO, ENGINE_KV_F16, ENGINE_KV_F32 };
 
+/* Which cached neurons of a packed model give way to others (flash/cache.h). */
+enum engine_cache { ENGINE_CACHE_LFU, ENGINE_CACHE_LRU, ENGINE_CACHE_WINDOW, ENGINE_CACHE_STATIC };
+
 struct engine_opts {
     const char *model;  /* path of a GGUF file or Hugging Face folder */
     uint64_t ram_bytes; /* 0: 7/8 of what the machine or container has */
@@ -41,6 +44,8 @@ struct engine_opts {
     enum engine_flash flash;
     enum engine_source source;
     enum engine_kv kv;
+    enum engine_cache cache;
+    double mask_sigma;      /* of a 4-bit sketch, standard deviations (flash/mask.h); 0: 3 */
     int cpu_level;          /* -1: best; else enum cpu_level */
     const char *activation; /* override, see model.h */
     const char *cache_dir;  /* calibration cache; NULL: none */
@@ -68,6 +73,8 @@ struct engine_info {
     const char *flash_mode; /* "off", "dense", "sparse" */
     const char *source;     /* "io_uring+direct"... or "ram" */
     const char *cpu_level;
+    const char *mask, *cache;        /* of a packed model: "sketch", "lfu"...; "" otherwise */
+    bool exact;                      /* no neuron is left out by guess */
     const char *kv_type;             /* "f16", "f32" */
     bool has_chat_template;          /* false: the documented fallback is used */
     const char *chat_template_error; /* "" or why the model's own template is unusable */

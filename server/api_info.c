@@ -189,15 +189,16 @@ void api_flash_stats(struct call *c)
     }
     const struct engine_info *in = engine_info(c->srv->engine);
     reply_json(c, 200,
-               json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:b, s:I, s:I, s:I, "
-                         "s:f, s:f, s:I, s:I}",
-                         "mode", in->flash_mode, "source", in->source, "ram_budget",
-                         (json_int_t)in->ram_budget, "ram_peak", (json_int_t)st->ram_peak,
-                         "resident_bytes", (json_int_t)in->resident_bytes,
-                         "streamed_bytes_per_pass", (json_int_t)in->streamed_bytes, "bytes_read",
-                         (json_int_t)st->bytes_read, "reads", (json_int_t)st->reads, "stall_ms",
-                         (double)st->stall_ns / 1e6, "passes", (json_int_t)st->passes, "exact", 1,
-                         "neurons_needed", (json_int_t)st->neurons_needed, "neurons_missed",
+               json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:b, s:I, "
+                         "s:I, s:I, s:f, s:f, s:I, s:I}",
+                         "mode", in->flash_mode, "source", in->source, "mask", in->mask,
+                         "cache_policy", in->cache, "ram_budget", (json_int_t)in->ram_budget,
+                         "ram_peak", (json_int_t)st->ram_peak, "resident_bytes",
+                         (json_int_t)in->resident_bytes, "streamed_bytes_per_pass",
+                         (json_int_t)in->streamed_bytes, "bytes_read", (json_int_t)st->bytes_read,
+                         "reads", (json_int_t)st->reads, "stall_ms", (double)st->stall_ns / 1e6,
+                         "passes", (json_int_t)st->passes, "exact", in->exact, "neurons_needed",
+                         (json_int_t)st->neurons_needed, "neurons_missed",
                          (json_int_t)st->neurons_missed, "neurons_active",
                          (json_int_t)st->neurons_active, "mask_ms", (double)st->mask_ns / 1e6,
                          "ffn_ms", (double)st->ffn_ns / 1e6, "drafted", (json_int_t)st->drafted,

@@ -45,6 +45,11 @@ void cli_model_opts(struct cli_opts *o, struct cli_model *m, bool serving)
     cli_opt(o, (struct opt){ "kv", 0, OPT_STR, &m->kv, 0, 0, "TYPE",
                              "cached keys and values: f16, f32, auto (default: f32 for F32 "
                              "attention weights, else f16)" });
+    cli_opt(o, (struct opt){ "cache-policy", 0, OPT_STR, &m->cache, 0, 0, "NAME",
+                             "which neurons of a packed model stay: lfu (default), lru, window, "
+                             "static" });
+    cli_opt(o, (struct opt){ "mask-sigma", 0, OPT_REAL, &m->mask_sigma, 0, 100, "X",
+                             "margin of a 4-bit sketch in standard deviations (default 3)" });
     cli_opt(o, (struct opt){ "activation", 0, OPT_STR, &m->activation, 0, 0, "NAME",
                              "override: silu, gelu, relu, drelu, fatrelu:T, relu2" });
     cli_opt(o, (struct opt){ "data", 0, OPT_STR, &m->data_dir, 0, 0, "DIR",
@@ -89,6 +94,8 @@ static enum status pick_words(const struct cli_model *m, struct engine_opts *r, 
     static const char *const source[] = { "auto", "uring", "pread", "buffered", NULL };
     static const char *const cpu[] = { "ref", "avx2", "avx512", NULL };
     static const char *const kv[] = { "auto", "f16", "f32", NULL };
+    static const char *const cache[] = { "lfu", "lru", "window", "static", NULL };
+    int p = m->cache ? word_index(m->cache, cache) : 0;
     int f = m->flash ? word_index(m->flash, flash) : 0;
     int s = m->source ? word_index(m->source, source) : 0;
     int l = m->cpu ? word_index(m->cpu, cpu) : -1;
@@ -102,6 +109,10 @@ static enum status pick_words(const struct cli_model *m, struct engine_opts *r, 
         return err_set(err, ST_ARG, "--cpu: '%s' is not ref, avx2 or avx512", m->cpu);
     if (k < 0)
         return err_set(err, ST_ARG, "--kv: '%s' is not f16, f32 or auto", m->kv);
+    if (p < 0)
+        return err_set(err, ST_ARG, "--cache-policy: '%s' is not lfu, lru, window or static",
+                       m->cache);
+    r->cache = (enum engine_cache)p;
     r->kv = (enum engine_kv)k;
     r->flash = (enum engine_flash)f;
     r->source = (enum engine_source)s;
@@ -123,6 +134,7 @@ enum status cli_engine_opts(struct cli *c, const struct cli_model *m, struct eng
         .n_batch = (uint32_t)m->batch,
         .queue_max = (uint32_t)m->queue,
         .activation = m->activation,
+        .mask_sigma = m->mask_sigma,
         .progress = cli_progress,
         .progress_ctx = c,
     };

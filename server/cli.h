@@ -22,6 +22,8 @@ struct cli_model {
     const char *source;
     const char *cpu;
     const char *kv;
+    const char *cache;
+    double mask_sigma;
     const char *data_dir;
     uint64_t ram, ctx, slots, batch, queue;
 };

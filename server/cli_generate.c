@@ -74,14 +74,14 @@ static json_t *flash_doc(const struct engine *e)
                   "ram_budget", (json_int_t)in->ram_budget, "ram_peak", (json_int_t)st->ram_peak,
                   "resident_bytes", (json_int_t)in->resident_bytes, "bytes_read",
                   (json_int_t)st->bytes_read, "reads", (json_int_t)st->reads, "cache_hit_rate",
-                  hit_rate(in, st), "stall_ms", (double)st->stall_ns / 1e6, "exact", 1);
+                  hit_rate(in, st), "stall_ms", (double)st->stall_ns / 1e6, "exact", in->exact);
     if (d && st->neurons_needed)
-        json_object_update_new(d, json_pack("{s:I, s:I, s:I, s:f, s:f}", "neurons_needed",
-                                            (json_int_t)st->neurons_needed, "neurons_missed",
-                                            (json_int_t)st->neurons_missed, "neurons_active",
-                                            (json_int_t)st->neurons_active, "mask_ms",
-                                            (double)st->mask_ns / 1e6, "ffn_ms",
-                                            (double)st->ffn_ns / 1e6));
+        json_object_update_new(
+            d, json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f}", "mask", in->mask, "cache_policy",
+                         in->cache, "neurons_needed", (json_int_t)st->neurons_needed,
+                         "neurons_missed", (json_int_t)st->neurons_missed, "neurons_active",
+                         (json_int_t)st->neurons_active, "mask_ms", (double)st->mask_ns / 1e6,
+                         "ffn_ms", (double)st->ffn_ns / 1e6));
     if (d && st->drafted)
         json_object_update_new(d, json_pack("{s:I, s:I}", "drafted", (json_int_t)st->drafted,
                                             "draft_accepted", (json_int_t)st->draft_accepted));

@@ -20,14 +20,15 @@ static enum status type_id(const char *word, int *ret, struct err *err)
 
 static enum status mask_id(const char *word, enum pack_mask *ret, struct err *err)
 {
-    static const char *const name[] = { "auto", "resident", "sketch" };
+    static const char *const name[] = { "auto", "resident", "sketch", "sketch4" };
     *ret = PACK_MASK_AUTO;
     for (unsigned i = 0; word && i < sizeof name / sizeof name[0]; i++)
         if (strcmp(word, name[i]) == 0) {
             *ret = (enum pack_mask)i;
             return ST_OK;
         }
-    return word ? err_set(err, ST_ARG, "--mask: '%s' is none of auto, resident, sketch", word)
+    return word ? err_set(err, ST_ARG, "--mask: '%s' is none of auto, resident, sketch, sketch4",
+                          word)
                 : ST_OK;
 }
 
@@ -39,11 +40,11 @@ static enum status print_report(struct cli *c, const char *out, const struct pac
         return cli_print_json(
             json_pack("{s:s, s:I, s:I, s:s, s:i, s:I, s:I}", "file", out, "bytes",
                       (json_int_t)r->bytes, "resumed_bytes", (json_int_t)r->resumed_bytes, "mask",
-                      r->sketch ? "sketch" : "resident", "bundle_bytes", (int)r->stride, "bundles",
-                      (json_int_t)r->n_bundle, "sketch_bytes", (json_int_t)r->sketch_bytes),
+                      r->mask, "bundle_bytes", (int)r->stride, "bundles", (json_int_t)r->n_bundle,
+                      "sketch_bytes", (json_int_t)r->sketch_bytes),
             err);
     printf("%s: %s, %u neurons of %u bytes, mask %s\n", out, num_size_text(r->bytes, size),
-           r->n_bundle, r->stride, r->sketch ? "sketch" : "resident");
+           r->n_bundle, r->stride, r->mask);
     return ST_OK;
 }
 
@@ -63,8 +64,9 @@ enum status cli_pack(struct cli *c, struct err *err)
     cli_opt(&o, (struct opt){ "type", 0, OPT_STR, &type, 0, 0, "T",
                               "convert matrices to this type (default: as they are)" });
     cli_opt(&o, (struct opt){ "mask", 0, OPT_STR, &mask, 0, 0, "KIND",
-                              "auto, resident (gate or up stays in memory) or sketch (an 8-bit "
-                              "copy of it does)" });
+                              "auto, resident (gate or up stays in memory), sketch (an 8-bit "
+                              "copy of it does) or sketch4 (4 bits: not exact, see --mask-sigma "
+                              "of generate and serve)" });
     cli_opt(&o, (struct opt){ "activation", 0, OPT_STR, &activation, 0, 0, "ACT",
                               "override: relu, drelu, fatrelu:T" });
     cli_opt(&o, (struct opt){ "align", 0, OPT_SIZE, &align, 0, 4096, "BYTES",

@@ -84,7 +84,7 @@ struct judge {
     const float *y; /* [2 n_tok, n_ff] */
     const struct token_norms *norm;
     size_t n_tok;
-    double roundings;
+    double roundings, share; /* share: of the worst case |w - s| |x| that is granted */
     uint32_t *count;
 };
 
@@ -100,7 +100,8 @@ static void judge_task(void *arg, size_t task, unsigned worker)
         for (size_t t = 0; t < j->n_tok; t++) {
             const struct token_norms *x = &j->norm[t];
             double z = (double)j->y[t * n + i] + (double)j->y[(j->n_tok + t) * n + i];
-            double slack = e * x->x + (w + e) * x->rest + j->roundings * (w + e) * x->x;
+            double slack = (w + e) * x->rest + j->roundings * (w + e) * x->x;
+            slack += e * x->x * j->share;
             slack += j->m->int8_rows ? w * x->rounded : 0;
             z += j->m->bias ? (double)j->m->bias[i] : 0;
             /* Also what is not a number, which no comparison holds for. */
@@ -128,7 +129,9 @@ void mask_from_sketch(const struct kernels *k, struct pool *pool, const struct m
         split(x + t * stride, n, planes + t * n, planes + (n_tok + t) * n, &norm[t]);
     acts_set(&a, planes, 2 * n_tok, n, n);
     matmul(k, pool, &m->s, &a, y, n_ff);
-    struct judge j = { m, y, norm, n_tok, 0, count };
+    struct judge j = { m, y, norm, n_tok, 0, 1, count };
     j.roundings = 2 * (256 + (double)n / 256 + (double)n / QK + 16) * 0x1p-24;
+    if (m->sigma > 0)
+        j.share = (double)m->sigma / sqrt((double)n);
     pool_run(pool, (n_ff + COUNT_TASK - 1) / COUNT_TASK, judge_task, &j);
 }

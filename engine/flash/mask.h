@@ -1,11 +1,16 @@
-/* engine/flash/mask.h - which neurons of a layer a pass needs (flash.md 5.4). Both sources are
- * exact: a neuron that is left out has an activation of zero, whatever the rounding.
+/* engine/flash/mask.h - which neurons of a layer a pass needs (flash.md 5.4). The first two sources
+ * are exact: a neuron that is left out has an activation of zero, whatever the rounding.
  *
  *   resident  the first matrix (gate, or up) is in memory: its activations are known
  *   sketch    an 8-bit copy s of the first matrix w: |w.x - s.x| <= |w - s| |x| and rounding, so a
  *             neuron whose sketch stays below the threshold by more than that is idle. The
  *             activations enter in two int8 planes, so that their own rounding is small beside the
  *             sketch's.
+ *   sketch4   a 4-bit copy, whose errors are too large for a bound: with errors of either sign in
+ *             every column, w.x - s.x has a deviation of about |w - s| |x| / sqrt(n), and a neuron
+ *             that stays `sigma` of them below the threshold is taken for idle. At 3 about one
+ *             active neuron in a thousand would be missed, one whose activation is near zero.
+ *
  * Owner: one thread; the pool computes. */
 #ifndef STROBE_FLASH_MASK_H
 #define STROBE_FLASH_MASK_H
@@ -13,6 +18,7 @@
 #include "engine/kernel/matrix.h"
 #include "engine/model/model.h"
 
+#define MASK_SIGMA 3.0f    /* unless told */
 enum { MASK_TOKENS = 16 }; /* a longer pass needs nearly all neurons: no sketch is asked */
 
 /* count[i] = tokens whose activation of neuron i is not zero. first: f32 [n_tok, n], activated. */
@@ -20,11 +26,12 @@ void mask_from_activations(struct pool *pool, const float *first, size_t n_tok, 
                            uint32_t *count);
 
 struct mask_sketch {
-    struct matrix s;         /* Q8_0 [n_ff, n_embd], packed */
+    struct matrix s;         /* Q8_0 or Q4_0 [n_ff, n_embd], packed */
     const float *norm, *err; /* [n_ff] |w| and |w - s|, bounds from above */
     const float *bias;       /* [n_ff] or NULL */
     float threshold;         /* active: w.x + bias > threshold */
     bool int8_rows;          /* the exact product rounds its activations to int8 too */
+    float sigma;             /* standard deviations of margin in place of the bound; 0: the bound */
 };
 /* Scratch for mask_from_sketch(), 64-byte aligned. */
 size_t mask_scratch_bytes(uint32_t n_embd, uint32_t n_ff);

@@ -102,11 +102,12 @@ static void add_layer(struct pack *p, uint32_t layer)
     for (size_t i = 0; p->b.sketch && i < 3; i++) {
         bool matrix = sketch[i].kind == PACK_SKETCH;
         struct pack_tensor *t =
-            matrix ? add(p, PACK_SKETCH, DT_Q8_0, hp->n_embd, hp->n_ff,
-                         dtype_row_bytes(DT_Q8_0, hp->n_embd) * hp->n_ff)
+            matrix ? add(p, PACK_SKETCH, p->b.sketch_type, hp->n_embd, hp->n_ff,
+                         dtype_row_bytes(p->b.sketch_type, hp->n_embd) * hp->n_ff)
                    : add(p, sketch[i].kind, DT_F32, hp->n_ff, 0, 4 * (uint64_t)hp->n_ff);
         snprintf(t->name, sizeof t->name, "blk.%" PRIu32 ".%s.weight", layer, sketch[i].name);
         t->src = first;
+        t->sketch_type = p->b.sketch_type;
     }
 }
 
@@ -189,7 +190,7 @@ static enum status make_head(struct pack *p, struct err *err)
     put_activation(&w, model_hparams(p->m));
     gw_u32(&w, "general.alignment", FILE_ALIGN);
     gw_u32(&w, "strobe.pack.version", BUNDLE_VERSION);
-    gw_str(&w, "strobe.pack.mask", p->b.sketch ? "sketch" : "resident");
+    gw_str(&w, "strobe.pack.mask", bundle_mask_name(&p->b));
     gw_u32(&w, "strobe.pack.row_type", (uint32_t)p->b.row_type);
     gw_u32(&w, "strobe.pack.down_type", (uint32_t)p->b.down_type);
     gw_u32(&w, "strobe.pack.stride", p->b.stride);
@@ -395,13 +396,15 @@ static enum status choose(struct pack *p, struct err *err)
     const struct tensor *up = model_find(p->m, TR_UP, 0), *down = model_find(p->m, TR_DOWN, 0);
     enum dtype row = p->o->type >= 0 ? (enum dtype)p->o->type : up->type;
     enum dtype vec = p->o->type >= 0 ? (enum dtype)p->o->type : down->type;
-    bool sketch = p->o->mask == PACK_MASK_SKETCH ||
+    bool sketch = p->o->mask == PACK_MASK_SKETCH || p->o->mask == PACK_MASK_SKETCH4 ||
                   (p->o->mask == PACK_MASK_AUTO && dtype_is_plain(row) && !hp->gated);
     if (sketch && dtype_row_bytes(DT_Q8_0, hp->n_embd) == 0)
         return err_set(err, ST_UNSUPPORTED, "a sketch needs rows of 32 elements, not %u",
                        hp->n_embd);
     uint32_t align = p->o->align ? p->o->align : disk_align(model_file(p->m, 0));
-    return bundle_layout(hp, sketch, row, vec, align, &p->b, err);
+    if (bundle_layout(hp, sketch, row, vec, align, &p->b, err) == ST_OK)
+        p->b.sketch_type = p->o->mask == PACK_MASK_SKETCH4 ? DT_Q4_0 : DT_Q8_0;
+    return err->code;
 }
 
 static enum status open_files(struct pack *p, struct err *err)
@@ -455,10 +458,10 @@ enum status pack_run(const struct model *m, const struct pack_opts *opts, struct
         rep.bytes = p.head.n + p.data_bytes;
         rep.stride = p.b.stride;
         rep.n_bundle = p.b.n_layer * p.b.n_neuron;
-        rep.sketch = p.b.sketch;
+        rep.mask = bundle_mask_name(&p.b);
         if (p.b.sketch)
-            rep.sketch_bytes = rep.n_bundle * (uint64_t)dtype_row_bytes(DT_Q8_0, 32) / 32 *
-                               model_hparams(m)->n_embd;
+            rep.sketch_bytes =
+                rep.n_bundle * (uint64_t)dtype_row_bytes(p.b.sketch_type, model_hparams(m)->n_embd);
         *ret = rep;
     }
     clear(&p);

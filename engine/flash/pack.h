@@ -14,7 +14,8 @@
 enum pack_mask {
     PACK_MASK_AUTO,     /* sketch for plain types without a gate, else resident */
     PACK_MASK_RESIDENT, /* the first matrix stays outside the bundles */
-    PACK_MASK_SKETCH    /* an 8-bit copy with certified bounds stands for it */
+    PACK_MASK_SKETCH,   /* an 8-bit copy with certified bounds stands for it */
+    PACK_MASK_SKETCH4   /* a 4-bit copy: half the memory, a statistical margin (flash/mask.h) */
 };
 
 struct pack_opts {
@@ -29,7 +30,7 @@ struct pack_opts {
 struct pack_report {
     uint64_t bytes, resumed_bytes, sketch_bytes;
     uint32_t stride, n_bundle, align;
-    bool sketch;
+    const char *mask; /* "resident", "sketch", "sketch4" */
 };
 
 /* Errors: ST_UNSUPPORTED (no exact zeros: not a ReLU model; a folder; packed already; types), ST_IO

@@ -97,7 +97,7 @@ static enum status each_row(const struct pack_reader *r, const struct pack_tenso
                             const struct pack_sink *sink, struct err *err)
 {
     const struct tensor *s = t->src;
-    enum dtype to = t->kind == PACK_COPY ? (enum dtype)t->type : DT_Q8_0;
+    enum dtype to = t->kind == PACK_COPY ? (enum dtype)t->type : t->sketch_type;
     size_t row = dtype_row_bytes(s->type, s->n_col), out = dtype_row_bytes(to, s->n_col);
     struct rows w;
     enum status st = rows_init(&w, s, to, err);

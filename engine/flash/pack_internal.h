@@ -17,7 +17,8 @@ struct pack_tensor {
     enum pack_kind kind;
     const struct tensor *src; /* COPY: itself; SKETCH, NORM, ERR: the first matrix */
     uint32_t layer;
-    uint32_t type; /* id in the file */
+    uint32_t type;          /* id in the file */
+    enum dtype sketch_type; /* SKETCH, ERR */
     uint32_t n_dim;
     uint64_t ne[2], offset, bytes;
 };

@@ -33,7 +33,7 @@ struct sparse {
     /* of one layer, [n_ff] each */
     uint32_t *count, *order, *neuron;
     struct fetch_want *want;
-    const uint8_t **row, **vec;
+    const uint8_t **bundle, **row; /* of the wave */
     void *mask_scratch;
     uint8_t *pick_scratch;
     size_t pick_stride;
@@ -87,7 +87,7 @@ static void lay_out(struct sparse *s)
     s->neuron = part(&s->tables, n * sizeof *s->neuron);
     s->want = part(&s->tables, n * sizeof *s->want);
     s->row = part(&s->tables, n * sizeof *s->row);
-    s->vec = part(&s->tables, n * sizeof *s->vec);
+    s->bundle = part(&s->tables, n * sizeof *s->bundle);
     s->mask_scratch = part(&s->tables, mask_scratch_bytes(s->hp->n_embd, s->hp->n_ff));
     s->pick_scratch = part(&s->tables, s->pick_stride * pool_threads(s->o.pool));
 }
@@ -199,7 +199,8 @@ static void ask_sketch(struct sparse *s, const struct weights_view *v, const str
                              .err = VIEW_VEC(v, TR_SKETCH_ERR),
                              .bias = VIEW_VEC(v, hp->gated ? TR_GATE_B : TR_UP_B),
                              .threshold = threshold(hp),
-                             .int8_rows = !dtype_is_plain(s->b->row_type) };
+                             .int8_rows = !dtype_is_plain(s->b->row_type),
+                             .sigma = s->b->sketch_type == DT_Q4_0 ? s->o.mask_sigma : 0 };
     mask_from_sketch(s->o.k, s->o.pool, &m, c->acts->x, c->n_tok, c->acts->stride, s->mask_scratch,
                      s->count);
 }
@@ -285,7 +286,7 @@ static void pick_rows(const struct wave *w, uint32_t at, float *y)
 {
     struct sparse *s = w->s;
     for (size_t i = 0; i < w->n; i++)
-        s->row[i] = s->want[w->from + i].at + at;
+        s->row[i] = s->bundle[i] + at;
     struct picked_rows p = { .type = s->b->row_type,
                              .n_col = s->hp->n_embd,
                              .n_row = (uint32_t)w->n,
@@ -296,6 +297,34 @@ static void pick_rows(const struct wave *w, uint32_t at, float *y)
                              .scratch = s->pick_scratch,
                              .scratch_stride = s->pick_stride };
     matmul_picked(s->o.k, s->o.pool, &p);
+}
+
+/* Gate's products are in c->gate: activated, and neurons that no token fires drop out of the wave,
+ * so that neither their up row nor their down vector is looked at. */
+static void keep_firing(struct wave *w)
+{
+    struct sparse *s = w->s;
+    const struct hparams *hp = s->hp;
+    const float *bias = VIEW_VEC(w->v, TR_GATE_B);
+    for (size_t t = 0; t < w->c->n_tok; t++) {
+        float *gate = w->c->gate + t * hp->n_ff;
+        for (size_t i = 0; bias && i < w->n; i++)
+            gate[i] += bias[s->neuron[i]];
+        vec_act(s->o.k, hp->act, hp->act_threshold, gate, gate, w->n);
+    }
+    size_t n = 0;
+    for (size_t i = 0; i < w->n; i++) {
+        bool fires = false;
+        for (size_t t = 0; t < w->c->n_tok; t++)
+            fires |= w->c->gate[t * hp->n_ff + i] != 0;
+        if (!fires)
+            continue;
+        for (size_t t = 0; t < w->c->n_tok; t++)
+            w->c->gate[t * hp->n_ff + n] = w->c->gate[t * hp->n_ff + i];
+        s->neuron[n] = s->neuron[i];
+        s->bundle[n++] = s->bundle[i];
+    }
+    w->n = n;
 }
 
 static void add_bias(const struct wave *w, float *row, const float *bias)
@@ -313,20 +342,22 @@ static void activate(void *arg, size_t t, unsigned worker)
     const struct hparams *hp = s->hp;
     const float *all = w->c->first ? w->c->first + t * hp->n_ff : NULL;
     float *h = w->c->h + t * hp->n_ff, *gate = w->c->gate + t * hp->n_ff;
-    if (hp->gated) {
-        add_bias(w, h, VIEW_VEC(w->v, TR_UP_B));
-        if (hp->act_up != ACT_IDENTITY)
-            vec_act(s->o.k, hp->act_up, hp->act_threshold, h, h, w->n);
-    }
-    for (size_t i = 0; all && i < w->n; i++)
-        h[i] = hp->gated ? h[i] * all[s->neuron[i]] : all[s->neuron[i]];
-    if (all)
+    if (!hp->gated && all) {
+        for (size_t i = 0; i < w->n; i++)
+            h[i] = all[s->neuron[i]];
         return;
-    float *first = hp->gated ? gate : h;
-    add_bias(w, first, VIEW_VEC(w->v, hp->gated ? TR_GATE_B : TR_UP_B));
-    vec_act(s->o.k, hp->act, hp->act_threshold, first, first, w->n);
-    if (hp->gated)
+    }
+    add_bias(w, h, VIEW_VEC(w->v, TR_UP_B));
+    if (!hp->gated) {
+        vec_act(s->o.k, hp->act, hp->act_threshold, h, h, w->n);
+        return;
+    }
+    if (hp->act_up != ACT_IDENTITY)
+        vec_act(s->o.k, hp->act_up, hp->act_threshold, h, h, w->n);
+    if (!all)
         vec_mul(s->o.k, h, gate, w->n);
+    for (size_t i = 0; all && i < w->n; i++)
+        h[i] *= all[s->neuron[i]];
 }
 
 static void score(const struct wave *w)
@@ -346,19 +377,25 @@ static void run_wave(struct wave *w)
     struct sparse *s = w->s;
     for (size_t i = 0; i < w->n; i++) {
         s->neuron[i] = s->want[w->from + i].neuron;
-        s->vec[i] = s->want[w->from + i].at + s->b->down_at;
+        s->bundle[i] = s->want[w->from + i].at;
     }
-    if (!w->c->first)
-        pick_rows(w, s->b->first_at, s->b->gated ? w->c->gate : w->c->h);
+    if (s->b->gated && !w->c->first) {
+        pick_rows(w, s->b->first_at, w->c->gate);
+        keep_firing(w);
+    }
     if (s->b->gated)
         pick_rows(w, s->b->up_at, w->c->h);
+    else if (!w->c->first)
+        pick_rows(w, s->b->first_at, w->c->h);
     pool_run(w->c->n_tok > 1 ? s->o.pool : NULL, w->c->n_tok, activate, w);
     score(w);
+    for (size_t i = 0; i < w->n; i++)
+        s->row[i] = s->bundle[i] + s->b->down_at;
     struct down_picked d = { .type = s->b->down_type,
                              .n_embd = s->hp->n_embd,
                              .n = (uint32_t)w->n,
                              .neuron = s->neuron,
-                             .vec = s->vec,
+                             .vec = s->row,
                              .h = w->c->h,
                              .h_stride = s->hp->n_ff,
                              .n_tok = w->c->n_tok,
@@ -401,8 +438,8 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
             break;
         struct wave w = { .s = s, .v = v, .c = c, .from = done };
         w.n = wave_end(s, done, ready, n) - done;
-        run_wave(&w);
         done += w.n;
+        run_wave(&w);
         fetch_release(s->fetch, done);
     }
     fetch_end(s->fetch);

@@ -20,6 +20,7 @@ struct sparse_opts {
     uint8_t *staging;   /* plan's read buffers, aligned to 4096, borrowed */
     enum cache_policy policy;
     uint32_t window;
+    float mask_sigma; /* of a 4-bit sketch */
 };
 
 enum status sparse_open(const struct sparse_opts *o, struct sparse **ret, struct err *err);

@@ -136,7 +136,8 @@ static enum status start_streaming(struct weights *w, const struct plan *plan, s
 }
 
 /* The loader's memory serves the reads of bundles. */
-static enum status start_sparse(struct weights *w, const struct plan *plan, struct err *err)
+static enum status start_sparse(struct weights *w, const struct plan *plan,
+                                const struct weights_opts *opts, struct err *err)
 {
     size_t bytes = (size_t)plan->buffer_bytes * FETCH_BUFFERS;
     arena_reset(&w->loader.mem);
@@ -148,7 +149,8 @@ static enum status start_sparse(struct weights *w, const struct plan *plan, stru
                              .pool = w->pool,
                              .src = w->src,
                              .staging = staging,
-                             .policy = CACHE_LFU };
+                             .policy = opts->policy,
+                             .mask_sigma = opts->mask_sigma };
     return sparse_open(&o, &w->sparse, err);
 }
 
@@ -184,7 +186,7 @@ enum status weights_open(const struct model *m, const struct plan *plan, const s
                                        .load_ns = clock_ns() - start,
                                        .source = source_name(w->src) };
     if (model_bundle(m)) {
-        if (start_sparse(w, plan, err) != ST_OK)
+        if (start_sparse(w, plan, opts, err) != ST_OK)
             goto fail;
     } else if (!w->streaming)
         loader_clear(&w->loader);

@@ -5,6 +5,7 @@
 #define STROBE_FLASH_WEIGHTS_H
 
 #include "engine/base/pool.h"
+#include "engine/flash/cache.h"
 #include "engine/flash/plan.h"
 #include "engine/io/source.h"
 #include "engine/kernel/matrix.h"
@@ -14,6 +15,8 @@ struct weights; /* opaque */
 
 struct weights_opts {
     enum source_kind source;
+    enum cache_policy policy; /* packed models: of the neuron cache */
+    float mask_sigma;         /* of a 4-bit sketch (mask.h) */
     void (*progress)(void *ctx, uint64_t done, uint64_t total); /* loading; may be NULL */
     void *ctx;
 };

@@ -25,6 +25,7 @@ enum status bundle_layout(const struct hparams *hp, bool sketch, enum dtype row_
         return err_set(err, ST_UNSUPPORTED, "bundles of %u elements as %s and %s", hp->n_embd,
                        row->name, down->name);
     struct bundle b = { .sketch = sketch,
+                        .sketch_type = DT_Q8_0,
                         .gated = hp->gated,
                         .row_type = row_type,
                         .down_type = down_type,
@@ -41,6 +42,11 @@ enum status bundle_layout(const struct hparams *hp, bool sketch, enum dtype row_
     b.stride = (uint32_t)num_align(at + d, stride_align);
     *ret = b;
     return ST_OK;
+}
+
+const char *bundle_mask_name(const struct bundle *b)
+{
+    return !b->sketch ? "resident" : b->sketch_type == DT_Q4_0 ? "sketch4" : "sketch";
 }
 
 static enum status read_u32(const struct gguf *g, const char *key, uint32_t max, uint32_t *ret,
@@ -94,12 +100,14 @@ enum status bundle_read(const struct gguf *g, const struct hparams *hp, struct b
         return err_set(err, ST_FORMAT,
                        "strobe.pack.version: a packed model must have a ReLU activation, whose "
                        "idle neurons are exactly zero");
-    if (!str_is(mask, "resident") && !str_is(mask, "sketch"))
-        return err_set(err, ST_UNSUPPORTED, "strobe.pack.mask is neither resident nor sketch");
+    bool sketch = str_is(mask, "sketch") || str_is(mask, "sketch4");
+    if (!sketch && !str_is(mask, "resident"))
+        return err_set(err, ST_UNSUPPORTED,
+                       "strobe.pack.mask is none of resident, sketch, sketch4");
     struct bundle b;
-    if (bundle_layout(hp, str_is(mask, "sketch"), (enum dtype)row, (enum dtype)down, 1, &b, err) !=
-        ST_OK)
+    if (bundle_layout(hp, sketch, (enum dtype)row, (enum dtype)down, 1, &b, err) != ST_OK)
         return err->code;
+    b.sketch_type = str_is(mask, "sketch4") ? DT_Q4_0 : DT_Q8_0;
     if (stride < b.stride || stride % BUNDLE_PART_ALIGN)
         return err_set(err, ST_FORMAT,
                        "strobe.pack.stride is %" PRIu32 ", the bundles take %" PRIu32 " bytes",

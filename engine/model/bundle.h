@@ -7,7 +7,9 @@
  *
  * "First" is the matrix whose sign decides whether a neuron is active: the gate, or up where there
  * is no gate. With mask "resident" it stays an ordinary tensor outside the bundles; with mask
- * "sketch" a Q8_0 copy `ffn_sketch.weight` stands for it, with the norms that bound its error.
+ * "sketch" a Q8_0 copy `ffn_sketch.weight` stands for it, with the norms that bound its error; with
+ * "sketch4" a Q4_0 copy, whose bound would let everything pass: the mask takes a margin of some
+ * standard deviations instead (flash/mask.h).
  * Immutable; any thread. */
 #ifndef STROBE_MODEL_BUNDLE_H
 #define STROBE_MODEL_BUNDLE_H
@@ -25,6 +27,7 @@ enum { BUNDLE_VERSION = 1, BUNDLE_PART_ALIGN = 64, BUNDLE_STRIDE_MAX = 1 << 20 }
 
 struct bundle {
     bool sketch, gated;
+    enum dtype sketch_type; /* DT_Q8_0, DT_Q4_0 */
     enum dtype row_type, down_type;
     uint32_t row_bytes, down_bytes;
     uint32_t first_at, up_at, down_at; /* bytes from the bundle's start; first_at: sketch only */
@@ -41,6 +44,7 @@ struct bundle {
 enum status bundle_layout(const struct hparams *hp, bool sketch, enum dtype row_type,
                           enum dtype down_type, uint32_t stride_align, struct bundle *ret,
                           struct err *err);
+const char *bundle_mask_name(const struct bundle *b); /* "resident", "sketch", "sketch4" */
 /* *present says whether the file is packed; then *ret is filled. Errors: ST_FORMAT,
  * ST_UNSUPPORTED (a newer version), ST_NOMEM; each names key or tensor. */
 enum status bundle_read(const struct gguf *g, const struct hparams *hp, struct bundle *ret,

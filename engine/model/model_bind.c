@@ -180,8 +180,9 @@ static enum status bind_role(struct binding *b, enum tensor_role role, uint32_t 
                                           : check_shape(t, col, row, vec, err);
     if (!st)
         st = check_type(t, vec, err);
-    if (!st && role == TR_SKETCH && t->type != DT_Q8_0)
-        st = err_set(err, ST_FORMAT, "tensor '%s': a sketch must be Q8_0", name);
+    if (!st && role == TR_SKETCH && t->type != (uint32_t)b->bundle.sketch_type)
+        st = err_set(err, ST_FORMAT, "tensor '%s': the sketch must be %s", name,
+                     dtype_info((uint32_t)b->bundle.sketch_type)->name);
     if (!st)
         add(b, t, role, layer, fix);
     return st;
