@@ -29,14 +29,21 @@ enum engine_source {
 enum engine_kv { ENGINE_KV_AUTO, ENGINE_KV_F16, ENGINE_KV_F32 };
 
 /* Which cached neurons of a packed model give way to others (flash/cache.h). */
-enum engine_cache { ENGINE_CACHE_LFU, ENGINE_CACHE_LRU, ENGINE_CACHE_WINDOW, ENGINE_CACHE_STATIC };
+enum engine_cache {
+    ENGINE_CACHE_ADAPTIVE,
+    ENGINE_CACHE_LFU,
+    ENGINE_CACHE_LRU,
+    ENGINE_CACHE_WINDOW,
+    ENGINE_CACHE_STATIC
+};
 
 struct engine_opts {
     const char *model;  /* path of a GGUF file or Hugging Face folder */
     uint64_t ram_bytes; /* 0: 7/8 of what the machine or container has */
     uint32_t n_thread;  /* 0: all online cores */
-    /* Where these three are 0 and the defaults do not fit into ram_bytes, smaller ones are taken
-     * (batch 128, then 2 slots or 1, then a context down to 512): engine_info() says which. */
+    /* Where these three are 0 and the defaults do not fit into ram_bytes, or take more than an
+     * eighth of it while weights are streamed, smaller ones are taken (batch 128, then 2 slots or
+     * 1, and to fit at all a context down to 512): engine_info() says which. */
     uint32_t n_slot;    /* sequences that decode together; 0: 4 */
     uint32_t n_ctx;     /* positions per slot; 0: the model's, at most 4096 */
     uint32_t n_batch;   /* prefill tokens per pass; 0: 512 */

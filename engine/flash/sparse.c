@@ -32,6 +32,7 @@ struct sparse {
     uint8_t *slots;
     /* of one layer, [n_ff] each */
     uint32_t *count, *order, *neuron;
+    int32_t *slot;
     struct fetch_want *want;
     const uint8_t **bundle, **row; /* of the wave */
     void *mask_scratch;
@@ -50,15 +51,15 @@ static size_t slot_stride(const struct bundle *b)
 
 uint64_t sparse_slot_bytes(const struct bundle *b)
 {
-    return slot_stride(b) + 5 * sizeof(uint32_t);
+    return slot_stride(b) + 2 * sizeof(uint32_t);
 }
 
 static size_t table_bytes(const struct bundle *b)
 {
     return num_align((size_t)b->n_neuron *
-                         (3 * sizeof(uint32_t) + sizeof(struct fetch_want) + 2 * sizeof(uint8_t *)),
+                         (4 * sizeof(uint32_t) + sizeof(struct fetch_want) + 2 * sizeof(uint8_t *)),
                      64) +
-           6 * 64;
+           7 * 64;
 }
 
 uint64_t sparse_fixed_bytes(const struct model *m, unsigned n_thread)
@@ -85,6 +86,7 @@ static void lay_out(struct sparse *s)
     s->count = part(&s->tables, n * sizeof *s->count);
     s->order = part(&s->tables, n * sizeof *s->order);
     s->neuron = part(&s->tables, n * sizeof *s->neuron);
+    s->slot = part(&s->tables, n * sizeof *s->slot);
     s->want = part(&s->tables, n * sizeof *s->want);
     s->row = part(&s->tables, n * sizeof *s->row);
     s->bundle = part(&s->tables, n * sizeof *s->bundle);
@@ -114,8 +116,9 @@ static enum status open_fetch(struct sparse *s, struct err *err)
     const struct plan *p = s->o.plan;
     struct fetch_opts fo = { .b = s->b,
                              .src = s->o.src,
-                             .buf = s->o.staging,
-                             .buf_bytes = (size_t)p->buffer_bytes,
+                             .ring = s->o.staging,
+                             .ring_bytes = (size_t)p->ring_bytes,
+                             .read_bytes = (size_t)p->read_bytes,
                              .slots = s->slots,
                              .slot_bytes = slot_stride(s->b),
                              .cache = s->cache,
@@ -129,7 +132,10 @@ static enum status load_all(struct sparse *s, struct err *err)
     for (uint32_t l = 0; l < s->b->n_layer && err->code == ST_OK; l++) {
         cache_begin(s->cache, l, 1);
         for (uint32_t i = 0; i < s->b->n_neuron; i++)
-            s->want[i] = (struct fetch_want){ .neuron = i, .slot = cache_take(s->cache, l, i, 0) };
+            s->order[i] = i;
+        cache_admit(s->cache, l, s->order, s->b->n_neuron, s->slot);
+        for (uint32_t i = 0; i < s->b->n_neuron; i++)
+            s->want[i] = (struct fetch_want){ .neuron = i, .slot = s->slot[i] };
         fetch_begin(s->fetch, l, s->want, s->b->n_neuron);
         fetch_ready(s->fetch, s->b->n_neuron, err);
         fetch_end(s->fetch);
@@ -205,50 +211,34 @@ static void ask_sketch(struct sparse *s, const struct weights_view *v, const str
                      s->count);
 }
 
-static void ask_mask(struct sparse *s, const struct weights_view *v, const struct ffn_call *c)
+static void ask_mask(struct sparse *s, const struct weights_view *v, const struct ffn_call *c,
+                     bool all)
 {
-    if (s->o.plan->mode == FLASH_DENSE) {
+    if (all)
         need_all(s, c);
-    } else if (c->first) {
+    else if (c->first)
         mask_from_activations(s->o.pool, c->first, c->n_tok, s->hp->n_ff, s->count);
-    } else if (c->n_tok > MASK_TOKENS) {
-        need_all(s, c);
-    } else {
+    else
         ask_sketch(s, v, c);
-    }
 }
-/* Which misses get the `room` slots: those that most tokens use, in ascending order. */
-static void give_slots(struct sparse *s, uint32_t layer, size_t n_want, size_t n_miss,
-                       uint32_t room, size_t n_tok)
+
+/* Slots for what is missing: now, from how often it was needed so far, unless all is needed anyway
+ * and a pass of many tokens shows better who is (keep_best()). */
+static void give_slots(struct sparse *s, uint32_t layer, size_t n_want)
 {
-    uint32_t above = 0, at_level = room;
-    if (room < n_miss) {
-        /* order[k]: misses that at least... a histogram of counts, from the top down */
-        size_t levels = n_tok < s->b->n_neuron ? n_tok : s->b->n_neuron - 1, taken = 0;
-        memset(s->order, 0, (levels + 1) * sizeof *s->order);
-        for (size_t i = 0; i < n_want; i++)
-            if (!s->want[i].at) {
-                uint32_t k = s->count[s->want[i].neuron];
-                s->order[k < levels ? k : levels]++;
-            }
-        above = (uint32_t)levels;
-        while (above > 0 && taken + s->order[above] <= room)
-            taken += s->order[above--];
-        at_level = room - (uint32_t)taken;
-    }
-    for (size_t i = 0; i < n_want; i++) {
-        struct fetch_want *w = &s->want[i];
-        uint32_t k = s->count[w->neuron];
-        if (w->at || k < above || (k == above && room < n_miss && at_level == 0))
-            continue;
-        if (k == above && room < n_miss)
-            at_level--;
-        w->slot = cache_take(s->cache, layer, w->neuron, 0);
-    }
+    uint32_t n = 0;
+    for (size_t i = 0; i < n_want; i++)
+        if (!s->want[i].at)
+            s->order[n++] = s->want[i].neuron;
+    cache_admit(s->cache, layer, s->order, n, s->slot);
+    n = 0;
+    for (size_t i = 0; i < n_want; i++)
+        if (!s->want[i].at)
+            s->want[i].slot = s->slot[n++];
 }
 
 /* Fills want[]; returns how many. */
-static size_t list_wants(struct sparse *s, const struct ffn_call *c)
+static size_t list_wants(struct sparse *s, const struct ffn_call *c, bool learn)
 {
     size_t n = 0, n_miss = 0;
     cache_begin(s->cache, c->layer, (uint32_t)c->n_tok);
@@ -257,16 +247,15 @@ static size_t list_wants(struct sparse *s, const struct ffn_call *c)
             continue;
         int32_t slot = cache_find(s->cache, c->layer, i);
         const uint8_t *at = slot == CACHE_NONE ? NULL : s->slots + (size_t)slot * slot_stride(s->b);
-        if (at)
-            cache_touch(s->cache, c->layer, i, 0);
+        if (!learn)
+            cache_use(s->cache, c->layer, i, s->count[i]);
+        else if (at)
+            cache_use(s->cache, c->layer, i, 0);
         n_miss += !at;
         s->want[n++] = (struct fetch_want){ .neuron = i, .slot = slot, .at = at };
     }
-    if (n_miss) {
-        uint32_t room = cache_room(s->cache, c->layer, (uint32_t)n_miss);
-        if (room)
-            give_slots(s, c->layer, n, n_miss, room, c->n_tok);
-    }
+    if (n_miss && !learn)
+        give_slots(s, c->layer, n);
     s->stats.needed += n;
     s->stats.misses += n_miss;
     return n;
@@ -278,7 +267,9 @@ struct wave {
     struct sparse *s;
     const struct weights_view *v;
     const struct ffn_call *c;
-    size_t from, n; /* wants */
+    size_t from, to; /* wants */
+    size_t n;        /* of them that are still worked on */
+    bool learn;      /* the mask let all pass: who is needed shows here */
 };
 
 /* NOLINTNEXTLINE(readability-non-const-parameter): the product writes y */
@@ -360,16 +351,42 @@ static void activate(void *arg, size_t t, unsigned worker)
         h[i] *= all[s->neuron[i]];
 }
 
+/* Tokens that neuron i of the wave works for. */
+static uint32_t users(const struct wave *w, size_t i)
+{
+    uint32_t n = 0;
+    for (size_t t = 0; t < w->c->n_tok; t++)
+        n += w->c->h[t * w->s->hp->n_ff + i] != 0;
+    return n;
+}
+
 static void score(const struct wave *w)
 {
     const struct sparse *s = w->s;
     for (size_t i = 0; i < w->n; i++) {
-        uint32_t used = 0;
-        for (size_t t = 0; t < w->c->n_tok; t++)
-            used += w->c->h[t * s->hp->n_ff + i] != 0;
-        cache_touch(s->cache, w->c->layer, s->neuron[i], used);
-        w->s->stats.active += used > 0;
+        uint32_t n = users(w, i);
+        if (w->learn && n)
+            cache_use(s->cache, w->c->layer, s->neuron[i], n);
+        w->s->stats.active += n > 0;
     }
+}
+
+/* All neurons pass by: those that are worth a slot are copied into one. */
+static void keep_best(const struct wave *w)
+{
+    struct sparse *s = w->s;
+    uint32_t n = 0;
+    for (size_t i = w->from; i < w->to; i++) {
+        cache_spare(s->cache, w->c->layer, s->want[i].neuron);
+        if (s->want[i].slot == CACHE_NONE) {
+            s->order[n] = s->want[i].neuron;
+            s->row[n++] = s->want[i].at;
+        }
+    }
+    cache_admit(s->cache, w->c->layer, s->order, n, s->slot);
+    for (uint32_t i = 0; i < n; i++)
+        if (s->slot[i] != CACHE_NONE)
+            memcpy(s->slots + (size_t)s->slot[i] * slot_stride(s->b), s->row[i], s->b->stride);
 }
 
 static void run_wave(struct wave *w)
@@ -402,6 +419,8 @@ static void run_wave(struct wave *w)
                              .y = w->c->y,
                              .y_stride = s->hp->n_embd };
     sum_down(s->o.k, s->o.pool, &d);
+    if (w->learn)
+        keep_best(w);
 }
 
 /* The end of the chunk that want `from` lies in. */
@@ -428,17 +447,18 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
 {
     uint64_t start = clock_ns();
     memset(c->y, 0, c->n_tok * s->hp->n_embd * sizeof *c->y);
-    ask_mask(s, v, c);
+    bool learn = s->o.plan->mode == FLASH_DENSE || (!c->first && c->n_tok > MASK_TOKENS);
+    ask_mask(s, v, c, learn);
     s->stats.mask_ns += clock_ns() - start;
-    size_t n = list_wants(s, c), done = 0;
+    size_t n = list_wants(s, c, learn), done = 0;
     fetch_begin(s->fetch, c->layer, s->want, n);
     while (done < n) {
         size_t ready = fetch_ready(s->fetch, chunk_end(s, done, n), err);
         if (err->code != ST_OK)
             break;
-        struct wave w = { .s = s, .v = v, .c = c, .from = done };
-        w.n = wave_end(s, done, ready, n) - done;
-        done += w.n;
+        struct wave w = { .s = s, .v = v, .c = c, .from = done, .learn = learn };
+        done = w.to = wave_end(s, done, ready, n);
+        w.n = w.to - w.from;
         run_wave(&w);
         fetch_release(s->fetch, done);
     }

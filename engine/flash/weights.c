@@ -139,9 +139,8 @@ static enum status start_streaming(struct weights *w, const struct plan *plan, s
 static enum status start_sparse(struct weights *w, const struct plan *plan,
                                 const struct weights_opts *opts, struct err *err)
 {
-    size_t bytes = (size_t)plan->buffer_bytes * FETCH_BUFFERS;
     arena_reset(&w->loader.mem);
-    uint8_t *staging = arena_alloc(&w->loader.mem, bytes, STAGE_ALIGN);
+    uint8_t *staging = arena_alloc(&w->loader.mem, (size_t)plan->ring_bytes, STAGE_ALIGN);
     assert(staging); /* loader_open() made room */
     struct sparse_opts o = { .m = w->m,
                              .plan = plan,
