@@ -24,6 +24,7 @@ enum {
 
 struct extent {
     struct source_req req;
+    struct fetch *owner;
     size_t from, to; /* wants; those inside with `at` set are not its own */
     size_t skip;     /* bytes before want `from` */
     int32_t piece;   /* CACHE_NONE: straight into the slot */
@@ -44,7 +45,7 @@ struct fetch {
     /* the layer in progress */
     uint32_t layer;
     struct fetch_want *w;
-    size_t n, next, ready, released;
+    size_t n, next, ready, released, in_flight;
     struct err err;
     struct fetch_stats stats;
 };
@@ -65,13 +66,13 @@ enum status fetch_create(const struct fetch_opts *o, struct fetch **ret, struct 
     if (!f)
         return err_set(err, ST_NOMEM, "neuron reader");
     assert(o->read_bytes >= fetch_read_least(o->b) && source_depth(o->src) >= FETCH_DEPTH);
-    assert(o->ring_bytes >= fetch_ring_least(o->b, o->read_bytes));
     f->o = *o;
     size_t align = source_align(o->src);
     f->direct = o->b->stride % align == 0 && o->slot_bytes % PAGE == 0;
     for (uint32_t l = 0; l < o->b->n_layer; l++)
         f->direct &= o->b->home[l].offset % align == 0;
     for (int i = 0; i < FETCH_DEPTH; i++) {
+        f->extent[i].owner = f;
         f->extent[i].next = f->idle;
         f->idle = &f->extent[i];
     }
@@ -143,7 +144,7 @@ static size_t extent_end(const struct fetch *f)
         if (w[i].neuron - w[f->next].neuron >= most ||
             w[i].neuron - w[to - 1].neuron > f->o.gap + 1)
             break;
-        if (!w[i].at)
+        if (!w[i].at && !w[i].ahead)
             to = i + 1;
     }
     return to;
@@ -152,7 +153,7 @@ static size_t extent_end(const struct fetch *f)
 /* Prepares the next read; NULL: nothing left, or no room. */
 static struct extent *next_extent(struct fetch *f)
 {
-    while (f->next < f->n && f->w[f->next].at)
+    while (f->next < f->n && (f->w[f->next].at || f->w[f->next].ahead))
         f->next++;
     if (f->next == f->n || !f->idle)
         return NULL;
@@ -186,7 +187,7 @@ static void pump(struct fetch *f)
         if (n) {
             size_t took = source_submit(f->o.src, req, n);
             assert(took == n); /* extents are as many as the source is deep */
-            (void)took;
+            f->in_flight += took;
         }
     } while (n == BATCH);
 }
@@ -200,7 +201,7 @@ static void place(struct fetch *f, const struct extent *e)
     uint32_t first = f->w[e->from].neuron;
     for (size_t i = e->from; i < e->to; i++) {
         struct fetch_want *w = &f->w[i];
-        if (w->at)
+        if (w->at || w->ahead)
             continue;
         const uint8_t *src = base + (size_t)(w->neuron - first) * b->stride;
         f->stats.bundles++;
@@ -232,6 +233,7 @@ static void arrive(struct fetch *f, struct extent *e)
         drop_hold(f, e->piece);
     e->next = f->idle;
     f->idle = e;
+    f->in_flight--;
 }
 
 static void reap(struct fetch *f, size_t min)
@@ -242,7 +244,7 @@ static void reap(struct fetch *f, size_t min)
     if (min)
         f->stats.wait_ns += clock_ns() - start;
     for (size_t i = 0; i < n; i++)
-        arrive(f, done[i]->user);
+        arrive(((struct extent *)done[i]->user)->owner, done[i]->user);
 }
 
 void fetch_begin(struct fetch *f, uint32_t layer, struct fetch_want *w, size_t n)
@@ -257,16 +259,34 @@ void fetch_begin(struct fetch *f, uint32_t layer, struct fetch_want *w, size_t n
     pump(f);
 }
 
+size_t fetch_begun(const struct fetch *f)
+{
+    return f->next;
+}
+
+static bool here(const struct fetch *f, struct fetch_want *w)
+{
+    if (w->at || !w->ahead || !w->ahead->at)
+        return w->at != NULL;
+    w->at = w->ahead->at;
+    if (w->slot != CACHE_NONE)
+        w->at = memcpy(slot_at(f, w->slot), w->at, f->o.b->stride);
+    return true;
+}
+
 size_t fetch_ready(struct fetch *f, size_t least, struct err *err)
 {
     for (bool wait = false;; wait = true) {
         if (source_in_flight(f->o.src))
             reap(f, wait ? 1 : 0);
         pump(f);
-        while (f->ready < f->n && f->w[f->ready].at)
+        while (f->ready < f->n && here(f, &f->w[f->ready]))
             f->ready++;
-        if (f->err.code != ST_OK) {
-            *err = f->err;
+        const struct err *bad = f->err.code != ST_OK ? &f->err
+                                : f->o.other         ? &f->o.other->err
+                                                     : NULL;
+        if (bad && bad->code != ST_OK) {
+            *err = *bad;
             return 0;
         }
         if (f->ready >= least)
@@ -285,7 +305,7 @@ void fetch_release(struct fetch *f, size_t n)
 
 void fetch_end(struct fetch *f)
 {
-    while (source_in_flight(f->o.src))
+    while (f->in_flight)
         reap(f, 1);
     fetch_release(f, f->n);
     for (size_t i = 0; i < f->n; i++)

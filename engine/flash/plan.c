@@ -52,8 +52,10 @@ static void bundle_ring(const struct model *m, const struct disk_model *disk, ui
                     (ahead < BUNDLE_AHEAD_BYTES ? ahead : BUNDLE_AHEAD_BYTES);
     p->gap_bytes = (uint64_t)(disk->read_s * disk->bytes_per_s);
     p->scratch_stride = p->pack_bytes = 0;
-    if (p->staging_bytes < p->ring_bytes)
-        p->staging_bytes = p->ring_bytes;
+    if (b->sketch)
+        p->guess_bytes = p->read_bytes + (ahead < BUNDLE_AHEAD_BYTES ? ahead : BUNDLE_AHEAD_BYTES);
+    if (p->staging_bytes < p->ring_bytes + p->guess_bytes)
+        p->staging_bytes = p->ring_bytes + p->guess_bytes;
 }
 
 static void staging(const struct model *m, const struct plan_in *in, struct plan *p)

@@ -1,5 +1,6 @@
 /* engine/flash/sparse.c - see sparse.h. One call, one layer:
  *
+ *   before attention: mask of the input as it would be without attention -> reads of misses start
  *   mask -> needed neurons, ascending -> cache: hits and misses, slots for the misses -> reads
  * start wave by wave (whole chunks of 256 neurons, as they arrive): first row products (sketch) ->
  * activations -> up row products -> h -> sum of down vectors
@@ -27,13 +28,16 @@ struct sparse {
     const struct hparams *hp;
     const struct bundle *b;
     struct cache *cache;
-    struct fetch *fetch;
+    struct fetch *fetch, *guess; /* guess: NULL without a sketch */
     struct arena slot_arena, tables;
     uint8_t *slots;
     /* of one layer, [n_ff] each */
     uint32_t *count, *order, *neuron;
     int32_t *slot;
-    struct fetch_want *want;
+    struct fetch_want *want, *guess_want;
+    uint32_t guess_layer; /* that guess_want is of; UINT32_MAX: none */
+    size_t n_guess;
+    bool *missing;                 /* [n_layer]: the last pass read some of its neurons */
     const uint8_t **bundle, **row; /* of the wave */
     void *mask_scratch;
     uint8_t *pick_scratch;
@@ -56,10 +60,10 @@ uint64_t sparse_slot_bytes(const struct bundle *b)
 
 static size_t table_bytes(const struct bundle *b)
 {
-    return num_align((size_t)b->n_neuron *
-                         (4 * sizeof(uint32_t) + sizeof(struct fetch_want) + 2 * sizeof(uint8_t *)),
+    return num_align((size_t)b->n_neuron * (4 * sizeof(uint32_t) + 2 * sizeof(struct fetch_want) +
+                                            2 * sizeof(uint8_t *)),
                      64) +
-           7 * 64;
+           num_align(b->n_layer * sizeof(bool), 64) + 9 * 64;
 }
 
 uint64_t sparse_fixed_bytes(const struct model *m, unsigned n_thread)
@@ -88,6 +92,10 @@ static void lay_out(struct sparse *s)
     s->neuron = part(&s->tables, n * sizeof *s->neuron);
     s->slot = part(&s->tables, n * sizeof *s->slot);
     s->want = part(&s->tables, n * sizeof *s->want);
+    s->guess_want = part(&s->tables, n * sizeof *s->guess_want);
+    s->missing = part(&s->tables, s->b->n_layer * sizeof *s->missing);
+    memset(s->missing, 0, s->b->n_layer * sizeof *s->missing);
+    s->guess_layer = UINT32_MAX;
     s->row = part(&s->tables, n * sizeof *s->row);
     s->bundle = part(&s->tables, n * sizeof *s->bundle);
     s->mask_scratch = part(&s->tables, mask_scratch_bytes(s->hp->n_embd, s->hp->n_ff));
@@ -123,6 +131,14 @@ static enum status open_fetch(struct sparse *s, struct err *err)
                              .slot_bytes = slot_stride(s->b),
                              .cache = s->cache,
                              .gap = (uint32_t)(p->gap_bytes / s->b->stride) };
+    if (p->guess_bytes) {
+        struct fetch_opts go = fo;
+        go.ring += p->ring_bytes;
+        go.ring_bytes = (size_t)p->guess_bytes;
+        if (fetch_create(&go, &s->guess, err) != ST_OK)
+            return err->code;
+    }
+    fo.other = s->guess;
     return fetch_create(&fo, &s->fetch, err);
 }
 
@@ -177,6 +193,7 @@ void sparse_close(struct sparse *s)
 {
     if (!s)
         return;
+    fetch_free(s->guess);
     fetch_free(s->fetch);
     cache_free(s->cache);
     arena_clear(&s->slot_arena);
@@ -197,7 +214,8 @@ static void need_all(struct sparse *s, const struct ffn_call *c)
         s->count[i] = (uint32_t)c->n_tok;
 }
 
-static void ask_sketch(struct sparse *s, const struct weights_view *v, const struct ffn_call *c)
+static void ask_sketch(struct sparse *s, const struct weights_view *v, const float *x, size_t n_tok,
+                       size_t stride)
 {
     const struct hparams *hp = s->hp;
     struct mask_sketch m = { .s = v->m[TR_SKETCH],
@@ -207,8 +225,7 @@ static void ask_sketch(struct sparse *s, const struct weights_view *v, const str
                              .threshold = threshold(hp),
                              .int8_rows = !dtype_is_plain(s->b->row_type),
                              .sigma = s->b->sketch_type == DT_Q4_0 ? s->o.mask_sigma : 0 };
-    mask_from_sketch(s->o.k, s->o.pool, &m, c->acts->x, c->n_tok, c->acts->stride, s->mask_scratch,
-                     s->count);
+    mask_from_sketch(s->o.k, s->o.pool, &m, x, n_tok, stride, s->mask_scratch, s->count);
 }
 
 static void ask_mask(struct sparse *s, const struct weights_view *v, const struct ffn_call *c,
@@ -219,7 +236,7 @@ static void ask_mask(struct sparse *s, const struct weights_view *v, const struc
     else if (c->first)
         mask_from_activations(s->o.pool, c->first, c->n_tok, s->hp->n_ff, s->count);
     else
-        ask_sketch(s, v, c);
+        ask_sketch(s, v, c->acts->x, c->n_tok, c->acts->stride);
 }
 
 /* Slots for what is missing: now, from how often it was needed so far, unless all is needed anyway
@@ -259,6 +276,59 @@ static size_t list_wants(struct sparse *s, const struct ffn_call *c, bool learn)
     s->stats.needed += n;
     s->stats.misses += n_miss;
     return n;
+}
+
+/* ---- guesses ---- */
+
+/* The wants that the guess brings get its reads; the rest of the guess was in vain. */
+static void link_guess(struct sparse *s, uint32_t layer, size_t n)
+{
+    s->missing[layer] = false;
+    size_t begun = s->guess_layer == layer ? fetch_begun(s->guess) : 0, k = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct fetch_want *w = &s->want[i];
+        s->missing[layer] |= !w->at;
+        while (k < begun && s->guess_want[k].neuron < w->neuron)
+            k++;
+        if (!w->at && k < begun && s->guess_want[k].neuron == w->neuron) {
+            w->ahead = &s->guess_want[k];
+            s->stats.guessed_right++;
+        }
+    }
+}
+
+static void drop_guess(struct sparse *s)
+{
+    if (s->guess_layer != UINT32_MAX)
+        fetch_end(s->guess);
+    s->guess_layer = UINT32_MAX;
+}
+
+/* More than half of what is read ahead is used, or too little is known. */
+static bool guessing_pays(const struct sparse *s)
+{
+    return s->stats.guessed < 4096 || s->stats.guessed_right * 2 > s->stats.guessed;
+}
+
+bool sparse_guesses(const struct sparse *s, uint32_t layer, size_t n_tok)
+{
+    return s->guess && s->o.plan->mode == FLASH_SPARSE && n_tok <= MASK_TOKENS &&
+           s->missing[layer] && guessing_pays(s);
+}
+
+void sparse_guess(struct sparse *s, const struct weights_view *v, const struct ffn_guess *g)
+{
+    uint64_t start = clock_ns();
+    size_t n = 0;
+    drop_guess(s);
+    ask_sketch(s, v, g->x, g->n_tok, g->stride);
+    for (uint32_t i = 0; i < s->b->n_neuron; i++)
+        if (s->count[i] && cache_find(s->cache, g->layer, i) == CACHE_NONE)
+            s->guess_want[n++] = (struct fetch_want){ .neuron = i, .slot = CACHE_NONE };
+    s->guess_layer = g->layer;
+    fetch_begin(s->guess, g->layer, s->guess_want, n);
+    s->stats.guessed += fetch_begun(s->guess);
+    s->stats.mask_ns += clock_ns() - start;
 }
 
 /* ---- a wave ---- */
@@ -451,6 +521,7 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
     ask_mask(s, v, c, learn);
     s->stats.mask_ns += clock_ns() - start;
     size_t n = list_wants(s, c, learn), done = 0;
+    link_guess(s, c->layer, n);
     fetch_begin(s->fetch, c->layer, s->want, n);
     while (done < n) {
         size_t ready = fetch_ready(s->fetch, chunk_end(s, done, n), err);
@@ -463,6 +534,7 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
         fetch_release(s->fetch, done);
     }
     fetch_end(s->fetch);
+    drop_guess(s);
     s->stats.run_ns += clock_ns() - start;
     return err->code;
 }
@@ -470,10 +542,11 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
 struct sparse_stats sparse_stats(const struct sparse *s)
 {
     struct sparse_stats r = s->stats;
-    struct fetch_stats f = fetch_stats(s->fetch);
-    r.bytes = f.bytes - s->at_open.bytes;
-    r.reads = f.extents - s->at_open.extents;
-    r.bundles_read = f.bundles - s->at_open.bundles;
-    r.wait_ns = f.wait_ns - s->at_open.wait_ns;
+    struct fetch_stats f = fetch_stats(s->fetch), none = { 0 };
+    struct fetch_stats g = s->guess ? fetch_stats(s->guess) : none;
+    r.bytes = f.bytes + g.bytes - s->at_open.bytes;
+    r.reads = f.extents + g.extents - s->at_open.extents;
+    r.bundles_read = f.bundles + g.bundles - s->at_open.bundles;
+    r.wait_ns = f.wait_ns + g.wait_ns - s->at_open.wait_ns;
     return r;
 }

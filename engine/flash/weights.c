@@ -140,7 +140,8 @@ static enum status start_sparse(struct weights *w, const struct plan *plan,
                                 const struct weights_opts *opts, struct err *err)
 {
     arena_reset(&w->loader.mem);
-    uint8_t *staging = arena_alloc(&w->loader.mem, (size_t)plan->ring_bytes, STAGE_ALIGN);
+    uint8_t *staging =
+        arena_alloc(&w->loader.mem, (size_t)(plan->ring_bytes + plan->guess_bytes), STAGE_ALIGN);
     assert(staging); /* loader_open() made room */
     struct sparse_opts o = { .m = w->m,
                              .plan = plan,
@@ -156,7 +157,7 @@ static enum status start_sparse(struct weights *w, const struct plan *plan,
 static enum status open_source(struct weights *w, enum source_kind kind, struct err *err)
 {
     const char *path[64];
-    uint32_t n = model_n_file(w->m), depth = model_bundle(w->m) ? FETCH_DEPTH : STAGES;
+    uint32_t n = model_n_file(w->m), depth = model_bundle(w->m) ? 2 * FETCH_DEPTH : STAGES;
     if (n > sizeof path / sizeof path[0])
         return err_set(err, ST_UNSUPPORTED, "%u weight files, at most 64 are supported", n);
     for (uint32_t i = 0; i < n; i++)
@@ -267,6 +268,16 @@ bool weights_packed(const struct weights *w)
 enum status weights_ffn(struct weights *w, const struct ffn_call *c, struct err *err)
 {
     return sparse_run(w->sparse, weights_layer(w, c->layer), c, err);
+}
+
+bool weights_guesses(const struct weights *w, uint32_t layer, size_t n_tok)
+{
+    return w->sparse && sparse_guesses(w->sparse, layer, n_tok);
+}
+
+void weights_guess(struct weights *w, const struct ffn_guess *g)
+{
+    sparse_guess(w->sparse, weights_layer(w, g->layer), g);
 }
 
 struct weights_stats weights_stats(const struct weights *w)

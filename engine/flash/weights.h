@@ -71,10 +71,21 @@ struct ffn_call {
 enum status weights_ffn(struct weights *w, const struct ffn_call *c, struct err *err);
 bool weights_packed(const struct weights *w);
 
+/* Before a layer's attention: reading of what its feed-forward part will likely need begins, from
+ * its input as it would be if attention added nothing (flash.md 5.6). Changes no result. */
+struct ffn_guess {
+    uint32_t layer;
+    size_t n_tok, stride;
+    const float *x; /* the guessed normed input: f32 rows `stride` floats apart */
+};
+bool weights_guesses(const struct weights *w, uint32_t layer, size_t n_tok); /* worth asking */
+void weights_guess(struct weights *w, const struct ffn_guess *g);
+
 /* Counted in neurons, over all layers and passes. */
 struct sparse_stats {
     uint64_t needed; /* the mask let them pass; hits are needed - misses */
     uint64_t misses, active;
+    uint64_t guessed, guessed_right; /* read before attention; of them needed after it */
     uint64_t bundles_read, bytes, reads;
     uint64_t mask_ns, run_ns, wait_ns; /* run: all of it */
 };

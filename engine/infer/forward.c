@@ -425,9 +425,32 @@ static void ffn_branch(struct forward *f)
     each_token(f, ffn_out_step);
 }
 
+static void guess_norm_step(void *arg, size_t t, unsigned worker)
+{
+    (void)worker;
+    struct forward *f = arg;
+    size_t at = t * f->hp->n_embd;
+    norm(f, f->h2 + at, f->x + at, VIEW_VEC(f->v, TR_FFN_NORM), VIEW_VEC(f->v, TR_FFN_NORM_B));
+}
+
+/* Lets the disk work while attention computes. In parallel blocks the guess is the input itself. */
+static void guess_ffn(struct forward *f)
+{
+    if (!weights_guesses(f->w, f->layer, f->n_tok))
+        return;
+    bool known = f->hp->block == BLOCK_PARALLEL;
+    if (!known)
+        each_token(f, guess_norm_step);
+    weights_guess(f->w, &(struct ffn_guess){ .layer = f->layer,
+                                             .n_tok = f->n_tok,
+                                             .stride = f->hp->n_embd,
+                                             .x = known ? f->h : f->h2 });
+}
+
 static void run_layer(struct forward *f)
 {
     each_token(f, attn_norm_step);
+    guess_ffn(f);
     attention_branch(f);
     /* Sequential: the residual moves on and is normed again. Parallel: h still holds a norm of the
      * layer's input, which is what the FFN reads. */

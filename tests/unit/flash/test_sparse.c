@@ -72,6 +72,11 @@ Test(sparse, logits_equal_those_of_the_model_before_packing_bit_for_bit)
             if (r.mode == FLASH_SPARSE) {
                 cr_expect_lt(s->needed, 8u * 2 * 704, "%s: every neuron was asked for", what);
                 cr_expect_geq(s->needed, s->active);
+                cr_expect_geq(s->guessed, s->guessed_right);
+                cr_expect(cases[i].mask == PACK_MASK_RESIDENT ? s->guessed == 0
+                                                              : s->guessed_right > 0,
+                          "%s: %zu guessed, %zu right", what, (size_t)s->guessed,
+                          (size_t)s->guessed_right);
             }
             free(got);
         }
