@@ -97,6 +97,7 @@ static enum status start(struct engine *e, struct err *err)
         .kv = e->kv,
         .forward = e->forward,
         .kernels = s->kernels,
+        .trace = e->trace,
         .n_vocab = model_hparams(s->model)->n_vocab,
         .n_slot = s->n_slot,
         .n_ctx = s->n_ctx,
@@ -164,7 +165,7 @@ enum status engine_open(const struct engine_opts *opts, struct engine **ret, str
         err_set(err, ST_NOMEM, "engine");
         goto fail;
     }
-    if (load(e, opts, err))
+    if (load(e, opts, err) || engine_trace_start(e, err))
         goto fail;
     fill_info(e, opts, clock_ms_since(began)); /* before the thread owns the weights */
     if (start(e, err))
@@ -185,6 +186,7 @@ void engine_close(struct engine *e)
     kv_free(e->kv);
     weights_close(e->weights);
     pool_free(e->pool);
+    trace_free(e->trace);
     setup_clear(&e->setup);
     free(e->model_id);
     free(e->path);
@@ -228,6 +230,7 @@ bool engine_idle(const struct engine *e)
 void engine_stats(const struct engine *e, struct engine_stats *ret)
 {
     scheduler_stats(e->sched, ret);
+    engine_trace_stats(e, ret);
     uint64_t peak = rss_now().anon_peak;
     if (peak > ret->ram_peak)
         ret->ram_peak = peak;

@@ -59,6 +59,7 @@ void scheduler_publish(struct scheduler *s)
     s->own.bytes_read = w.bytes_read;
     s->own.reads = w.reads;
     s->own.stall_ns = w.stall_ns;
+    s->own.bytes_wanted = w.bytes_wanted;
     s->own.neurons_needed = w.sparse.needed;
     s->own.neurons_missed = w.sparse.misses;
     s->own.neurons_active = w.sparse.active;
