@@ -235,3 +235,11 @@ void engine_stats(const struct engine *e, struct engine_stats *ret)
     if (peak > ret->ram_peak)
         ret->ram_peak = peak;
 }
+
+double engine_hit_rate(const struct engine_info *in, const struct engine_stats *st)
+{
+    if (st->neurons_needed)
+        return 1 - (double)st->neurons_missed / (double)st->neurons_needed;
+    double all = (double)in->resident_bytes + (double)in->streamed_bytes;
+    return all > 0 ? (double)in->resident_bytes / all : 1;
+}

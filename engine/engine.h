@@ -135,5 +135,8 @@ enum status engine_layers_write(const struct engine *e, struct buf *out, struct 
 
 /* ---- figures: struct engine_stats is in infer/gen.h ---- */
 void engine_stats(const struct engine *e, struct engine_stats *ret);
+/* Share of what was needed that memory answered, 0..1. Packed models count neurons; else streamed
+ * bytes are read anew on every pass, resident ones never. */
+double engine_hit_rate(const struct engine_info *in, const struct engine_stats *st);
 
 #endif

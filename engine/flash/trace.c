@@ -31,7 +31,7 @@ struct trace {
     uint32_t n_layer, n_read, lost_read;
     struct part part[TRACE_KEPT];
     size_t n_part;
-    struct trace_read read[TRACE_READS];
+    struct trace_read read[TRACE_PASS_READS];
     uint64_t new_latency[TRACE_LATENCIES];
 
     pthread_mutex_t lock;      /* guards the rest */
@@ -155,7 +155,7 @@ void trace_add_read(struct trace *t, const struct trace_read *r)
     t->new_latency[log2 < TRACE_LATENCIES ? log2 : TRACE_LATENCIES - 1]++;
     if (t->n_part == 0)
         return;
-    if (t->n_read == TRACE_READS)
+    if (t->n_read == TRACE_PASS_READS)
         t->lost_read++;
     else
         t->read[t->n_read++] = *r;

@@ -20,7 +20,8 @@ enum {
     TRACE_KEPT = 4,
     TRACE_PASSES = 1024, /* of one trace; TRACE_LAYERS: of all its passes together */
     TRACE_LAYERS = 4096,
-    TRACE_READS = 4096,
+    TRACE_READS = 8192,
+    TRACE_PASS_READS = 512, /* the first of each pass: a prompt alone may need thousands */
     TRACE_ID_MAX = 40,
     TRACE_LATENCIES = 24 /* bucket i: reads of 2^i to 2^(i+1) us; the first and last are open */
 };

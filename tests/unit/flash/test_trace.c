@@ -199,9 +199,9 @@ Test(trace, what_does_not_fit_is_dropped_and_counted)
 Test(trace, more_reads_than_one_pass_may_hold_are_counted)
 {
     uint64_t h = trace_open(t, "wide");
-    pass(h, 1000, TRACE_READS + 17);
+    pass(h, 1000, TRACE_PASS_READS + 17);
     struct trace_copy *c = found("wide");
-    cr_expect_eq(c->n_read, (uint32_t)TRACE_READS);
+    cr_expect_eq(c->n_read, (uint32_t)TRACE_PASS_READS);
     cr_expect_eq(c->lost_read, 17u);
     free(c);
 }
