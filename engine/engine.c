@@ -117,6 +117,7 @@ static void fill_info(struct engine *e, const struct engine_opts *opts, double l
     e->info = (struct engine_info){
         .model_id = e->model_id,
         .path = e->path,
+        .cache_dir = e->cache_dir,
         .arch = hp->arch,
         .quant = model_quant(s->model),
         .hash = model_hash(s->model),
@@ -161,7 +162,9 @@ enum status engine_open(const struct engine_opts *opts, struct engine **ret, str
         goto fail;
     e->model_id = engine_model_id(e->setup.model, opts->model);
     e->path = str_dup(str_c(opts->model));
-    if (!e->model_id || !e->path) {
+    if (opts->cache_dir)
+        e->cache_dir = str_dup(str_c(opts->cache_dir));
+    if (!e->model_id || !e->path || (opts->cache_dir && !e->cache_dir)) {
         err_set(err, ST_NOMEM, "engine");
         goto fail;
     }
@@ -190,6 +193,7 @@ void engine_close(struct engine *e)
     setup_clear(&e->setup);
     free(e->model_id);
     free(e->path);
+    free(e->cache_dir);
     free(e);
 }
 

@@ -67,6 +67,7 @@ enum status engine_inspect(const struct engine_opts *opts, json_t **ret, struct 
 struct engine_info {
     const char *model_id; /* file stem or folder name: the id in /v1/models */
     const char *path, *arch, *quant, *hash;
+    const char *cache_dir; /* engine_opts'; NULL: none */
     uint64_t n_param, model_bytes, ram_budget;
     uint64_t resident_bytes, streamed_bytes; /* resident: with the slots of a neuron cache */
     uint32_t n_ctx, n_ctx_train, n_vocab, n_layer, n_embd, n_slot, n_thread, queue_max;

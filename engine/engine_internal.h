@@ -19,7 +19,7 @@ struct engine {
     struct forward *forward;
     struct scheduler *sched;
     struct trace *trace;
-    char *model_id, *path;
+    char *model_id, *path, *cache_dir; /* cache_dir: may be NULL */
     struct engine_info info;
 };
 

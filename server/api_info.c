@@ -167,6 +167,8 @@ void api_estimate(struct call *c)
         o.ram_bytes = (uint64_t)ram;
         o.n_ctx = (uint32_t)ctx;
         o.n_slot = (uint32_t)slots;
+        o.n_thread = in->n_thread;
+        o.cache_dir = in->cache_dir; /* the disk as it was measured */
         o.kv = kv;
         engine_estimate(&o, &plan, &err);
     }
