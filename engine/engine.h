@@ -74,6 +74,7 @@ enum status engine_inspect(const struct engine_opts *opts, json_t **ret, struct 
 struct engine_info {
     const char *model_id; /* file stem or folder name: the id in /v1/models */
     const char *path, *arch, *quant, *hash;
+    const char *cache_dir; /* engine_opts'; NULL: none */
     uint64_t n_param, model_bytes, ram_budget;
     uint64_t resident_bytes, streamed_bytes; /* resident: with the slots of a neuron cache */
     uint32_t n_ctx, n_ctx_train, n_vocab, n_layer, n_embd, n_slot, n_thread, queue_max;
@@ -127,7 +128,23 @@ bool engine_has_room(const struct engine *e);
 void engine_drain(struct engine *e);
 bool engine_idle(const struct engine *e);
 
+/* ---- traces: where the time of a request's passes went ---- */
+/* Opens one under a name of at most 39 bytes; of earlier ones the latest three stay. Give it to the
+ * submits that belong to it (gen_params.trace), close it after their last event. */
+uint64_t engine_trace_open(struct engine *e, const char *id);
+/* Also allowed inside a callback. */
+void engine_trace_close(struct engine *e, uint64_t trace);
+/* Appends the trace as a JSON document, or in Chrome's trace-event format (also JSON), which
+ * ui.perfetto.dev opens. Errors: ST_NOTFOUND, ST_NOMEM. */
+enum status engine_trace_write(const struct engine *e, const char *id, bool perfetto,
+                               struct buf *out, struct err *err);
+/* Appends a JSON document: what each layer needed, read and took since the start. */
+enum status engine_layers_write(const struct engine *e, struct buf *out, struct err *err);
+
 /* ---- figures: struct engine_stats is in infer/gen.h ---- */
 void engine_stats(const struct engine *e, struct engine_stats *ret);
+/* Share of what was needed that memory answered, 0..1. Packed models count neurons; else streamed
+ * bytes are read anew on every pass, resident ones never. */
+double engine_hit_rate(const struct engine_info *in, const struct engine_stats *st);
 
 #endif

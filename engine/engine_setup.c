@@ -162,7 +162,7 @@ static enum status plan_once(const struct engine_opts *o, struct engine_setup *s
         .ram_bytes = o->ram_bytes ? o->ram_bytes : machine - machine / MACHINE_RESERVE,
         .mode = mode[o->flash],
         .kv_bytes = kv_bytes(hp, s->kv_type, s->n_slot, s->n_ctx),
-        .scratch_bytes = forward + own,
+        .scratch_bytes = forward + own + trace_bytes(hp->n_layer),
         .tokenizer_bytes = s->tok ? tokenizer_bytes(s->tok) : 0,
         .n_thread = s->n_thread,
         .disk = s->disk,

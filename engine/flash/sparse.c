@@ -550,3 +550,8 @@ struct sparse_stats sparse_stats(const struct sparse *s)
     r.wait_ns = f.wait_ns + g.wait_ns - s->at_open.wait_ns;
     return r;
 }
+
+uint32_t sparse_cached(const struct sparse *s, uint32_t layer)
+{
+    return cache_used(s->cache, layer);
+}

@@ -40,5 +40,6 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
                        struct err *err);
 
 struct sparse_stats sparse_stats(const struct sparse *s);
+uint32_t sparse_cached(const struct sparse *s, uint32_t layer); /* neurons in memory */
 
 #endif

@@ -256,6 +256,7 @@ enum status weights_product(struct weights *w, const struct product *p, struct e
                                   .scratch = w->scratch,
                                   .scratch_stride = w->scratch_stride };
         matmul_rows(w->k, w->pool, &r);
+        w->stats.bytes_wanted += piece.n_row * dtype_row_bytes(m->type, m->n_col);
     }
     return ST_OK;
 }
@@ -286,6 +287,9 @@ struct weights_stats weights_stats(const struct weights *w)
     if (w->sparse) {
         s.sparse = sparse_stats(w->sparse);
         s.bytes_read = s.sparse.bytes;
+        uint64_t in_vain = s.sparse.guessed - s.sparse.guessed_right;
+        in_vain = in_vain < s.sparse.bundles_read ? in_vain : s.sparse.bundles_read;
+        s.bytes_wanted = (s.sparse.bundles_read - in_vain) * model_bundle(w->m)->stride;
         s.reads = s.sparse.reads;
         s.stall_ns = s.sparse.wait_ns;
     }
@@ -296,4 +300,22 @@ struct weights_stats weights_stats(const struct weights *w)
         s.stall_ns = now.stall_ns;
     }
     return s;
+}
+
+bool weights_streams(const struct weights *w, uint32_t layer)
+{
+    for (int role = 0; role < TR_MATRICES; role++)
+        if (w->item[item_at(layer, (enum tensor_role)role)])
+            return true;
+    return false;
+}
+
+uint32_t weights_cached(const struct weights *w, uint32_t layer)
+{
+    return w->sparse ? sparse_cached(w->sparse, layer) : 0;
+}
+
+void weights_watch_reads(struct weights *w, source_watch_fn *fn, void *ctx)
+{
+    source_watch(w->src, fn, ctx);
 }

@@ -92,10 +92,17 @@ struct sparse_stats {
 
 struct weights_stats {
     uint64_t bytes_read, reads, stall_ns; /* streaming only, since open */
-    uint64_t load_bytes, load_ns;         /* opening */
-    const char *source;                   /* source_name() */
-    struct sparse_stats sparse;           /* packed models */
+    uint64_t bytes_wanted;        /* of those read, what was asked for: no gaps, no rounding */
+    uint64_t load_bytes, load_ns; /* opening */
+    const char *source;           /* source_name() */
+    struct sparse_stats sparse;   /* packed models */
 };
 struct weights_stats weights_stats(const struct weights *w);
+/* Whether a part of the layer comes from the file in every pass. Packed models: false. */
+bool weights_streams(const struct weights *w, uint32_t layer);
+/* Packed models: neurons of the layer that are in memory; 0 otherwise. */
+uint32_t weights_cached(const struct weights *w, uint32_t layer);
+/* Tells fn of every read from now on, on the owner's thread (io/source.h). */
+void weights_watch_reads(struct weights *w, source_watch_fn *fn, void *ctx);
 
 #endif

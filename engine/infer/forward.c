@@ -48,6 +48,8 @@ struct forward {
     const struct weights_view *v;
     uint32_t layer;
     struct err err; /* the first failed read; the rest of the layer computes on rubbish */
+    forward_watch_fn *watch;
+    void *watch_ctx;
 };
 
 static uint32_t q_dim(const struct hparams *hp)
@@ -447,15 +449,31 @@ static void guess_ffn(struct forward *f)
                                              .x = known ? f->h : f->h2 });
 }
 
+void forward_watch(struct forward *f, forward_watch_fn *fn, void *ctx)
+{
+    f->watch = fn;
+    f->watch_ctx = ctx;
+}
+
+static void tell(const struct forward *f, enum forward_point at)
+{
+    if (f->watch)
+        f->watch(f->watch_ctx, at, f->layer);
+}
+
 static void run_layer(struct forward *f)
 {
+    tell(f, FORWARD_LAYER);
     each_token(f, attn_norm_step);
     guess_ffn(f);
     attention_branch(f);
     /* Sequential: the residual moves on and is normed again. Parallel: h still holds a norm of the
      * layer's input, which is what the FFN reads. */
     each_token(f, attn_out_step);
+    tell(f, FORWARD_FFN);
     ffn_branch(f);
+    if (f->err.code == ST_OK)
+        tell(f, FORWARD_LAYER_END);
 }
 
 static bool all_cancelled(const struct forward *f)
