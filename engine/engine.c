@@ -135,6 +135,7 @@ static void fill_info(struct engine *e, const struct engine_opts *opts, double l
         .n_thread = s->n_thread,
         .queue_max = s->queue_max,
         .flash_mode = engine_flash_name(&s->plan),
+        .flash_why = s->plan.why,
         .source = s->plan.streamed_bytes ? weights_stats(e->weights).source : "ram",
         .kv_type = engine_kv_name(s->kv_type),
         .cpu_level = cpu_level_name(kernels_level(s->kernels)),

@@ -81,6 +81,7 @@ struct engine_info {
     const char *flash_mode; /* "off", "dense", "sparse" */
     const char *source;     /* "io_uring+direct"... or "ram" */
     const char *cpu_level;
+    const char *flash_why;           /* why this mode: one sentence */
     const char *mask, *cache;        /* of a packed model: "sketch", "lfu"...; "" otherwise */
     bool exact;                      /* no neuron is left out by guess */
     const char *kv_type;             /* "f16", "f32" */

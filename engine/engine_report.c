@@ -62,6 +62,7 @@ static void put_plan(struct doc *d, const struct engine_setup *s)
     put(d, "overhead_bytes", count(p->overhead_bytes));
     put(d, "tokens_per_second", json_real(p->tokens_per_s));
     put(d, "limit", text(p->limit));
+    put(d, "why", text(p->why));
     put(d, "slots", count(s->n_slot));
     put(d, "ctx", count(s->n_ctx));
     put(d, "batch", count(s->n_batch));
@@ -76,6 +77,7 @@ static void put_disk(struct doc *d, const struct disk_model *m)
     put(&disk, "bytes_per_second", json_real(m->bytes_per_s));
     put(&disk, "sequential_bytes_per_second", json_real(m->seq_bytes_per_s));
     put(&disk, "latency_seconds", json_real(m->latency_s));
+    put(&disk, "memory_bytes_per_second", json_real(m->mem_bytes_per_s));
     put(&disk, "depth", count(m->depth));
     d->failed |= disk.failed;
     put(d, "disk", disk.obj);

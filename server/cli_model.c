@@ -127,9 +127,10 @@ enum status cli_calibrate(struct cli *c, struct err *err)
         return err->code;
     cli_progress_end(c);
     return show(c,
-                json_pack("{s:s, s:f, s:f, s:f, s:f, s:i, s:f}", "path", co.path,
+                json_pack("{s:s, s:f, s:f, s:f, s:f, s:i, s:f, s:f}", "path", co.path,
                           "seconds_per_read", d.read_s, "bytes_per_second", d.bytes_per_s,
                           "sequential_bytes_per_second", d.seq_bytes_per_s, "latency_seconds",
-                          d.latency_s, "depth", (int)d.depth, "fit_error", d.fit_error),
+                          d.latency_s, "depth", (int)d.depth, "fit_error", d.fit_error,
+                          "memory_bytes_per_second", d.mem_bytes_per_s),
                 err);
 }

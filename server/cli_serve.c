@@ -39,9 +39,10 @@ static void log_start(const struct engine *e)
     const struct engine_info *in = engine_info(e);
     char a[32], b[32];
     log_line(LOG_INFO, "engine", NULL, "model ready",
-             "model=%s arch=%s quant=%s flash=%s resident=\"%s\" streamed=\"%s\" ctx=%u slots=%u "
+             "model=%s arch=%s quant=%s flash=%s why=\"%s\" resident=\"%s\" streamed=\"%s\" ctx=%u "
+             "slots=%u "
              "threads=%u cpu=%s load_ms=%.0f",
-             in->model_id, in->arch, in->quant, in->flash_mode,
+             in->model_id, in->arch, in->quant, in->flash_mode, in->flash_why,
              num_size_text(in->resident_bytes, a), num_size_text(in->streamed_bytes, b), in->n_ctx,
              in->n_slot, in->n_thread, in->cpu_level, in->load_ms);
     if (in->chat_template_error[0])

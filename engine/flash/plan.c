@@ -10,6 +10,7 @@
 #include "engine/base/num.h"
 #include "engine/flash/fetch.h"
 #include "engine/flash/internal.h"
+#include "engine/flash/predict.h"
 #include "engine/flash/sparse.h"
 
 #include <stdio.h>
@@ -144,39 +145,6 @@ static void pin_more(const struct model *m, struct plan *p)
         }
 }
 
-/* Of an unmeasured model: what share of neurons a token uses, and what share of those the slots
- * hold (hits grow faster than slots, since neurons fire unequally: flash.md 5.5). */
-#define ACTIVE_SHARE 0.1
-static void predict_sparse(const struct model *m, const struct plan_in *in, struct plan *p)
-{
-    const struct bundle *b = model_bundle(m);
-    double mem = in->mem_bytes_per_s > 0 ? in->mem_bytes_per_s : 20e9;
-    double used = ACTIVE_SHARE * b->n_layer * b->n_neuron;
-    double share = (double)p->slots_per_layer / b->n_neuron;
-    double miss = share >= 1 ? 0 : used * (1 - share) * (1 - share);
-    double t_disk = miss * in->disk.read_s + miss * b->stride / in->disk.bytes_per_s;
-    double t_mem = ((double)p->resident_bytes + used * b->stride) / mem;
-    p->limit = t_disk > t_mem ? "disk reads" : "memory bandwidth";
-    p->tokens_per_s = 1 / (t_disk > t_mem ? t_disk : t_mem);
-}
-
-static void predict(const struct model *m, const struct plan_in *in, struct plan *p)
-{
-    if (p->mode == FLASH_SPARSE) {
-        predict_sparse(m, in, p);
-        return;
-    }
-    double mem = in->mem_bytes_per_s > 0 ? in->mem_bytes_per_s : 20e9;
-    double t_mem = (double)(p->resident_bytes + p->streamed_bytes) / mem;
-    double reads = (double)p->streamed_bytes / (double)p->piece_bytes;
-    double t_disk = (double)p->streamed_bytes / in->disk.seq_bytes_per_s;
-    double t_random = reads * in->disk.read_s + (double)p->streamed_bytes / in->disk.bytes_per_s;
-    t_disk = t_disk > t_random ? t_random : t_disk; /* whichever the disk does better */
-    double t = t_disk > t_mem ? t_disk : t_mem;
-    p->limit = t_disk > t_mem ? "disk bandwidth" : "memory bandwidth";
-    p->tokens_per_s = t > 0 ? 1 / t : 0;
-}
-
 /* A pass needs one row of the token embedding per token: under a budget the table stays in the
  * file, unless it is the output matrix too. */
 static bool read_by_row(const struct model *m, const struct tensor *t)
@@ -236,6 +204,8 @@ static void decide_packed(const struct model *m, const struct plan_in *in, struc
     uint64_t slots = room / (b->n_layer * sparse_slot_bytes(b));
     set_slots(m, slots < b->n_neuron ? (uint32_t)slots : b->n_neuron, fixed, p);
     p->total_bytes = total_of(p);
+    if (in->mode == FLASH_AUTO)
+        p->mode = predict_mode(m, in, p);
 }
 
 static void decide(const struct model *m, const struct plan_in *in, struct plan *p)

@@ -25,8 +25,7 @@ struct plan_in {
     uint64_t scratch_bytes;   /* activations, logits, sampler, from infer */
     uint64_t tokenizer_bytes; /* vocabulary tables and metadata already held */
     uint32_t n_thread;        /* that compute; 0: 1 */
-    struct disk_model disk;
-    double mem_bytes_per_s; /* measured or assumed DRAM read rate, for the prediction */
+    struct disk_model disk;   /* and the memory's rate, for the prediction */
 };
 
 struct plan {
@@ -49,7 +48,8 @@ struct plan {
     uint64_t least_bytes;    /* the smallest budget that would work */
     bool fits;
     double tokens_per_s; /* predicted decode rate of one sequence */
-    const char *limit;   /* "memory bandwidth", "disk bandwidth" - static text */
+    const char *limit;   /* "memory bandwidth", "disk bandwidth", "disk reads": static text */
+    char why[160];       /* the mode's reason, one sentence */
     uint8_t *pinned;     /* [model_n_tensor], 1: resident; owned */
 };
 

@@ -28,7 +28,8 @@ static const struct disk_model defaults = { .read_s = 20e-6,
                                             .bytes_per_s = 0.9e9,
                                             .seq_bytes_per_s = 1.0e9,
                                             .latency_s = 100e-6,
-                                            .depth = 32 };
+                                            .depth = 32,
+                                            .mem_bytes_per_s = 20e9 };
 
 struct probe {
     struct source *src;
@@ -215,8 +216,9 @@ static enum status store(const char *cache_dir, const char *path, const struct d
         return err->code;
     buf_printf(&text,
                "{\"read_s\":%.9g,\"bytes_per_s\":%.9g,\"seq_bytes_per_s\":%.9g,\"latency_s\":%.9g,"
-               "\"depth\":%u,\"fit_error\":%.4g}\n",
-               d->read_s, d->bytes_per_s, d->seq_bytes_per_s, d->latency_s, d->depth, d->fit_error);
+               "\"depth\":%u,\"fit_error\":%.4g,\"mem_bytes_per_s\":%.9g}\n",
+               d->read_s, d->bytes_per_s, d->seq_bytes_per_s, d->latency_s, d->depth, d->fit_error,
+               d->mem_bytes_per_s);
     snprintf(temp, sizeof temp, "%s.new", file);
     if (buf_ok(&text, "disk model", err) != ST_OK) {
         buf_clear(&text);
@@ -275,6 +277,8 @@ enum status calibrate_run(const struct calibrate_opts *o, struct disk_model *ret
     arena_clear(&p.mem);
     if (scratch >= 0)
         close(scratch);
+    double memory = err->code == ST_OK ? calibrate_memory() : 0;
+    d.mem_bytes_per_s = memory > 0 ? memory : d.mem_bytes_per_s;
     if (err->code == ST_OK && o->cache_dir)
         store(o->cache_dir, o->path, &d, err);
     if (err->code == ST_OK)
@@ -306,6 +310,7 @@ enum status calibrate_load(const char *cache_dir, const char *path, struct disk_
     json_get_f64(doc, "bytes_per_s", true, 1e3, 1e12, &d.bytes_per_s, &bad);
     json_get_f64(doc, "seq_bytes_per_s", true, 1e3, 1e12, &d.seq_bytes_per_s, &bad);
     json_get_f64(doc, "latency_s", true, 0, 10, &d.latency_s, &bad);
+    json_get_f64(doc, "mem_bytes_per_s", false, 1e6, 1e14, &d.mem_bytes_per_s, &bad);
     json_get_i64(doc, "depth", true, 1, 1024, &depth, &bad);
     json_free(doc);
     d.depth = (uint32_t)depth;

@@ -16,6 +16,7 @@ struct disk_model {
     double latency_s;       /* one 4 KiB read at depth 1, median */
     uint32_t depth;         /* where throughput stops growing (within 5 %) */
     double fit_error;       /* largest relative residual of the fit */
+    double mem_bytes_per_s; /* what all cores together read from memory */
     bool measured;          /* false: built-in defaults, nothing was measured */
 };
 
@@ -33,6 +34,10 @@ struct calibrate_opts {
  * MiB), ST_UNSUPPORTED (no direct reads there), ST_NOTFOUND, ST_IO, ST_NOMEM. */
 enum status calibrate_run(const struct calibrate_opts *opts, struct disk_model *ret,
                           struct err *err);
+/* Bytes per second that all cores (at most CALIBRATE_THREADS) read from memory together, measured
+ * for a fifth of a second with 64 MiB each; 0: no memory, no threads. */
+enum { CALIBRATE_THREADS = 64 };
+double calibrate_memory(void);
 /* The cached model of the device that holds `path`; defaults (measured = false) when none. */
 enum status calibrate_load(const char *cache_dir, const char *path, struct disk_model *ret,
                            struct err *err);

@@ -265,13 +265,15 @@ Test(read, tensors_that_are_reordered_and_cannot_be_read_are_not_served)
 
 enum { N_ASKED = 2 };
 
-static struct engine *open_streaming(const char *path, enum engine_source source)
+static struct engine *open_streaming(const char *path, enum engine_source source,
+                                     enum engine_flash flash)
 {
     struct engine_opts o = small(path, source);
     struct engine *e = NULL;
     struct err err = ERR_INIT;
     json_t *doc = NULL;
     o.ram_bytes = 1;
+    o.flash = flash;
     cr_assert_eq(engine_estimate(&o, &doc, &err), ST_OK, "%s", err.msg);
     o.ram_bytes = (uint64_t)json_integer_value(json_object_get(doc, "least_bytes"));
     json_free(doc);
@@ -340,7 +342,7 @@ static void stream_file(const char *path, enum engine_source source, bool guesse
     struct engine *e;
     if (!have(path, source))
         return;
-    e = open_streaming(path, source);
+    e = open_streaming(path, source, guesses ? ENGINE_FLASH_SPARSE : ENGINE_FLASH_AUTO);
     names = path;
     for (size_t k = 0; k < N_WHAT; k++)
         if (whats[k].fault != FAULT_SUBMIT || source == ENGINE_SOURCE_URING)

@@ -1,0 +1,120 @@
+/* engine/flash/predict.c - see predict.h. Seconds of one pass:
+ *
+ *   dense    T = max(streamed / BW_seq, all weights / memory rate)
+ *   sparse   T = max(N a + B / BW, weights used / memory rate), N reads of B bytes in all, of the
+ *            neurons that are needed and not cached; neighbours within the gap are one read
+ *
+ * Which neurons a token needs is not known before it runs. Assumed is what is published of ReLU
+ * models: unequal rates, with z_i normal and neuron i needed by a share Phi(-z_i) of the tokens,
+ * and a deviation that puts 80 % of the activity into a third of the neurons (flash.md 3.2,
+ * PowerInfer: 26 to 43 % per layer). A cache holds about the most frequent ones. */
+#include "engine/flash/predict.h"
+
+#include <math.h>
+#include <stdio.h>
+
+enum { QUANTILES = 128 };
+#define ACTIVE_SHARE 0.1 /* of an unmeasured model's neurons, per token */
+#define OVERLOAD                                                                                   \
+    1.45           /* neurons that a sketch lets pass, per active one: measured, flash.md 5.4      \
+                    */
+#define SPREAD 0.8 /* deviation of z */
+
+/* The neurons of a layer that are needed and not cached, as a share of all. */
+static double miss_share(double needed, double cached)
+{
+    double z[QUANTILES], mean = 0, sum = 0;
+    /* Centre of z by bisection on the mean rate. */
+    double lo = -8, hi = 8;
+    for (int round = 0; round < 40; round++) {
+        double centre = (lo + hi) / 2;
+        mean = 0;
+        for (int i = 0; i < QUANTILES; i++) { /* the normal's quantiles by its logistic likeness */
+            double u = (i + 0.5) / QUANTILES;
+            z[i] = centre + SPREAD * log(u / (1 - u)) / 1.702;
+            mean += 0.5 * erfc(z[i] / sqrt(2)) / QUANTILES;
+        }
+        *(mean > needed ? &lo : &hi) = centre;
+    }
+    for (int i = 0; i < QUANTILES; i++) { /* ascending z: the most frequent first */
+        double past = (i + 1.0 - cached * QUANTILES);
+        double part = past < 0 ? 0 : past > 1 ? 1 : past;
+        sum += part * 0.5 * erfc(z[i] / sqrt(2)) / QUANTILES;
+    }
+    return sum;
+}
+
+struct times {
+    double disk, memory;
+};
+
+static double pass_s(struct times t)
+{
+    return t.disk > t.memory ? t.disk : t.memory;
+}
+
+static struct times sparse_times(const struct model *m, const struct plan_in *in,
+                                 const struct plan *p)
+{
+    const struct bundle *b = model_bundle(m);
+    double needed = ACTIVE_SHARE * (b->sketch ? OVERLOAD : 1), n = (double)b->n_neuron;
+    double miss = miss_share(needed, (double)p->slots_per_layer / n);
+    double gap = (double)(p->gap_bytes / b->stride), over = 0, near = 1;
+    for (int k = 1; k <= (int)gap; k++) {
+        near *= 1 - miss;
+        over += k * miss * near;
+    }
+    double reads = miss * pow(1 - miss, gap + 1);
+    double bytes = miss * (1 + over) * b->stride;
+    double least = bytes / (double)p->read_bytes; /* reads are no longer than that */
+    reads = reads > least ? reads : least;
+    return (struct times){
+        .disk = b->n_layer * n * (reads * in->disk.read_s + bytes / in->disk.bytes_per_s),
+        .memory = ((double)p->resident_bytes + needed * n * b->n_layer * b->stride) /
+                  in->disk.mem_bytes_per_s
+    };
+}
+
+static struct times dense_times(const struct plan_in *in, const struct plan *p)
+{
+    const struct disk_model *d = &in->disk;
+    double bytes = (double)p->streamed_bytes;
+    double one_by_one = bytes / (double)p->piece_bytes * d->read_s + bytes / d->bytes_per_s;
+    double in_order = bytes / d->seq_bytes_per_s;
+    return (struct times){
+        .disk = in_order < one_by_one ? in_order : one_by_one, /* what the disk does better */
+        .memory =
+            (double)(p->resident_bytes + p->cache_bytes + p->streamed_bytes) / d->mem_bytes_per_s
+    };
+}
+
+enum flash_mode predict_mode(const struct model *m, const struct plan_in *in, const struct plan *p)
+{
+    return pass_s(dense_times(in, p)) < pass_s(sparse_times(m, in, p)) ? FLASH_DENSE : FLASH_SPARSE;
+}
+
+/* NOLINTNEXTLINE(readability-non-const-parameter): the sentence goes into p */
+static void explain(const struct model *m, const struct plan_in *in, struct plan *p)
+{
+    if (p->mode == FLASH_OFF) {
+        snprintf(p->why, sizeof p->why, "everything fits into memory");
+    } else if (!model_bundle(m)) {
+        snprintf(p->why, sizeof p->why,
+                 "the model does not fit: what is left over is read for each pass, %.0f ms",
+                 1e3 * dense_times(in, p).disk);
+    } else {
+        snprintf(p->why, sizeof p->why,
+                 "%s: neuron by neuron the disk takes %.0f ms a token, whole layers %.0f ms",
+                 p->mode == FLASH_SPARSE ? "sparse" : "dense", 1e3 * sparse_times(m, in, p).disk,
+                 1e3 * dense_times(in, p).disk);
+    }
+}
+
+void predict(const struct model *m, const struct plan_in *in, struct plan *p)
+{
+    bool sparse = p->mode == FLASH_SPARSE;
+    struct times t = sparse ? sparse_times(m, in, p) : dense_times(in, p);
+    p->limit = t.disk <= t.memory ? "memory bandwidth" : sparse ? "disk reads" : "disk bandwidth";
+    p->tokens_per_s = pass_s(t) > 0 ? 1 / pass_s(t) : 0;
+    explain(m, in, p);
+}
