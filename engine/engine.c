@@ -69,6 +69,7 @@ static enum status load(struct engine *e, const struct engine_opts *o, struct er
     const struct weights_opts wo = {
         .source = (enum source_kind)o->source,
         .policy = (enum cache_policy)o->cache,
+        .keep = o->keep,
         .mask_sigma = o->mask_sigma > 0 ? (float)o->mask_sigma : MASK_SIGMA,
         .progress = o->progress ? on_weights : NULL,
         .ctx = &progress,
@@ -141,7 +142,8 @@ static void fill_info(struct engine *e, const struct engine_opts *opts, double l
         .cpu_level = cpu_level_name(kernels_level(s->kernels)),
         .mask = b ? bundle_mask_name(b) : "",
         .cache = b ? cache_policy_name((enum cache_policy)opts->cache) : "",
-        .exact = s->plan.mode != FLASH_SPARSE || !b || !b->sketch || b->sketch_type != DT_Q4_0,
+        .exact = (opts->keep <= 0 || opts->keep >= 1) &&
+                 (s->plan.mode != FLASH_SPARSE || !b || b->sketch_type != DT_Q4_0),
         .has_chat_template = s->has_template,
         .chat_template_error = s->chat_err.msg,
         .tokenizer_warning = tokenizer_warning(s->tok),

@@ -52,6 +52,7 @@ struct engine_opts {
     enum engine_source source;
     enum engine_kv kv;
     enum engine_cache cache;
+    double keep;            /* share of neurons that a token may use, not exact; 0 or 1: all */
     double mask_sigma;      /* of a 4-bit sketch, standard deviations (flash/mask.h); 0: 3 */
     int cpu_level;          /* -1: best; else enum cpu_level */
     const char *activation; /* override, see model.h */

@@ -165,6 +165,7 @@ static enum status plan_once(const struct engine_opts *o, struct engine_setup *s
         .scratch_bytes = forward + own + trace_bytes(hp->n_layer),
         .tokenizer_bytes = s->tok ? tokenizer_bytes(s->tok) : 0,
         .n_thread = s->n_thread,
+        .keep = o->keep,
         .disk = s->disk,
     };
     if (!forward || !own || !in.kv_bytes)

@@ -50,6 +50,9 @@ void cli_model_opts(struct cli_opts *o, struct cli_model *m, bool serving)
                              "lru, window, static" });
     cli_opt(o, (struct opt){ "mask-sigma", 0, OPT_REAL, &m->mask_sigma, 0, 100, "X",
                              "margin of a 4-bit sketch in standard deviations (default 3)" });
+    cli_opt(o, (struct opt){ "keep", 0, OPT_REAL, &m->keep, 0, 1, "SHARE",
+                             "neurons that a token may use, of a file packed with --mask resident; "
+                             "not exact (default 1: all)" });
     cli_opt(o, (struct opt){ "activation", 0, OPT_STR, &m->activation, 0, 0, "NAME",
                              "override: silu, gelu, relu, drelu, fatrelu:T, relu2" });
     cli_opt(o, (struct opt){ "data", 0, OPT_STR, &m->data_dir, 0, 0, "DIR",
@@ -136,6 +139,7 @@ enum status cli_engine_opts(struct cli *c, const struct cli_model *m, struct eng
         .queue_max = (uint32_t)m->queue,
         .activation = m->activation,
         .mask_sigma = m->mask_sigma,
+        .keep = m->keep,
         .progress = cli_progress,
         .progress_ctx = c,
     };

@@ -23,7 +23,7 @@ struct cli_model {
     const char *cpu;
     const char *kv;
     const char *cache;
-    double mask_sigma;
+    double mask_sigma, keep;
     const char *data_dir;
     uint64_t ram, ctx, slots, batch, queue;
 };

@@ -43,6 +43,60 @@ void mask_from_activations(struct pool *pool, const float *first, size_t n_tok, 
     pool_run(n_tok * n < 1 << 16 ? NULL : pool, (n + COUNT_TASK - 1) / COUNT_TASK, count_task, &j);
 }
 
+/* ---- the largest ---- */
+
+struct keep_job {
+    float *v;
+    size_t n, keep;
+};
+
+static uint32_t size_bits(float v)
+{
+    uint32_t u;
+    v = fabsf(v);
+    memcpy(&u, &v, sizeof u);
+    return u; /* of numbers without a sign, the order is that of their bits */
+}
+
+/* The bits of the keep-th largest of v, eleven at a time from the top. */
+static uint32_t threshold_bits(const float *v, size_t n, size_t keep)
+{
+    enum { DIGIT = 11, BINS = 1 << DIGIT };
+    uint32_t found = 0, seen = 0; /* bits, and which of them are known */
+    for (int shift = 32 - DIGIT; shift > -DIGIT; shift -= DIGIT) {
+        int low = shift > 0 ? shift : 0;
+        uint32_t count[BINS] = { 0 }, bin = BINS - 1;
+        for (size_t i = 0; i < n; i++)
+            if ((size_bits(v[i]) & seen) == found)
+                count[size_bits(v[i]) >> low & (BINS - 1)]++;
+        for (; count[bin] < keep; bin--)
+            keep -= count[bin];
+        uint32_t digit = (uint32_t)(BINS - 1) << low;
+        found = (found & ~digit) | bin << low;
+        seen |= digit;
+    }
+    return found;
+}
+
+static void keep_task(void *arg, size_t t, unsigned worker)
+{
+    (void)worker;
+    const struct keep_job *j = arg;
+    float *v = j->v + t * j->n;
+    uint32_t least = threshold_bits(v, j->n, j->keep);
+    for (size_t i = 0; i < j->n; i++)
+        if (size_bits(v[i]) < least)
+            v[i] = 0;
+}
+
+void mask_keep_largest(struct pool *pool, float *first, size_t n_tok, uint32_t n, double share)
+{
+    double want = ceil(share * n);
+    struct keep_job j = { first, n, want < 1 ? 1 : (size_t)want };
+    if (j.keep < n)
+        pool_run(pool, n_tok, keep_task, &j);
+}
+
 /* ---- sketch ---- */
 
 /* Norms of one token that the bound is made of. */

@@ -25,6 +25,11 @@ enum { MASK_TOKENS = 16 }; /* a longer pass needs nearly all neurons: no sketch 
 void mask_from_activations(struct pool *pool, const float *first, size_t n_tok, uint32_t n,
                            uint32_t *count);
 
+/* Sets all but the largest `share` of each token's activations to zero (at least one stays, and
+ * what equals the least that stays): how models without exact zeros leave neurons out (CATS,
+ * flash.md 5.9). Not exact. */
+void mask_keep_largest(struct pool *pool, float *first, size_t n_tok, uint32_t n, double share);
+
 struct mask_sketch {
     struct matrix s;         /* Q8_0 or Q4_0 [n_ff, n_embd], packed */
     const float *norm, *err; /* [n_ff] |w| and |w - s|, bounds from above */

@@ -44,11 +44,6 @@ struct pack {
 
 /* ---- the table ---- */
 
-static bool exact_zeros(const struct hparams *hp)
-{
-    return hp->act == ACT_RELU || hp->act == ACT_FATRELU || hp->act == ACT_RELU2;
-}
-
 static struct pack_tensor *add(struct pack *p, enum pack_kind kind, uint32_t type, uint64_t ne0,
                                uint64_t ne1, uint64_t bytes)
 {
@@ -158,9 +153,12 @@ static void copy_kv(struct gguf_writer *w, const struct gguf_kv *kv)
 
 static const char *act_word(const struct hparams *hp)
 {
-    if (hp->act == ACT_RELU2)
-        return "relu2";
-    return hp->gated && hp->act_up == ACT_RELU ? "drelu" : "relu";
+    static const char *const word[] = {
+        [ACT_SILU] = "silu",         [ACT_GELU_TANH] = "gelu_tanh", [ACT_GELU_ERF] = "gelu_erf",
+        [ACT_RELU] = "relu",         [ACT_RELU2] = "relu2",         [ACT_FATRELU] = "fatrelu",
+        [ACT_IDENTITY] = "identity",
+    };
+    return hp->gated && hp->act_up == ACT_RELU ? "drelu" : word[hp->act];
 }
 
 /* The activation was decided once; the packed file says it, whatever it is called. */
@@ -365,10 +363,11 @@ static enum status check(const struct model *m, const struct pack_opts *o, struc
         return err_set(err, ST_UNSUPPORTED, "pack reads GGUF files, this is a folder");
     if (model_bundle(m))
         return err_set(err, ST_UNSUPPORTED, "the model is packed already");
-    if (!exact_zeros(hp))
+    if (!hparams_exact_zeros(hp) && o->mask != PACK_MASK_RESIDENT)
         return err_set(err, ST_UNSUPPORTED,
                        "only ReLU models have neurons that can be skipped exactly; this one has "
-                       "another activation: serve it as it is, dense streaming needs no packing");
+                       "another activation: serve it as it is, dense streaming needs no packing "
+                       "(--mask resident packs it for --keep, which is not exact)");
     return ST_OK;
 }
 

@@ -25,6 +25,7 @@ struct plan_in {
     uint64_t scratch_bytes;   /* activations, logits, sampler, from infer */
     uint64_t tokenizer_bytes; /* vocabulary tables and metadata already held */
     uint32_t n_thread;        /* that compute; 0: 1 */
+    double keep;              /* packed models: share of neurons that a token may use; 0: all */
     struct disk_model disk;   /* and the memory's rate, for the prediction */
 };
 

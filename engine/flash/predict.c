@@ -57,7 +57,9 @@ static struct times sparse_times(const struct model *m, const struct plan_in *in
                                  const struct plan *p)
 {
     const struct bundle *b = model_bundle(m);
-    double needed = ACTIVE_SHARE * (b->sketch ? OVERLOAD : 1), n = (double)b->n_neuron;
+    double all = in->keep > 0 ? in->keep : 1, n = (double)b->n_neuron;
+    double fire = hparams_exact_zeros(model_hparams(m)) ? ACTIVE_SHARE : 1;
+    double needed = (fire < all ? fire : all) * (b->sketch ? OVERLOAD : 1);
     double miss = miss_share(needed, (double)p->slots_per_layer / n);
     double gap = (double)(p->gap_bytes / b->stride), over = 0, near = 1;
     for (int k = 1; k <= (int)gap; k++) {

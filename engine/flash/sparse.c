@@ -517,6 +517,8 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
 {
     uint64_t start = clock_ns();
     memset(c->y, 0, c->n_tok * s->hp->n_embd * sizeof *c->y);
+    if (c->first && s->o.keep < 1)
+        mask_keep_largest(s->o.pool, c->first, c->n_tok, s->b->n_neuron, s->o.keep);
     bool learn = s->o.plan->mode == FLASH_DENSE || (!c->first && c->n_tok > MASK_TOKENS);
     ask_mask(s, v, c, learn);
     s->stats.mask_ns += clock_ns() - start;

@@ -21,6 +21,7 @@ struct sparse_opts {
     enum cache_policy policy;
     uint32_t window;
     float mask_sigma; /* of a 4-bit sketch */
+    double keep;      /* share of neurons that a token may use, 1: all */
 };
 
 enum status sparse_open(const struct sparse_opts *o, struct sparse **ret, struct err *err);

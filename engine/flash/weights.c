@@ -150,7 +150,8 @@ static enum status start_sparse(struct weights *w, const struct plan *plan,
                              .src = w->src,
                              .staging = staging,
                              .policy = opts->policy,
-                             .mask_sigma = opts->mask_sigma };
+                             .mask_sigma = opts->mask_sigma,
+                             .keep = opts->keep > 0 ? opts->keep : 1 };
     return sparse_open(&o, &w->sparse, err);
 }
 
@@ -175,6 +176,11 @@ enum status weights_open(const struct model *m, const struct plan *plan, const s
     if (!w)
         return err_set(err, ST_NOMEM, "weights");
     *w = (struct weights){ .m = m, .k = k, .pool = pool, .n_layer = model_hparams(m)->n_layer };
+    const struct bundle *b = model_bundle(m);
+    if (opts->keep > 0 && opts->keep < 1 && (!b || b->sketch)) {
+        err_set(err, ST_ARG, "--keep needs a file packed with --mask resident");
+        goto fail;
+    }
     if (sort_tensors(w, plan, &resident, err) != ST_OK ||
         open_source(w, opts->source, err) != ST_OK)
         goto fail;

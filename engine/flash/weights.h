@@ -17,6 +17,7 @@ struct weights_opts {
     enum source_kind source;
     enum cache_policy policy; /* packed models: of the neuron cache */
     float mask_sigma;         /* of a 4-bit sketch (mask.h) */
+    double keep;              /* share of neurons that a token may use; 0 or 1: all (mask.h) */
     void (*progress)(void *ctx, uint64_t done, uint64_t total); /* loading; may be NULL */
     void *ctx;
 };
@@ -62,11 +63,12 @@ enum status weights_embed(struct weights *w, const int32_t *token, size_t n, flo
 struct ffn_call {
     uint32_t layer;
     size_t n_tok;
-    struct acts *acts;  /* the layer's normed input */
-    const float *first; /* activated first matrix [n_tok, n_ff] (model/bundle.h); NULL: a sketch */
-    float *gate;        /* work area [n_tok, n_ff] without `first` */
-    float *h;           /* work area [n_tok, n_ff] */
-    float *y;           /* [n_tok, n_embd] */
+    struct acts *acts; /* the layer's normed input */
+    float *first;      /* activated first matrix [n_tok, n_ff] (model/bundle.h), may be thinned
+                          out (mask_keep_largest()); NULL: a sketch */
+    float *gate;       /* work area [n_tok, n_ff] without `first` */
+    float *h;          /* work area [n_tok, n_ff] */
+    float *y;          /* [n_tok, n_embd] */
 };
 enum status weights_ffn(struct weights *w, const struct ffn_call *c, struct err *err);
 bool weights_packed(const struct weights *w);

@@ -96,11 +96,11 @@ enum status bundle_read(const struct gguf *g, const struct hparams *hp, struct b
         read_u32(g, "strobe.pack.stride", BUNDLE_STRIDE_MAX, &stride, err) != ST_OK ||
         gguf_get_str(g, "strobe.pack.mask", true, &mask, err) != ST_OK)
         return err->code;
-    if (hp->act != ACT_RELU && hp->act != ACT_FATRELU && hp->act != ACT_RELU2)
-        return err_set(err, ST_FORMAT,
-                       "strobe.pack.version: a packed model must have a ReLU activation, whose "
-                       "idle neurons are exactly zero");
     bool sketch = str_is(mask, "sketch") || str_is(mask, "sketch4");
+    if (sketch && !hparams_exact_zeros(hp))
+        return err_set(err, ST_FORMAT,
+                       "strobe.pack.mask: a sketch needs a ReLU activation, whose idle neurons are "
+                       "exactly zero");
     if (!sketch && !str_is(mask, "resident"))
         return err_set(err, ST_UNSUPPORTED,
                        "strobe.pack.mask is none of resident, sketch, sketch4");

@@ -147,6 +147,8 @@ enum status model_open(const char *path, const struct model_opts *opts, struct m
 void model_close(struct model *m);
 
 const struct hparams *model_hparams(const struct model *m);
+/* Idle neurons of the feed-forward layers are exactly zero: the activation is a ReLU's. */
+bool hparams_exact_zeros(const struct hparams *hp);
 uint32_t model_n_tensor(const struct model *m);
 const struct tensor *model_tensor(const struct model *m, uint32_t i);
 /* NULL: the model has no such weight. layer: UINT32_MAX for global roles. */

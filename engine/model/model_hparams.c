@@ -342,3 +342,8 @@ enum status spec_activation(struct spec *s, struct hparams *hp, struct err *err)
               act);
     return use_act(str_c(act), ACT_FROM_NAME, hp, err);
 }
+
+bool hparams_exact_zeros(const struct hparams *hp)
+{
+    return hp->act == ACT_RELU || hp->act == ACT_FATRELU || hp->act == ACT_RELU2;
+}

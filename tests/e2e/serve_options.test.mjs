@@ -22,6 +22,7 @@ const table = {
   cpu: { bad: ['sse9', ''], good: ['ref'] },
   activation: {},
   'cache-policy': { bad: ['fifo', ''], good: ['adaptive', 'lfu', 'lru', 'window', 'static'] },
+  keep: { bad: ['-0.1', '1.5', 'x'], good: ['0.5', '1'] },
   'mask-sigma': { bad: ['-1', '101', 'x'], good: ['0', '2.5', '100'] },
   kv: { bad: ['f8', ''], good: ['f16', 'f32', 'auto'] },
   data: {},

@@ -16,6 +16,7 @@ struct packed_run {
     enum source_kind source;
     enum cache_policy policy;
     float mask_sigma;           /* of sketch4; 0: MASK_SIGMA */
+    double keep;                /* 0: all */
     struct weights_stats stats; /* out */
 };
 

@@ -6,6 +6,7 @@
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { N_EMBD = 512, N_FF = 2000, N_TOK = 5 };
 
@@ -217,4 +218,35 @@ Test(mask, counts_say_how_many_tokens_use_a_neuron)
     free(v);
     free(want);
     free(got);
+}
+
+static int by_size(const void *a, const void *b)
+{
+    float x = fabsf(*(const float *)a), y = fabsf(*(const float *)b);
+    return (x < y) - (x > y);
+}
+
+Test(mask, the_largest_stay_and_their_equals)
+{
+    enum { N = 777, T = 12 };
+    static const double shares[] = { 0, 0.001, 0.1, 0.5, 0.999, 1 };
+    struct rng r = { 6 };
+    float v[T * N], was[T * N], sorted[N];
+    for (size_t k = 0; k < sizeof shares / sizeof shares[0]; k++) {
+        for (size_t i = 0; i < T * N; i++) /* many equal ones, both signs, zeros, far exponents */
+            was[i] = v[i] = ((float)rng_below(&r, 41) - 20) * (i % 3 ? 1 : 1e-20f);
+        mask_keep_largest(NULL, v, T, N, shares[k]);
+        size_t keep = (size_t)ceil(shares[k] * N);
+        keep = keep ? keep : 1;
+        for (size_t t = 0; t < T; t++) {
+            memcpy(sorted, was + t * N, sizeof sorted);
+            qsort(sorted, N, sizeof sorted[0], by_size);
+            float least = fabsf(sorted[keep - 1]);
+            for (size_t i = 0; i < N; i++) {
+                float old = was[t * N + i], want = fabsf(old) >= least ? old : 0;
+                cr_assert_eq(v[t * N + i], want, "share %g, token %zu, %zu: %g", shares[k], t, i,
+                             (double)old);
+            }
+        }
+    }
 }

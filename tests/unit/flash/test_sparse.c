@@ -5,6 +5,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const struct {
     const char *arch, *act;
@@ -153,4 +154,36 @@ Test(sparse, a_four_bit_sketch_is_exact_with_a_wide_margin_and_close_with_three_
     free(want);
     free(a);
     free(b);
+}
+
+/* Other activations have no zeros: all neurons are needed, or a share of them on demand, which is
+ * another model, and the same one whatever the memory. */
+Test(sparse, a_model_without_zeros_is_exact_and_with_a_share_the_same_under_any_budget)
+{
+    static const char *const arch[] = { "llama", "gpt2", "gemma2" };
+    for (size_t i = 0; i < 3; i++) {
+        char plain[256], packed[256];
+        size_t n;
+        packed_plain(packed_dir(), arch[i], NULL, DT_F16, plain);
+        packed_pack(plain, PACK_MASK_RESIDENT, packed);
+        struct packed_run whole = { .path = plain, .mode = FLASH_OFF, .n_thread = 2 };
+        struct packed_run all = {
+            .path = packed, .mode = FLASH_SPARSE, .slots = 60, .n_thread = 2
+        };
+        struct packed_run half = { .path = packed, .mode = FLASH_OFF, .n_thread = 3, .keep = 0.5 };
+        struct packed_run few = {
+            .path = packed, .mode = FLASH_SPARSE, .slots = 60, .n_thread = 1, .keep = 0.5
+        };
+        float *want = packed_logits(&whole, &n), *a = packed_logits(&all, &n),
+              *b = packed_logits(&half, &n), *c = packed_logits(&few, &n);
+        same(a, want, n, arch[i]);
+        same(c, b, n, arch[i]);
+        cr_expect(memcmp(b, want, n * sizeof *b) != 0, "%s: half of the neurons change nothing",
+                  arch[i]);
+        cr_expect_lt(few.stats.sparse.misses, all.stats.sparse.misses);
+        free(want);
+        free(a);
+        free(b);
+        free(c);
+    }
 }
