@@ -14,7 +14,8 @@
 
 _Static_assert((int)ENGINE_SOURCE_AUTO == SOURCE_AUTO && (int)ENGINE_SOURCE_URING == SOURCE_URING &&
                    (int)ENGINE_SOURCE_PREAD == SOURCE_PREAD &&
-                   (int)ENGINE_SOURCE_BUFFERED == SOURCE_BUFFERED,
+                   (int)ENGINE_SOURCE_BUFFERED == SOURCE_BUFFERED &&
+                   (int)ENGINE_SOURCE_MMAP == SOURCE_MMAP,
                "the facade's kinds are io's");
 
 const char *engine_flash_name(const struct plan *p)
@@ -73,7 +74,7 @@ static enum status load(struct engine *e, const struct engine_opts *o, struct er
         .progress = o->progress ? on_weights : NULL,
         .ctx = &progress,
     };
-    if ((unsigned)o->source > ENGINE_SOURCE_BUFFERED)
+    if ((unsigned)o->source > ENGINE_SOURCE_MMAP)
         return err_set(err, ST_ARG, "source: no such kind");
     if ((unsigned)o->cache > ENGINE_CACHE_STATIC)
         return err_set(err, ST_ARG, "cache: no such policy");
