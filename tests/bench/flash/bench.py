@@ -2,10 +2,12 @@
 import json
 import os
 import platform
+import signal
 import statistics
 import subprocess
 import sys
 import tempfile
+import urllib.request
 
 E = os.environ
 STROBE, BENCH, DIR, OUT = E['STROBE'], E['BENCH'], E['DIR'], E['OUT']
@@ -149,6 +151,42 @@ def figures(d):
             'reads': f['reads'], 'stall_ms': f['stall_ms'], 'ram_peak': f['ram_peak'], 'group_peak': d['group'].get('peak'),
             'major_faults': d['group'].get('major_faults'),
             'miss_rate': f['neurons_missed'] / needed if needed else None}
+
+
+class Server:
+    """`strobe serve` on a free port of the loopback; close() ends it and checks its exit code."""
+
+    def __init__(self, file, threads, ctx, slots, *words):
+        self.data = tempfile.TemporaryDirectory()
+        self.p = subprocess.Popen([STROBE, 'serve', '-m', file, '--port', '0', '--ctx', str(ctx), '--slots', str(slots), '--threads',
+                                   str(threads), '--data', self.data.name, '-q', *map(str, words)],
+                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        line = self.p.stdout.readline()
+        if 'listening on' not in line:
+            fail(f'the server said {line!r} ({file}, {words})')
+        self.url = line.split()[-1]
+
+    def open(self, path, body=None):
+        data = json.dumps(body).encode() if body is not None else None
+        ask = urllib.request.Request(self.url + path, data, {'Content-Type': 'application/json'})
+        return urllib.request.urlopen(ask, timeout=600)
+
+    def complete(self, prompt, n, **more):
+        """A completion with its log probabilities, nothing taken from an earlier request's cache."""
+        with self.open('/v1/completions', {'prompt': prompt, 'max_tokens': n, 'cache_prompt': False, **more}) as reply:
+            return json.load(reply)['choices'][0]
+
+    def stats(self):
+        with self.open('/api/flash/stats') as reply:
+            return json.load(reply)
+
+    def close(self):
+        self.p.send_signal(signal.SIGTERM)
+        self.p.stdout.close()
+        code = self.p.wait(timeout=60)
+        self.data.cleanup()
+        if code:
+            fail(f'the server ended with {code}')
 
 
 # ---- tables ----

@@ -1,7 +1,7 @@
 #!/bin/bash
 # Runs a command in a fresh memory cgroup (v1 or v2) with a limit and no swap; the group is removed at the end.
 #   tests/bench/flash/cgroup.sh LIMIT_BYTES [--report FILE] [--sample FILE] [--drop FILE]... -- COMMAND...
-# --report: one JSON line there (default: standard error): limit, peak, whether the limit was met (failures), kills, and the
+# --report: one JSON line there (default: standard error): limit, peak, kills for want of memory, and the
 # group's major faults, anonymous, page cache and mapped bytes at the end. --sample: the same every 0.1 s while it runs.
 # --drop: leave nothing of FILE in the page cache before the start; STROBE_DROP_CACHES=1 drops the whole machine's (root).
 # The exit code is the command's. 77: no cgroup can be made here (needs root, or systemd-run --user with a v2 hierarchy).
@@ -109,13 +109,8 @@ fi
 code=$?
 read_stat
 top=$(cat "$group/$peak" 2>/dev/null || echo 0)
-if [ "$version" = v1 ]; then
-    failures=$(cat "$group/memory.failcnt")
-    kills=$(sed -n 's/^oom_kill //p' "$group/memory.oom_control")
-else
-    failures=$(sed -n 's/^max //p' "$group/memory.events")
-    kills=$(sed -n 's/^oom_kill //p' "$group/memory.events")
-fi
+if [ "$version" = v1 ]; then kills=$group/memory.oom_control; else kills=$group/memory.events; fi
+kills=$(sed -n 's/^oom_kill //p' "$kills")
 [ -z "$report" ] || exec 2>"$report"
-echo "{\"cgroup\":\"$version\",\"limit\":$limit,\"peak\":$top,\"failures\":${failures:-0},\"kills\":${kills:-0},\"major_faults\":$j,\"anon\":$a,\"cache\":$c,\"mapped\":$m}" >&2
+echo "{\"cgroup\":\"$version\",\"limit\":$limit,\"peak\":$top,\"kills\":${kills:-0},\"major_faults\":$j,\"anon\":$a,\"cache\":$c,\"mapped\":$m}" >&2
 exit $code

@@ -12,12 +12,11 @@ opts="prompts tokens masks threads sources layers embd ff"
 . tests/bench/flash/lib.sh
 flash_args "$@"
 exec python3 - <<'PY'
-import concurrent.futures, hashlib, random, signal, threading, time, urllib.request
+import concurrent.futures, hashlib, random, threading, time
 from bench import *
 
 n_prompt, n_tok = (8, 48) if QUICK else (count('prompts'), count('tokens'))
 all_threads = each('threads')
-os.environ['threads'] = all_threads[0]
 E['threads'] = all_threads[0]
 shape = [w for k in ('layers', 'embd', 'ff') for w in (f'--{k}', arg(k))] + ['--heads', '8', '--kv', '4', '--vocab', '2048']
 name = f"exact-{arg('layers')}x{arg('embd')}x{arg('ff')}"
@@ -29,45 +28,16 @@ rng = random.Random(2)
 texts = [[rng.randrange(3, 2048) for _ in range(rng.randrange(2, 40))] for _ in range(n_prompt)]
 
 
-class Server:
-    def __init__(self, file, ram, threads, *words):
-        self.data = tempfile.TemporaryDirectory()
-        self.p = subprocess.Popen([STROBE, 'serve', '-m', file, '--port', '0', '--ctx', str(ctx), '--slots', '4', '--threads', threads,
-                                   '--data', self.data.name, '-q', *(['--ram', str(ram)] if ram else []), *words],
-                                  stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        line = self.p.stdout.readline()
-        if 'listening on' not in line:
-            fail(f'the server said {line!r} ({file}, {ram}, {words})')
-        self.url = line.split()[-1]
-        self.url = self.url if self.url.startswith('http') else 'http://' + self.url
-
-    def post(self, path, body):
-        ask = urllib.request.Request(self.url + path, json.dumps(body).encode(), {'Content-Type': 'application/json'})
-        return json.load(urllib.request.urlopen(ask, timeout=600))
-
-    def get(self, path):
-        return json.load(urllib.request.urlopen(self.url + path, timeout=60))
-
-    def close(self):
-        self.p.send_signal(signal.SIGTERM)
-        self.p.stdout.close()
-        if self.p.wait(timeout=60) != 0:
-            fail('the server did not end well')
-        self.data.cleanup()
-
-
-def answer(server, text):
-    d = server.post('/v1/completions', {'prompt': text, 'max_tokens': n_tok, 'temperature': 0, 'ignore_eos': True, 'logprobs': 1,
-                                        'cache_prompt': False})
-    p = d['choices'][0]['logprobs']
-    return json.dumps([p['tokens'], p['token_logprobs'], p['top_logprobs']])
+def answer(server, ids):
+    d = server.complete(ids, n_tok, temperature=0, ignore_eos=True, logprobs=1)['logprobs']
+    return json.dumps([d['tokens'], d['token_logprobs'], d['top_logprobs']])
 
 
 def come_and_go(server, stop):
     r = random.Random(9)
     while not stop.is_set():
-        server.post('/v1/completions', {'prompt': [r.randrange(3, 2048) for _ in range(r.randrange(1, 60))],
-                                        'max_tokens': r.randrange(1, 30), 'temperature': 1, 'seed': r.randrange(999)})
+        ids = [r.randrange(3, 2048) for _ in range(r.randrange(1, 60))]
+        server.complete(ids, r.randrange(1, 30), temperature=1, seed=r.randrange(999))
 
 
 def run(server, crowded):
@@ -108,7 +78,7 @@ def check(label, server, crowded, **what):
     global reference, bad
     start = time.monotonic()
     out = run(server, crowded)
-    stats = server.get('/api/flash/stats')
+    stats = server.stats()
     h = hash_of(out)
     reference = reference or out
     same = out == reference
@@ -121,7 +91,7 @@ def check(label, server, crowded, **what):
 
 
 def runs(label, file, ram, threads, *words, both=True, **what):
-    server = Server(file, ram, threads, *words)
+    server = Server(file, threads, ctx, 4, *(['--ram', ram] if ram else []), *words)
     try:
         for crowded in ((False, True) if both else (False,)):
             check(label, server, crowded, threads=int(threads), ram=ram, **what)
