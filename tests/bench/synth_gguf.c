@@ -396,7 +396,9 @@ static void write_tensor(void *to, const struct plan *p)
     float std = 1.0f / sqrtf((float)p->n_col), mean = 0;
     if (p->role == TR_O || p->role == TR_DOWN)
         std /= sqrtf(2.0f * (float)j->s->layers);
-    if (p->role == TR_TOKEN_EMBD && !(j->s->arch->flags & ARCH_TIED))
+    /* A residual stream that starts small is soon the same for all tokens, and so are the neurons
+     * that fire: where a tied table has to be small, the positions make the difference. */
+    if ((p->role == TR_TOKEN_EMBD && !(j->s->arch->flags & ARCH_TIED)) || p->role == TR_POS_EMBD)
         std = 1;
     if (vec)
         std = 0.02f, mean = bias ? 0 : 1;
