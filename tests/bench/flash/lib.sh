@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2154,SC2034 # variables are the protocols'
 # tests/bench/flash/lib.sh - what the protocols share: options, the build, the peer. Sourced, from the project's root.
 # A protocol sets the variables that are its options, names them in `opts`, and calls flash_args "$@". Its Python part sees
 # them, and STROBE (the command), BENCH (programs of tests/bench), DIR (where models and results go), OUT (JSON lines).
