@@ -50,8 +50,7 @@ const median = (v) => {
 const text = (s) => s.replace(/[&<>"]/g, (c) => `&#${c.charCodeAt(0)};`);
 const all = [...series.values()].flatMap((at) => [...at.values()].flat());
 const W = 860, H = 520, L = 70, R = 250, T = 56, B = 72;
-const lo = 10 ** Math.floor(Math.log10(Math.min(...all)) * 3 / 3) , hi = Math.max(...all) * 1.25;
-const bottom = Math.min(...all) / 1.25 > lo * 2 ? lo * 2 : lo;
+const bottom = Math.min(...all) / 1.25, hi = Math.max(...all) * 1.25;
 const x = (share) => L + ((share - 30) / 75) * (W - L - R);
 const y = (rate) => H - B - (Math.log(rate / bottom) / Math.log(hi / bottom)) * (H - T - B);
 const svg = [];
