@@ -14,7 +14,8 @@
 
 _Static_assert((int)ENGINE_SOURCE_AUTO == SOURCE_AUTO && (int)ENGINE_SOURCE_URING == SOURCE_URING &&
                    (int)ENGINE_SOURCE_PREAD == SOURCE_PREAD &&
-                   (int)ENGINE_SOURCE_BUFFERED == SOURCE_BUFFERED,
+                   (int)ENGINE_SOURCE_BUFFERED == SOURCE_BUFFERED &&
+                   (int)ENGINE_SOURCE_MMAP == SOURCE_MMAP,
                "the facade's kinds are io's");
 
 const char *engine_flash_name(const struct plan *p)
@@ -74,7 +75,7 @@ static enum status load(struct engine *e, const struct engine_opts *o, struct er
         .progress = o->progress ? on_weights : NULL,
         .ctx = &progress,
     };
-    if ((unsigned)o->source > ENGINE_SOURCE_BUFFERED)
+    if ((unsigned)o->source > ENGINE_SOURCE_MMAP)
         return err_set(err, ST_ARG, "source: no such kind");
     if ((unsigned)o->cache > ENGINE_CACHE_STATIC)
         return err_set(err, ST_ARG, "cache: no such policy");
@@ -137,7 +138,7 @@ static void fill_info(struct engine *e, const struct engine_opts *opts, double l
         .queue_max = s->queue_max,
         .flash_mode = engine_flash_name(&s->plan),
         .flash_why = s->plan.why,
-        .source = s->plan.streamed_bytes ? weights_stats(e->weights).source : "ram",
+        .source = s->plan.mode == FLASH_OFF ? "ram" : weights_stats(e->weights).source,
         .kv_type = engine_kv_name(s->kv_type),
         .cpu_level = cpu_level_name(kernels_level(s->kernels)),
         .mask = b ? bundle_mask_name(b) : "",

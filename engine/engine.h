@@ -22,7 +22,8 @@ enum engine_source {
     ENGINE_SOURCE_AUTO,
     ENGINE_SOURCE_URING,
     ENGINE_SOURCE_PREAD,
-    ENGINE_SOURCE_BUFFERED
+    ENGINE_SOURCE_BUFFERED,
+    ENGINE_SOURCE_MMAP
 };
 /* Element type of cached keys and values. AUTO: f32 when every attention weight is F32, else f16.
  * It depends on the model alone: a type that followed the memory cap would change the tokens. */

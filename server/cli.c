@@ -39,7 +39,8 @@ void cli_model_opts(struct cli_opts *o, struct cli_model *m, bool serving)
     cli_opt(o, (struct opt){ "flash", 0, OPT_STR, &m->flash, 0, 0, "MODE",
                              "auto, off (all in RAM), dense (stream layers), sparse" });
     cli_opt(o, (struct opt){ "source", 0, OPT_STR, &m->source, 0, 0, "KIND",
-                             "how weights are read: auto, uring, pread, buffered" });
+                             "how weights are read: auto, uring, pread, buffered, mmap (for "
+                             "comparison: slow, fills the page cache)" });
     cli_opt(o, (struct opt){ "cpu", 0, OPT_STR, &m->cpu, 0, 0, "LEVEL",
                              "force instruction set down: ref, avx2, avx512" });
     cli_opt(o, (struct opt){ "kv", 0, OPT_STR, &m->kv, 0, 0, "TYPE",
@@ -94,7 +95,7 @@ static int word_index(const char *word, const char *const *list)
 static enum status pick_words(const struct cli_model *m, struct engine_opts *r, struct err *err)
 {
     static const char *const flash[] = { "auto", "off", "dense", "sparse", NULL };
-    static const char *const source[] = { "auto", "uring", "pread", "buffered", NULL };
+    static const char *const source[] = { "auto", "uring", "pread", "buffered", "mmap", NULL };
     static const char *const cpu[] = { "ref", "avx2", "avx512", NULL };
     static const char *const kv[] = { "auto", "f16", "f32", NULL };
     static const char *const cache[] = { "adaptive", "lfu", "lru", "window", "static", NULL };
@@ -106,7 +107,7 @@ static enum status pick_words(const struct cli_model *m, struct engine_opts *r, 
     if (f < 0)
         return err_set(err, ST_ARG, "--flash: '%s' is not auto, off, dense or sparse", m->flash);
     if (s < 0)
-        return err_set(err, ST_ARG, "--source: '%s' is not auto, uring, pread or buffered",
+        return err_set(err, ST_ARG, "--source: '%s' is not auto, uring, pread, buffered or mmap",
                        m->source);
     if (m->cpu && l < 0)
         return err_set(err, ST_ARG, "--cpu: '%s' is not ref, avx2 or avx512", m->cpu);

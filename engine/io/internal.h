@@ -1,4 +1,4 @@
-/* engine/io/internal.h - what the three sources share, and the part of calibration that tests call
+/* engine/io/internal.h - what the sources share, and the part of calibration that tests call
  * with planted numbers. Not for other layers. */
 #ifndef STROBE_IO_INTERNAL_H
 #define STROBE_IO_INTERNAL_H
@@ -39,8 +39,9 @@ bool source_advance(const struct source *s, struct source_req *req, long n);
 
 enum status source_uring_open(const char *const *paths, uint32_t n_file, uint32_t depth,
                               struct source **ret, struct err *err);
+/* SOURCE_PREAD, SOURCE_BUFFERED or SOURCE_MMAP. */
 enum status source_pread_open(const char *const *paths, uint32_t n_file, uint32_t depth,
-                              bool direct, struct source **ret, struct err *err);
+                              enum source_kind kind, struct source **ret, struct err *err);
 
 enum { CALIBRATE_SIZES = 5 };
 extern const size_t calibrate_sizes[CALIBRATE_SIZES];

@@ -128,9 +128,9 @@ enum status source_open(const char *const *paths, uint32_t n_file, struct source
     case SOURCE_URING:
         return source_uring_open(paths, n_file, depth, ret, err);
     case SOURCE_PREAD:
-        return source_pread_open(paths, n_file, depth, true, ret, err);
     case SOURCE_BUFFERED:
-        return source_pread_open(paths, n_file, depth, false, ret, err);
+    case SOURCE_MMAP:
+        return source_pread_open(paths, n_file, depth, opts.kind, ret, err);
     case SOURCE_AUTO:
         break;
     }
@@ -143,9 +143,9 @@ enum status source_open(const char *const *paths, uint32_t n_file, struct source
         return err->code;
     }
     err_clear(&why);
-    if (source_pread_open(paths, n_file, depth, true, ret, &why) == ST_OK)
+    if (source_pread_open(paths, n_file, depth, SOURCE_PREAD, ret, &why) == ST_OK)
         return ST_OK;
-    return source_pread_open(paths, n_file, depth, false, ret, err);
+    return source_pread_open(paths, n_file, depth, SOURCE_BUFFERED, ret, err);
 }
 
 void source_close(struct source *s)

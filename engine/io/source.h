@@ -1,6 +1,7 @@
 /* engine/io/source.h - asynchronous reads of model files behind one interface: io_uring with
  * O_DIRECT, a pread thread pool with O_DIRECT, or buffered pread (comparison, and file systems
- * without O_DIRECT). Owner: one thread submits and waits. Files are opened read-only. */
+ * without O_DIRECT), or copies out of a mapping (comparison only, see map.h). Owner: one thread
+ * submits and waits. Files are opened read-only. */
 #ifndef STROBE_IO_SOURCE_H
 #define STROBE_IO_SOURCE_H
 
@@ -14,7 +15,8 @@ enum source_kind {
     SOURCE_AUTO, /* uring, else pread; buffered when O_DIRECT is refused */
     SOURCE_URING,
     SOURCE_PREAD,
-    SOURCE_BUFFERED
+    SOURCE_BUFFERED,
+    SOURCE_MMAP
 };
 
 struct source; /* opaque */
@@ -25,9 +27,10 @@ struct source_opts {
 };
 
 /* One read. The caller owns the struct until it comes back from source_wait(). offset, len and dst
- * are multiples of source_align() (dst may be any address for SOURCE_BUFFERED). `got` says how much
- * came; what was asked for past the end of the file may be cleared. A file that ends before `need`
- * bytes is ST_FORMAT ("truncated while in use"). Short reads and EINTR/EAGAIN are retried inside.
+ * are multiples of source_align() (any address and length for SOURCE_BUFFERED and SOURCE_MMAP).
+ * `got` says how much came; what was asked for past the end of the file may be cleared. A file that
+ * ends before `need` bytes is ST_FORMAT ("truncated while in use"). Short reads and EINTR/EAGAIN
+ * are retried inside.
  */
 struct source_req {
     uint32_t file;
@@ -44,12 +47,13 @@ struct source_stats {
     uint64_t reads, bytes, wait_ns; /* wait_ns: time the owner was blocked in source_wait() */
 };
 
-/* Errors: ST_NOTFOUND, ST_IO, ST_NOMEM. */
+/* Errors: ST_NOTFOUND, ST_IO, ST_NOMEM, ST_UNSUPPORTED (the kind is refused here). */
 enum status source_open(const char *const *paths, uint32_t n_file, struct source_opts opts,
                         struct source **ret, struct err *err);
-void source_close(struct source *s);             /* waits for reads in flight; NULL is fine */
-const char *source_name(const struct source *s); /* "io_uring+direct", "pread+direct", "buffered" */
-size_t source_align(const struct source *s);     /* bytes, from the kernel; 1 for buffered */
+void source_close(struct source *s); /* waits for reads in flight; NULL is fine */
+const char *
+source_name(const struct source *s); /* "io_uring+direct", "pread+direct", "buffered", "mmap" */
+size_t source_align(const struct source *s); /* bytes, from the kernel; 1 for buffered and mmap */
 uint32_t source_depth(const struct source *s);
 /* Queues up to n requests; returns how many were taken (bounded by the free depth). */
 size_t source_submit(struct source *s, struct source_req *const *reqs, size_t n);

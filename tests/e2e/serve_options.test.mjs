@@ -18,7 +18,7 @@ const table = {
   ram: { bad: ['x', '-1', '5parsec', ''], good: ['1GiB', '6GB', '1000000'] },
   ctx: { bad: ['0', '16777217', 'x'], good: ['1', '16777216'] },
   flash: { bad: ['on', ''], good: ['auto', 'off', 'dense'] },
-  source: { bad: ['mmap', ''], good: ['auto', 'uring', 'pread', 'buffered'] },
+  source: { bad: ['tape', ''], good: ['auto', 'uring', 'pread', 'buffered', 'mmap'] },
   cpu: { bad: ['sse9', ''], good: ['ref'] },
   activation: {},
   'cache-policy': { bad: ['fifo', ''], good: ['adaptive', 'lfu', 'lru', 'window', 'static'] },

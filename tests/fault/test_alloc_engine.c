@@ -96,7 +96,7 @@ Test(alloc_engine, a_streaming_engine_without_memory_opens_or_answers_in_full_or
 {
     struct engine_opts o = small(at.gguf);
     o.ram_bytes = least(&o);
-    for (o.source = ENGINE_SOURCE_AUTO; o.source <= ENGINE_SOURCE_BUFFERED; o.source++)
+    for (o.source = ENGINE_SOURCE_AUTO; o.source <= ENGINE_SOURCE_MMAP; o.source++)
         if (o.source != ENGINE_SOURCE_URING) /* AUTO, where there is one */
             fail_life("engine, streamed", o);
 }

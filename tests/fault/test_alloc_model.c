@@ -401,10 +401,10 @@ static void drop_weights(void *made)
 Test(alloc_model, weights_without_memory_are_not_loaded, .timeout = 240)
 {
     static const enum source_kind kinds[] = { SOURCE_AUTO, SOURCE_URING, SOURCE_PREAD,
-                                              SOURCE_BUFFERED };
+                                              SOURCE_BUFFERED, SOURCE_MMAP };
     static const enum status ok[] = { ST_NOMEM, ST_IO, ST_OK }; /* EAGAIN: no stack */
     const char *path[] = { at.gguf, at.folder };
-    for (size_t i = 0; i < 8; i++) {
+    for (size_t i = 0; i < 10; i++) {
         struct parts p;
         struct err err = ERR_INIT;
         void *w = NULL;

@@ -17,14 +17,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* ---- io_uring ---- */
+/* ---- io_uring, and copies out of a mapping ---- */
 
 bool __real_source_advance(const struct source *s, struct source_req *req, long n);
 bool __wrap_source_advance(const struct source *s, struct source_req *req, long n);
 bool __wrap_source_advance(const struct source *s, struct source_req *req, long n)
 {
     long page = (long)s->align, got = n;
-    if (strncmp(source_name(s), "io_uring", 8) != 0) /* pread's reads failed below */
+    bool kernel_reads = strncmp(source_name(s), "io_uring", 8) == 0;
+    if (!kernel_reads && strcmp(source_name(s), "mmap") != 0) /* pread's reads failed below */
         return __real_source_advance(s, req, n);
     if (fault_due(FAULT_READ))
         n = -EIO;
@@ -255,6 +256,11 @@ Test(read, weights_that_cannot_be_read_through_the_page_cache_are_not_served)
     fail_loading(at.gguf, ENGINE_SOURCE_BUFFERED);
 }
 
+Test(read, weights_that_cannot_be_read_through_a_mapping_are_not_served)
+{
+    fail_loading(at.gguf, ENGINE_SOURCE_MMAP);
+}
+
 /* Some tensors of gpt2 are read whole and transposed: another loop. */
 Test(read, tensors_that_are_reordered_and_cannot_be_read_are_not_served)
 {
@@ -392,4 +398,9 @@ Test(read, a_request_whose_neurons_cannot_be_read_ends_and_the_next_is_right)
     model_close(m);
     stream_file(packed, ENGINE_SOURCE_URING, true);
     stream_file(packed, ENGINE_SOURCE_PREAD, true);
+}
+
+Test(read, a_request_whose_weights_cannot_be_read_through_a_mapping_ends_and_the_next_is_right)
+{
+    stream_from(ENGINE_SOURCE_MMAP);
 }

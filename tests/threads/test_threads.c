@@ -172,7 +172,7 @@ static void reads_of_a_thread_pool_give_the_files_bytes(void)
     for (size_t i = 0; i < (size_t)N_PAGE * PAGE; i++)
         want[i] = (unsigned char)(i * 131 >> 7);
     check(fd >= 0 && write(fd, want, (size_t)N_PAGE * PAGE) == N_PAGE * PAGE, "the file");
-    for (int kind = SOURCE_PREAD; kind <= SOURCE_BUFFERED; kind++) {
+    for (int kind = SOURCE_PREAD; kind <= SOURCE_MMAP; kind++) {
         struct source_opts o = { .kind = (enum source_kind)kind, .depth = 8 };
         if (source_open(paths, 1, o, &s, &err) != ST_OK) {
             check(false, err.msg);

@@ -14,7 +14,7 @@
 
 enum { PAGE = 4096, FILE_A = 5 * PAGE * 16 + 1234, FILE_B = PAGE / 2, N_REQ = 64 };
 
-static const enum source_kind kinds[] = { SOURCE_URING, SOURCE_PREAD, SOURCE_BUFFERED,
+static const enum source_kind kinds[] = { SOURCE_URING, SOURCE_PREAD, SOURCE_BUFFERED, SOURCE_MMAP,
                                           SOURCE_AUTO };
 enum { N_KIND = sizeof kinds / sizeof kinds[0] };
 
@@ -63,7 +63,7 @@ static struct source *open_kind(const struct fixture *f, enum source_kind kind, 
     if (source_open(paths, 2, (struct source_opts){ kind, depth }, &s, &err) == ST_OK)
         return s;
     bool refused = err.code == ST_UNSUPPORTED || err.os == EPERM || err.os == ENOSYS;
-    cr_assert(refused && (kind == SOURCE_URING || kind == SOURCE_PREAD), "kind %d: %s", kind,
+    cr_assert(refused && kind != SOURCE_BUFFERED && kind != SOURCE_AUTO, "kind %d: %s", kind,
               err.msg);
     fprintf(stderr, "SKIPPED: a source of kind %d needs another kernel: %s\n", kind, err.msg);
     return NULL;
@@ -157,25 +157,60 @@ Test(source, reads_give_the_files_bytes_at_every_depth)
             if (!s)
                 continue;
             cr_expect_eq(source_depth(s), depths[d]);
-            cr_expect_eq(source_align(s), kinds[k] == SOURCE_BUFFERED ? 1u : source_align(s));
+            cr_expect_eq(source_align(s), kinds[k] == SOURCE_BUFFERED || kinds[k] == SOURCE_MMAP
+                                              ? 1u
+                                              : source_align(s));
             read_all_over(&f, s);
             source_close(s);
         }
     teardown(&f);
 }
 
-Test(source, a_buffered_source_reads_any_offset_to_any_address)
+Test(source, what_comes_out_of_the_page_cache_has_any_offset_and_address)
 {
+    static const enum source_kind cached[] = { SOURCE_BUFFERED, SOURCE_MMAP };
     struct fixture f;
     setup(&f, "/tmp");
-    struct source *s = open_kind(&f, SOURCE_BUFFERED, 0);
-    unsigned char got[1000];
-    struct source_req r = { .offset = 4097, .len = 777, .need = 777, .dst = got + 1 }, *p = &r;
-    cr_assert_eq(source_submit(s, &p, 1), 1u);
-    cr_assert_eq(source_wait(s, &p, 1, 1), 1u);
-    cr_expect_eq(memcmp(got + 1, f.want[0] + 4097, 777), 0);
-    source_close(s);
+    for (int k = 0; k < 2; k++) {
+        struct source *s = open_kind(&f, cached[k], 0);
+        if (!s)
+            continue;
+        unsigned char got[1000];
+        struct source_req r = { .offset = 4097, .len = 777, .need = 777, .dst = got + 1 }, *p = &r;
+        cr_assert_eq(source_submit(s, &p, 1), 1u);
+        cr_assert_eq(source_wait(s, &p, 1, 1), 1u);
+        cr_expect_eq(memcmp(got + 1, f.want[0] + 4097, 777), 0, "%s", source_name(s));
+        source_close(s);
+    }
     teardown(&f);
+}
+
+/* The rest of a cut file's last page reads as zeros through a mapping: they are not its bytes. */
+Test(source, a_file_cut_within_a_page_gives_no_zeros_for_what_is_gone)
+{
+    for (int k = 0; k < N_KIND; k++) {
+        struct fixture f;
+        setup(&f, "/tmp");
+        struct source *s = open_kind(&f, kinds[k], 2);
+        if (s) {
+            unsigned char *mem = page_alloc(2 * (size_t)PAGE);
+            struct source_req whole = page_read(&f, 0, 0, 1, mem), *p = &whole;
+            cr_assert_eq(source_submit(s, &p, 1), 1u);
+            cr_assert_eq(source_wait(s, &p, 1, 1), 1u);
+            check_read(&f, &whole, source_name(s)); /* the page is mapped and in memory */
+            cr_assert_eq(truncate(f.path[0], 1000), 0);
+            struct source_req cut = page_read(&f, 0, 0, 1, mem + PAGE);
+            p = &cut;
+            cr_assert_eq(source_submit(s, &p, 1), 1u);
+            cr_assert_eq(source_wait(s, &p, 1, 1), 1u);
+            cr_expect_eq(cut.err.code, ST_FORMAT, "%s: %s", source_name(s), cut.err.msg);
+            cr_expect_eq(cut.got, 1000u, "%s", source_name(s));
+            cr_expect_eq(memcmp(mem + PAGE, f.want[0], 1000), 0, "%s", source_name(s));
+            source_close(s);
+            free(mem);
+        }
+        teardown(&f);
+    }
 }
 
 Test(source, files_without_direct_reads_are_read_all_the_same)
