@@ -244,7 +244,7 @@ void api_metrics(struct call *c)
                       &m->first_token);
     metrics_histogram(&b, "strobe_time_per_output_token_seconds", "Between tokens.", &m->per_token);
     metrics_histogram(&b, "strobe_token_to_socket_seconds",
-                      "Token event made to taken by the socket.", &m->to_socket);
+                      "Token event made to handed to the socket.", &m->to_socket);
     metrics_histogram(&b, "strobe_request_duration_seconds", "Whole exchanges.", &m->duration);
     buf_printf(&b,
                "# HELP strobe_build_info Version.\n# TYPE strobe_build_info gauge\n"

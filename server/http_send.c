@@ -68,10 +68,12 @@ static ssize_t read_stream(void *ctx, uint64_t pos, char *out, size_t max)
 {
     (void)pos;
     struct exchange *x = ctx;
-    uint64_t sent_ns;
-    long n = stream_take(x->call.stream, out, max, &sent_ns);
-    if (sent_ns) /* the library asks again when the socket has taken everything */
-        metrics_time(&x->http->srv.metrics->to_socket, (double)sent_ns / 1e9);
+    uint64_t waited_ns;
+    long n = stream_take(x->call.stream, out, max, &waited_ns);
+    /* The library sends what it is given in this same call, some 50 us later. When it asks for more
+     * says nothing of that: it may lose its processor in between to those whom the send woke. */
+    if (n > 0)
+        metrics_time(&x->http->srv.metrics->to_socket, (double)waited_ns / 1e9);
     if (n > 0)
         return n;
     if (n == 0) {

@@ -29,7 +29,7 @@ enum {
     CONNECTIONS_MAX = 4096,
     CONNECTION_MEMORY = 32 << 10, /* the library clears all of it after each request */
     IDLE_TIMEOUT_S = 90,
-    NET_SLICE_NS = 100000
+    NET_SLICE_NS = 300000
 };
 #define MAX_BODY_DEFAULT ((uint64_t)8 << 20)
 

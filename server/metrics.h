@@ -19,7 +19,7 @@ struct histogram {
 struct metrics {
     atomic_ullong by_class[6]; /* replies by status / 100 */
     atomic_ullong rejected_busy, cancelled_by_client, connections, connections_now;
-    /* to_socket: from an event's first byte put until the socket has taken it */
+    /* to_socket: from an event's first byte put until it is handed to the socket */
     struct histogram first_token, per_token, queue_wait, duration, to_socket;
     pthread_mutex_t lock; /* guards the rest */
     double recent_wait_s; /* for a slot: each new one counts a quarter */

@@ -32,17 +32,32 @@ void stream_drop(struct stream *s)
     free(s);
 }
 
-/* Caller holds the lock: a resume must not slip between "suspended" and the connection's sleep. */
-static void wake(struct stream *s)
+/* Whom to wake, decided under the lock and done after it: the net thread runs at once and would
+ * wait for the lock that the sleeper's waker holds, for milliseconds when the waker then loses its
+ * processor. The connection cannot end before: it sleeps until the one who cleared the flag has
+ * resumed it. (A resume that comes before the net thread has put it to sleep keeps it awake.) */
+struct sleeper {
+    void (*resume)(void *conn);
+    void *conn;
+};
+
+static struct sleeper find_sleeper(struct stream *s)
 {
-    if (s->suspended && s->resume) {
-        s->suspended = false;
-        s->resume(s->conn);
-    }
+    if (!s->suspended || !s->resume)
+        return (struct sleeper){ NULL, NULL };
+    s->suspended = false;
+    return (struct sleeper){ s->resume, s->conn };
+}
+
+static void wake(struct sleeper z)
+{
+    if (z.resume)
+        z.resume(z.conn);
 }
 
 bool stream_put(struct stream *s, struct str bytes)
 {
+    struct sleeper z = { NULL, NULL };
     pthread_mutex_lock(&s->lock);
     if (!s->gone && !s->ended) {
         s->last_ns = clock_ns();
@@ -51,10 +66,11 @@ bool stream_put(struct stream *s, struct str bytes)
         buf_str(&s->pending, bytes);
         if (s->pending.failed || s->pending.n - s->taken > STREAM_PENDING_MAX)
             s->ended = s->broken = true;
-        wake(s);
+        z = find_sleeper(s);
     }
     bool ok = !s->gone && !s->ended;
     pthread_mutex_unlock(&s->lock);
+    wake(z);
     return ok;
 }
 
@@ -64,8 +80,9 @@ void stream_end(struct stream *s, bool broken)
     if (!s->ended)
         s->broken = broken;
     s->ended = true;
-    wake(s);
+    struct sleeper z = find_sleeper(s);
     pthread_mutex_unlock(&s->lock);
+    wake(z);
 }
 
 void stream_abort(struct stream *s)
@@ -73,8 +90,9 @@ void stream_abort(struct stream *s)
     pthread_mutex_lock(&s->lock);
     bool first = !s->gone && !s->ended;
     s->gone = true;
-    wake(s);
+    struct sleeper z = find_sleeper(s);
     pthread_mutex_unlock(&s->lock);
+    wake(z);
     if (first && s->on_gone)
         s->on_gone(s->ctx);
 }
@@ -87,19 +105,17 @@ bool stream_is_gone(struct stream *s)
     return gone;
 }
 
-long stream_take(struct stream *s, char *out, size_t max, uint64_t *sent_ns)
+long stream_take(struct stream *s, char *out, size_t max, uint64_t *waited_ns)
 {
     long r;
     pthread_mutex_lock(&s->lock);
     size_t left = s->pending.n - s->taken, n = left < max ? left : max;
-    *sent_ns = s->flying_ns && !s->gone ? clock_ns() - s->flying_ns : 0;
-    s->flying_ns = 0;
+    *waited_ns = n && !s->gone ? clock_ns() - s->waiting_ns : 0;
     if (s->gone) {
         r = -2;
     } else if (n) {
         memcpy(out, s->pending.p + s->taken, n);
         s->taken += n;
-        s->flying_ns = s->waiting_ns;
         if (s->taken == s->pending.n) {
             buf_reset(&s->pending);
             s->taken = 0;

@@ -31,7 +31,6 @@ struct stream {
     void (*free_ctx)(void *ctx);
     uint64_t last_ns;    /* of the last put */
     uint64_t waiting_ns; /* when the oldest byte of pending was put */
-    uint64_t flying_ns;  /* the same of the bytes taken last; 0: none since */
     atomic_uint refs;
     struct stream *next, *prev; /* the server's list of event streams */
 };
@@ -46,9 +45,9 @@ void stream_abort(struct stream *s); /* the client left */
 bool stream_is_gone(struct stream *s);
 
 /* Net thread. Copies up to max bytes. Returns the count; 0: nothing now and the caller must suspend
- * (the flag is set already); -1: ended; -2: ended broken. A call says that the bytes taken before
- * have left: *sent_ns is how long ago the oldest of them was put, 0 when there were none. */
-long stream_take(struct stream *s, char *out, size_t max, uint64_t *sent_ns);
+ * (the flag is set already); -1: ended; -2: ended broken. *waited_ns: how long ago the oldest of
+ * the bytes copied was put, 0 when there were none. */
+long stream_take(struct stream *s, char *out, size_t max, uint64_t *waited_ns);
 /* true: marked suspended, the caller suspends; false: ended already. */
 bool stream_sleep_until_end(struct stream *s);
 

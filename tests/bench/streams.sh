@@ -2,8 +2,8 @@
 # Event streams of a running server: what idle ones cost, how long a token takes to the client's socket, how fast a slot is free
 # again when a client leaves.
 #   tests/bench/streams.sh [--idle 1000] [--seconds 22] [--aborts 50] [--rounds 5] [--rt] [-m MODEL.gguf] [--large FILE.gguf]
-# -m: the model of the token part (default: stories260K in the shared data). --large: one whose layers take real time, for idle
-# streams (they wait behind its busy slot) and aborts (default: a synthetic 110m file, written to $STROBE_BENCH_DIR, build/bench).
+# -m: a model whose tokens take no time (default: stories260K in the shared data). --large: one whose layers take real time, for
+# idle streams (they wait behind its busy slot), aborts and tokens too (default: a synthetic 110m file, in $STROBE_BENCH_DIR).
 # --rt: the net thread runs with real-time priority (needs root), for a machine that is busy with other work.
 # Goals: idle streams under 5 % of a core; 99 % of tokens in the socket within 1 ms; a slot free within 100 ms.
 # Prints one JSON line per measurement, then a table. Needs a release build with -Dtests=true in $STROBE_BUILD (default
@@ -96,11 +96,12 @@ for p in (rest, first):
 PY
     stop
 }
-measure_tokens() {
-    start -m "$model" --slots 16
-    python3 - "$build/tests/bench/stream_client" "$port" "$rounds" "${rt:-0}" <<'PY'
+measure_tokens() { # model, tokens per stream
+    start -m "$1" --ctx 512 --slots 16
+    python3 - "$build/tests/bench/stream_client" "$port" "$rounds" "${rt:-0}" "$(basename "$1" .gguf)" "$2" <<'PY'
 import json, re, subprocess, sys, urllib.request
 client, port, rounds, rt = sys.argv[1], sys.argv[2], int(sys.argv[3]), bool(int(sys.argv[4]))
+model, tokens = sys.argv[5], sys.argv[6]
 def buckets():
     text = urllib.request.urlopen(f'http://127.0.0.1:{port}/metrics').read().decode()
     return [(float(le), int(v)) for le, v in re.findall(r'^strobe_token_to_socket_seconds_bucket\{le="([^"]+)"\} (\d+)', text, re.M)]
@@ -109,10 +110,10 @@ def bound(rows, q): # the bucket's upper bound that holds the share q of the eve
 for _ in range(rounds):
     for n in (1, 16):
         a = buckets()
-        got = json.loads(subprocess.run([client, port, 'tokens', str(n), '450'], capture_output=True, text=True, check=True).stdout)
+        got = json.loads(subprocess.run([client, port, 'tokens', str(n), tokens], capture_output=True, text=True, check=True).stdout)
         rows = [(le, v - w) for (le, v), (_, w) in zip(buckets(), a)]
         within = next(v for le, v in rows if le == 0.001) / rows[-1][1]
-        print(json.dumps({'what': 'tokens', **got, 'sends': rows[-1][1], 'p50_at_most_ms': bound(rows, 0.5), 'p99_at_most_ms': bound(rows, 0.99),
+        print(json.dumps({'what': 'tokens', 'model': model, **got, 'sends': rows[-1][1], 'p50_at_most_ms': bound(rows, 0.5), 'p99_at_most_ms': bound(rows, 0.99),
                           'within_1ms': within, 'rt': rt}), flush=True)
 PY
     stop
@@ -126,7 +127,8 @@ echo "# $(sed -n 's/^model name.*: //p' /proc/cpuinfo | head -n 1), $(nproc) cor
 {
     trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true; wait' EXIT # the pipe's own shell: it knows the server
     measure_idle
-    measure_tokens
+    measure_tokens "$model" 450
+    measure_tokens "$large" 100
     measure_aborts
 } | tee "$work/lines"
 python3 - "$work/lines" <<'PY'
@@ -137,9 +139,9 @@ alone, idle = of('alone')[0], of('idle')[0]
 print('figure | value | goal')
 print(f"CPU of the HTTP threads, {idle['streams']} idle streams | {100 * idle['http_cpu']:.2f} % of a core (none: {100 * alone['http_cpu']:.2f} %) | < 5 %")
 print(f"memory per idle stream | {idle['bytes_per_stream'] / 1024:.1f} KiB |")
-for n in (1, 16):
-    t = [r for r in of('tokens') if r['streams'] == n]
-    print(f"token to socket, {n} streams | p50 <= {st.median(r['p50_at_most_ms'] for r in t):g} ms, p99 <= {st.median(r['p99_at_most_ms'] for r in t):g} ms, "
+for model, n in sorted({(r['model'], r['streams']) for r in of('tokens')}):
+    t = [r for r in of('tokens') if (r['model'], r['streams']) == (model, n)]
+    print(f"token to socket, {model}, {n} streams | p50 <= {st.median(r['p50_at_most_ms'] for r in t):g} ms, p99 <= {st.median(r['p99_at_most_ms'] for r in t):g} ms, "
           f"within 1 ms {100 * st.median(r['within_1ms'] for r in t):.2f} % ({100 * min(r['within_1ms'] for r in t):.2f}..{100 * max(r['within_1ms'] for r in t):.2f}) | 99 %")
 a = of('aborts')[0]
 print(f"abort to free slot, {a['aborts']} aborts, a token takes {a['token_ms']:.0f} ms | p50 {a['free_p50_ms']:.1f} ms, p99 {a['free_p99_ms']:.1f} ms, max {a['free_max_ms']:.1f} ms | < 100 ms")

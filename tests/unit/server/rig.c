@@ -59,9 +59,9 @@ void rig_call_clear(struct call *c)
 bool rig_drain(struct call *c, struct buf *out)
 {
     char part[512];
-    uint64_t sent_ns;
+    uint64_t waited_ns;
     for (int idle = 0; idle < 20000;) {
-        long n = stream_take(c->stream, part, sizeof part, &sent_ns);
+        long n = stream_take(c->stream, part, sizeof part, &waited_ns);
         if (n > 0)
             buf_put(out, part, (size_t)n);
         else if (n < 0)
