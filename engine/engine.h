@@ -63,6 +63,11 @@ void engine_close(struct engine *e);
 enum status engine_estimate(const struct engine_opts *opts, json_t **ret, struct err *err);
 /* The `inspect` document, without loading weights. */
 enum status engine_inspect(const struct engine_opts *opts, json_t **ret, struct err *err);
+/* Reads the whole file and compares it with the checksums that `strobe pack` wrote into it:
+ * ST_FORMAT naming the tensor that differs, ST_UNSUPPORTED for a file without any. Bounded memory;
+ * *bytes and *n_tensor: what was compared, the header counted as one. */
+enum status engine_verify(const struct engine_opts *opts, uint64_t *bytes, uint64_t *n_tensor,
+                          struct err *err);
 
 struct engine_info {
     const char *model_id; /* file stem or folder name: the id in /v1/models */

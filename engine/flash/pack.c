@@ -18,10 +18,8 @@
 #include <unistd.h>
 
 enum {
-    FILE_ALIGN = 4096,     /* of tensors: what direct reads want at most */
-    OUT_BYTES = 4 << 20,   /* one write */
-    SUM_BLOCK = 1 << 20,   /* checksums chain the hashes of such blocks */
-    SUM_PRIME = 1099511628 /* mixes a block's hash with those before */
+    FILE_ALIGN = 4096,  /* of tensors: what direct reads want at most */
+    OUT_BYTES = 4 << 20 /* one write */
 };
 
 struct pack {
@@ -39,7 +37,7 @@ struct pack {
     uint8_t *out;
     size_t n_out;
     uint64_t sum, written;
-    uint64_t *sums; /* [n_tensor] */
+    uint64_t *sums; /* of the tensors before the last, then the header's */
 };
 
 /* ---- the table ---- */
@@ -128,9 +126,9 @@ static enum status make_table(struct pack *p, struct err *err)
         snprintf(t->name, sizeof t->name, "blk.%" PRIu32 ".ffn_bundle.weight", l);
         t->layer = l;
     }
-    uint32_t n = p->n_tensor;
+    uint32_t n = p->n_tensor + 1;
     struct pack_tensor *t = add(p, PACK_COPY, DT_ID_I64, n, 0, 8 * (uint64_t)n);
-    snprintf(t->name, sizeof t->name, "strobe.checksums");
+    snprintf(t->name, sizeof t->name, "%s", PACK_SUMS);
     p->sums = calloc(n, sizeof *p->sums);
     return p->sums ? ST_OK : err_set(err, ST_NOMEM, "checksums");
 }
@@ -201,6 +199,7 @@ static enum status make_head(struct pack *p, struct err *err)
     }
     gw_bytes(&w, &p->head);
     gw_clear(&w);
+    p->sums[p->n_tensor - 1] = hash_chain(0, p->head.p, p->head.n);
     return buf_ok(&p->head, "header", err);
 }
 
@@ -223,17 +222,11 @@ static enum status write_all(struct pack *p, const void *data, size_t n, struct 
     return ST_OK;
 }
 
-static void add_sum(struct pack *p, const uint8_t *data, size_t n)
-{
-    p->sum = p->sum * SUM_PRIME + hash_bytes(data, n);
-}
-
 static enum status flush(struct pack *p, struct err *err)
 {
     if (write_all(p, p->out, p->n_out, err) != ST_OK)
         return err->code;
-    for (size_t at = 0; at < p->n_out; at += SUM_BLOCK)
-        add_sum(p, p->out + at, p->n_out - at < SUM_BLOCK ? p->n_out - at : SUM_BLOCK);
+    p->sum = hash_chain(p->sum, p->out, p->n_out);
     p->written += p->n_out;
     p->n_out = 0;
     if (p->o->progress)
@@ -316,11 +309,11 @@ static uint32_t kept_tensors(struct pack *p)
     while (n + 1 < p->n_tensor && (uint64_t)st.st_size >= p->head.n + p->tensor[n + 1].offset) {
         const struct pack_tensor *t = &p->tensor[n];
         p->sum = 0;
-        for (uint64_t at = 0; at < t->bytes; at += SUM_BLOCK) {
-            size_t k = t->bytes - at < SUM_BLOCK ? (size_t)(t->bytes - at) : SUM_BLOCK;
+        for (uint64_t at = 0; at < t->bytes; at += OUT_BYTES) {
+            size_t k = t->bytes - at < OUT_BYTES ? (size_t)(t->bytes - at) : OUT_BYTES;
             if (!read_back(p, p->out, k, p->head.n + t->offset + at))
                 return n;
-            add_sum(p, p->out, k);
+            p->sum = hash_chain(p->sum, p->out, k);
         }
         p->sums[n++] = p->sum;
     }

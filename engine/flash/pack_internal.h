@@ -4,6 +4,10 @@
 
 #include "engine/flash/pack.h"
 
+/* The last tensor of a packed file: I64, hash_chain() of each tensor before it, then of the header.
+ */
+#define PACK_SUMS "strobe.checksums"
+
 enum pack_kind {
     PACK_COPY,   /* a tensor of the model, as it is or converted row by row */
     PACK_SKETCH, /* Q8_0 of the first matrix */
