@@ -62,11 +62,29 @@ static enum status start_pool(struct engine *e, struct err *err)
     return st;
 }
 
+static enum status open_trace(struct engine *e, const struct engine_opts *o, struct err *err)
+{
+    const struct model *m = e->setup.model;
+    const struct bundle *b = model_bundle(m);
+    if (!b)
+        return err_set(err, ST_UNSUPPORTED,
+                       "a neuron trace is of packed models only: strobe pack -m MODEL -o "
+                       "PACKED.gguf");
+    struct trace_head h = { .n_layer = b->n_layer,
+                            .n_neuron = b->n_neuron,
+                            .slots = e->setup.plan.slots_per_layer,
+                            .policy = (enum cache_policy)o->cache };
+    if (b->n_neuron > TRACE_NEURONS_MAX)
+        return err_set(err, ST_UNSUPPORTED, "a neuron trace of %u neurons per layer", b->n_neuron);
+    snprintf(h.model, sizeof h.model, "%s", model_hash(m));
+    return trace_create(o->neuron_trace, &h, &e->trace, err);
+}
+
 static enum status load(struct engine *e, const struct engine_opts *o, struct err *err)
 {
     const struct engine_setup *s = &e->setup;
     struct progress progress = { o };
-    const struct weights_opts wo = {
+    struct weights_opts wo = {
         .source = (enum source_kind)o->source,
         .policy = (enum cache_policy)o->cache,
         .mask_sigma = o->mask_sigma > 0 ? (float)o->mask_sigma : MASK_SIGMA,
@@ -77,6 +95,9 @@ static enum status load(struct engine *e, const struct engine_opts *o, struct er
         return err_set(err, ST_ARG, "source: no such kind");
     if ((unsigned)o->cache > ENGINE_CACHE_STATIC)
         return err_set(err, ST_ARG, "cache: no such policy");
+    if (o->neuron_trace && open_trace(e, o, err))
+        return err->code;
+    wo.trace = e->trace;
     if (start_pool(e, err) ||
         weights_open(s->model, &s->plan, s->kernels, e->pool, &wo, &e->weights, err))
         return err->code;
@@ -138,7 +159,7 @@ static void fill_info(struct engine *e, const struct engine_opts *opts, double l
         .cpu_level = cpu_level_name(kernels_level(s->kernels)),
         .mask = b ? bundle_mask_name(b) : "",
         .cache = b ? cache_policy_name((enum cache_policy)opts->cache) : "",
-        .exact = s->plan.mode != FLASH_SPARSE || !b->sketch || b->sketch_type != DT_Q4_0,
+        .exact = !b || s->plan.mode != FLASH_SPARSE || !b->sketch || b->sketch_type != DT_Q4_0,
         .has_chat_template = s->has_template,
         .chat_template_error = s->chat_err.msg,
         .tokenizer_warning = tokenizer_warning(s->tok),
@@ -176,11 +197,19 @@ fail:
     return opts->model ? err_ctx(err, "model '%s'", opts->model) : err->code;
 }
 
+enum status engine_trace_flush(struct engine *e, struct err *err)
+{
+    return e->trace ? trace_flush(e->trace, err) : ST_OK;
+}
+
 void engine_close(struct engine *e)
 {
+    struct err lost = ERR_INIT; /* whoever wants to know calls engine_trace_flush() */
     if (!e)
         return;
     scheduler_free(e->sched);
+    engine_trace_flush(e, &lost);
+    trace_close(e->trace);
     forward_free(e->forward);
     kv_free(e->kv);
     weights_close(e->weights);

@@ -369,6 +369,8 @@ static void score(const struct wave *w)
             used += w->c->h[t * s->hp->n_ff + i] != 0;
         cache_touch(s->cache, w->c->layer, s->neuron[i], used);
         w->s->stats.active += used > 0;
+        if (used && s->o.trace)
+            trace_active(s->o.trace, s->neuron[i], used);
     }
 }
 
@@ -423,10 +425,24 @@ static size_t wave_end(const struct sparse *s, size_t from, size_t ready, size_t
     return to;
 }
 
+/* A pass that failed leaves no record: what came of it says nothing. */
+static enum status record(struct sparse *s, const struct ffn_call *c, uint64_t n_miss,
+                          struct err *err)
+{
+    const struct trace_pass_in in = { .layer = c->layer,
+                                      .n_tok = (uint32_t)c->n_tok,
+                                      .n_miss = (uint32_t)n_miss,
+                                      .count = s->count };
+    if (err->code == ST_OK)
+        return trace_record(s->o.trace, &in, err);
+    trace_drop(s->o.trace);
+    return err->code;
+}
+
 enum status sparse_run(struct sparse *s, const struct weights_view *v, const struct ffn_call *c,
                        struct err *err)
 {
-    uint64_t start = clock_ns();
+    uint64_t start = clock_ns(), misses = s->stats.misses;
     memset(c->y, 0, c->n_tok * s->hp->n_embd * sizeof *c->y);
     ask_mask(s, v, c);
     s->stats.mask_ns += clock_ns() - start;
@@ -443,6 +459,8 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
         fetch_release(s->fetch, done);
     }
     fetch_end(s->fetch);
+    if (s->o.trace)
+        record(s, c, s->stats.misses - misses, err);
     s->stats.run_ns += clock_ns() - start;
     return err->code;
 }

@@ -150,7 +150,8 @@ static enum status start_sparse(struct weights *w, const struct plan *plan,
                              .src = w->src,
                              .staging = staging,
                              .policy = opts->policy,
-                             .mask_sigma = opts->mask_sigma };
+                             .mask_sigma = opts->mask_sigma,
+                             .trace = opts->trace };
     return sparse_open(&o, &w->sparse, err);
 }
 

@@ -80,6 +80,12 @@ expect "inspect f16" 'd["kv_type"] == "f16"'
 check pack 0 "$strobe" pack -m "$m" --activation relu --mask sketch -o "$tmp/packed.gguf"
 check "inspect --verify" 0 "$strobe" inspect --verify -m "$tmp/packed.gguf" --json
 expect "inspect --verify" 'd["verified"]["tensors"] > 40 and d["verified"]["checked_bytes"] > 10**6'
+check "neuron trace" 0 "$strobe" generate -m "$tmp/packed.gguf" -p "Once upon" -n 8 --temp 0 --flash sparse --neuron-trace "$tmp/trace" --json
+expect "neuron trace" 'd["flash"]["neurons_needed"] > 0'
+check "the trace is there" 0 grep -q ^strobeN1 "$tmp/trace"
+check "neuron trace on a full disk" 1 "$strobe" generate -m "$tmp/packed.gguf" -p x -n 8 --neuron-trace /dev/full
+expect "neuron trace on a full disk" '"/dev/full" in e and "space" in e'
+check "neuron trace of a model that is not packed" 3 "$strobe" generate -m "$m" -p x -n 8 --neuron-trace "$tmp/trace"
 python3 - "$tmp/packed.gguf" <<'PY'
 import sys
 with open(sys.argv[1], 'r+b') as f:

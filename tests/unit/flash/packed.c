@@ -2,6 +2,7 @@
 #include "tests/unit/flash/packed.h"
 
 #include "engine/flash/sparse.h"
+#include "engine/flash/trace.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -60,6 +61,23 @@ static void make_plan(const struct model *m, const struct packed_run *r, struct 
         cr_assert_eq(plan->slots_per_layer, r->slots);
 }
 
+static struct trace_writer *open_trace(const struct model *m, const struct packed_run *r,
+                                       const struct plan *plan)
+{
+    struct err err = ERR_INIT;
+    struct trace_writer *w = NULL;
+    const struct bundle *b = model_bundle(m);
+    struct trace_head h = { .n_layer = b ? b->n_layer : 0,
+                            .n_neuron = b ? b->n_neuron : 0,
+                            .slots = plan->slots_per_layer,
+                            .policy = r->policy };
+    if (!r->trace)
+        return NULL;
+    snprintf(h.model, sizeof h.model, "%s", model_hash(m));
+    cr_assert_eq(trace_create(r->trace, &h, &w, &err), ST_OK, "%s", err.msg);
+    return w;
+}
+
 float *packed_logits(struct packed_run *r, size_t *n)
 {
     static const uint32_t cut[] = { 0, 1, 18, 19, 21, 22, 23, 37, PACKED_TOKENS };
@@ -70,10 +88,11 @@ float *packed_logits(struct packed_run *r, size_t *n)
     struct plan plan;
     struct weights *w;
     struct rig rig;
-    struct weights_opts o = { .source = r->source };
+    struct weights_opts o = { .source = r->source, .policy = r->policy };
     cr_assert_eq(pool_create(r->n_thread, &pool, &err), ST_OK);
     cr_assert_eq(model_open(r->path, NULL, &m, &err), ST_OK, "%s", err.msg);
     make_plan(m, r, &plan);
+    o.trace = open_trace(m, r, &plan);
     cr_assert_eq(weights_open(m, &plan, kernels_get(cpu_level_max()), pool, &o, &w, &err), ST_OK,
                  "%s", err.msg);
     rig_open(&rig, m, w,
@@ -87,6 +106,9 @@ float *packed_logits(struct packed_run *r, size_t *n)
     for (int i = 0; i < PASSES; i++)
         rig_run(&rig, 0, cut[i], token + cut[i], cut[i + 1] - cut[i], y + cut[i] * vocab);
     r->stats = weights_stats(w);
+    if (o.trace)
+        cr_assert_eq(trace_flush(o.trace, &err), ST_OK, "%s", err.msg);
+    trace_close(o.trace);
     free(token);
     rig_close(&rig);
     weights_close(w);

@@ -14,6 +14,8 @@ struct packed_run {
     uint32_t slots; /* per layer; FLASH_OFF: all */
     unsigned n_thread;
     enum source_kind source;
+    enum cache_policy policy;
+    const char *trace;          /* NULL: none; file of the neuron trace */
     struct weights_stats stats; /* out */
 };
 

@@ -1,0 +1,37 @@
+/* tests/fuzz/fuzz_trace.c - the reader of neuron traces on any bytes; all that parses is read. */
+#include "engine/flash/trace.h"
+
+#include <stdlib.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+/* What a reader of traces may rely on. */
+static void check(const struct trace_head *h, const struct trace_pass *p)
+{
+    bool good = p->layer < h->n_layer && p->n_tok > 0 && p->n_needed <= h->n_neuron &&
+                p->n_active <= p->n_needed && p->n_miss <= p->n_needed;
+    for (uint32_t i = 0; i < p->n_needed; i++)
+        good &= p->needed[i] < h->n_neuron && p->needed_tok[i] - 1 < p->n_tok &&
+                (i == 0 || p->needed[i] > p->needed[i - 1]);
+    for (uint32_t i = 0, k = 0; i < p->n_active; i++) {
+        while (k < p->n_needed && p->needed[k] < p->active[i])
+            k++;
+        good &= k < p->n_needed && p->needed[k] == p->active[i] && p->active_tok[i] - 1 < p->n_tok;
+    }
+    if (!good)
+        abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
+{
+    struct err err = ERR_INIT;
+    struct trace_reader *r = NULL;
+    struct trace_pass p;
+    bool more = true;
+    if (trace_parse((struct str){ (const char *)data, n }, &r, &err) != ST_OK)
+        return 0;
+    while (trace_next(r, &p, &more, &err) == ST_OK && more)
+        check(trace_head(r), &p);
+    trace_free(r);
+    return 0;
+}
