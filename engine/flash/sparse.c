@@ -14,6 +14,7 @@
 #include "engine/flash/fetch.h"
 #include "engine/flash/internal.h"
 #include "engine/flash/mask.h"
+#include "engine/flash/wants.h"
 #include "engine/kernel/sparse.h"
 
 #include <assert.h>
@@ -123,17 +124,30 @@ static enum status open_fetch(struct sparse *s, struct err *err)
     return fetch_create(&fo, &s->fetch, err);
 }
 
+/* Reads the neurons with a count into slots, before the first pass; count - 1 is the weight. */
+static enum status load_layer(struct sparse *s, uint32_t layer, struct err *err)
+{
+    size_t n = 0;
+    cache_begin(s->cache, layer, 1);
+    for (uint32_t i = 0; i < s->b->n_neuron; i++)
+        if (s->count[i])
+            s->want[n++] =
+                (struct fetch_want){ .neuron = i,
+                                     .slot = cache_take(s->cache, layer, i, s->count[i] - 1) };
+    fetch_begin(s->fetch, layer, s->want, n);
+    fetch_ready(s->fetch, n, err);
+    fetch_end(s->fetch);
+    const struct trace_pass_in in = { .layer = layer, .count = s->count };
+    return err->code || !s->o.trace ? err->code : trace_record(s->o.trace, &in, err);
+}
+
 /* Everything fits: all bundles are read now. */
 static enum status load_all(struct sparse *s, struct err *err)
 {
-    for (uint32_t l = 0; l < s->b->n_layer && err->code == ST_OK; l++) {
-        cache_begin(s->cache, l, 1);
-        for (uint32_t i = 0; i < s->b->n_neuron; i++)
-            s->want[i] = (struct fetch_want){ .neuron = i, .slot = cache_take(s->cache, l, i, 0) };
-        fetch_begin(s->fetch, l, s->want, s->b->n_neuron);
-        fetch_ready(s->fetch, s->b->n_neuron, err);
-        fetch_end(s->fetch);
-    }
+    for (uint32_t i = 0; i < s->b->n_neuron; i++)
+        s->count[i] = 1;
+    for (uint32_t l = 0; l < s->b->n_layer && err->code == ST_OK; l++)
+        load_layer(s, l, err);
     return err->code;
 }
 
@@ -217,56 +231,19 @@ static void ask_mask(struct sparse *s, const struct weights_view *v, const struc
         ask_sketch(s, v, c);
     }
 }
-/* Which misses get the `room` slots: those that most tokens use, in ascending order. */
-static void give_slots(struct sparse *s, uint32_t layer, size_t n_want, size_t n_miss,
-                       uint32_t room, size_t n_tok)
-{
-    uint32_t above = 0, at_level = room;
-    if (room < n_miss) {
-        /* order[k]: misses that at least... a histogram of counts, from the top down */
-        size_t levels = n_tok < s->b->n_neuron ? n_tok : s->b->n_neuron - 1, taken = 0;
-        memset(s->order, 0, (levels + 1) * sizeof *s->order);
-        for (size_t i = 0; i < n_want; i++)
-            if (!s->want[i].at) {
-                uint32_t k = s->count[s->want[i].neuron];
-                s->order[k < levels ? k : levels]++;
-            }
-        above = (uint32_t)levels;
-        while (above > 0 && taken + s->order[above] <= room)
-            taken += s->order[above--];
-        at_level = room - (uint32_t)taken;
-    }
-    for (size_t i = 0; i < n_want; i++) {
-        struct fetch_want *w = &s->want[i];
-        uint32_t k = s->count[w->neuron];
-        if (w->at || k < above || (k == above && room < n_miss && at_level == 0))
-            continue;
-        if (k == above && room < n_miss)
-            at_level--;
-        w->slot = cache_take(s->cache, layer, w->neuron, 0);
-    }
-}
 
 /* Fills want[]; returns how many. */
 static size_t list_wants(struct sparse *s, const struct ffn_call *c)
 {
-    size_t n = 0, n_miss = 0;
-    cache_begin(s->cache, c->layer, (uint32_t)c->n_tok);
-    for (uint32_t i = 0; i < s->b->n_neuron; i++) {
-        if (!s->count[i])
-            continue;
-        int32_t slot = cache_find(s->cache, c->layer, i);
-        const uint8_t *at = slot == CACHE_NONE ? NULL : s->slots + (size_t)slot * slot_stride(s->b);
-        if (at)
-            cache_touch(s->cache, c->layer, i, 0);
-        n_miss += !at;
-        s->want[n++] = (struct fetch_want){ .neuron = i, .slot = slot, .at = at };
-    }
-    if (n_miss) {
-        uint32_t room = cache_room(s->cache, c->layer, (uint32_t)n_miss);
-        if (room)
-            give_slots(s, c->layer, n, n_miss, room, c->n_tok);
-    }
+    size_t n_miss;
+    const struct wants_in in = { .layer = c->layer,
+                                 .n_tok = (uint32_t)c->n_tok,
+                                 .n_neuron = s->b->n_neuron,
+                                 .count = s->count,
+                                 .slots = s->slots,
+                                 .slot_bytes = slot_stride(s->b),
+                                 .scratch = s->order };
+    size_t n = wants_list(s->cache, &in, s->want, &n_miss);
     s->stats.needed += n;
     s->stats.misses += n_miss;
     return n;

@@ -115,7 +115,7 @@ static void put_needed(struct trace_writer *w, const struct trace_pass_in *in)
             put_varint(w, i - next);
             next = i + 1;
         }
-    for (uint32_t i = 0; in->n_tok > 1 && i < w->head.n_neuron; i++)
+    for (uint32_t i = 0; in->n_tok != 1 && i < w->head.n_neuron; i++)
         if (in->count[i])
             put_varint(w, in->count[i] - 1);
 }
@@ -136,7 +136,7 @@ static void put_active(struct trace_writer *w, const struct trace_pass_in *in)
         }
         at++;
     }
-    for (uint32_t k = 0; in->n_tok > 1 && k < w->n_active; k++)
+    for (uint32_t k = 0; in->n_tok != 1 && k < w->n_active; k++)
         put_varint(w, w->used[k] - 1);
 }
 
@@ -372,9 +372,10 @@ static enum status get_rising(struct trace_reader *r, uint32_t n, uint32_t end, 
 static enum status get_tokens(struct trace_reader *r, uint32_t n, uint32_t n_tok, uint32_t *to,
                               struct err *err)
 {
+    uint32_t most = n_tok ? n_tok - 1 : TRACE_WEIGHT_MAX;
     for (uint32_t i = 0; i < n; i++) {
         to[i] = 0;
-        if (n_tok > 1 && get_varint(r, "a count", n_tok - 1, &to[i], err) != ST_OK)
+        if (n_tok != 1 && get_varint(r, "a count", most, &to[i], err) != ST_OK)
             return err->code;
         to[i]++;
     }
@@ -394,11 +395,11 @@ static enum status get_record(struct trace_reader *r, struct trace_pass *p, stru
         get_rising(r, p->n_active, p->n_needed, r->list[2], err) != ST_OK ||
         get_tokens(r, p->n_active, p->n_tok, r->list[3], err) != ST_OK)
         return err->code;
-    if (p->n_tok == 0 || p->n_miss > p->n_needed)
+    if (p->n_miss > p->n_needed)
         return err_set(err, ST_FORMAT,
-                       "the record before byte %" PRIu64 " has %" PRIu32 " tokens, %" PRIu32
-                       " misses among %" PRIu32 " neurons",
-                       place(r), p->n_tok, p->n_miss, p->n_needed);
+                       "the record before byte %" PRIu64 " has %" PRIu32 " misses among %" PRIu32
+                       " neurons",
+                       place(r), p->n_miss, p->n_needed);
     for (uint32_t i = 0; i < p->n_active; i++)
         r->list[2][i] = r->list[0][r->list[2][i]];
     p->needed = r->list[0];

@@ -3,18 +3,21 @@
  * sits behind sparse.c, the reader takes any bytes. Numbers are little endian, "v" is LEB128:
  *
  *   head    "strobeN1" hash[64] u32 n_layer, n_neuron, slots, policy, window
- *   record  v layer, n_tok, n_miss, n_needed; n_needed gaps of ids, then (n_tok > 1) tokens - 1 of
- *           each; v n_active; n_active gaps of positions among the needed, then tokens - 1 of each
+ *   record  v layer, n_tok, n_miss, n_needed; n_needed gaps of ids, then (n_tok not 1) tokens - 1
+ *           of each; v n_active; n_active gaps of positions among the needed, then tokens - 1 of
+ * each
  *
  * A gap is the distance to the one before, minus 1. A neuron is needed when the mask lets it pass
- * for any token, active when its h is not zero. Owner: one thread. */
+ * for any token, active when its h is not zero. A record of no tokens, before all others, says what
+ * was put into the cache before the first pass; "tokens - 1" is then the weight it was given.
+ * Owner: one thread. */
 #ifndef STROBE_FLASH_TRACE_H
 #define STROBE_FLASH_TRACE_H
 
 #include "engine/base/buf.h"
 #include "engine/flash/cache.h"
 
-enum { TRACE_NEURONS_MAX = 1 << 20, TRACE_TOKENS_MAX = 1 << 24 };
+enum { TRACE_NEURONS_MAX = 1 << 20, TRACE_TOKENS_MAX = 1 << 24, TRACE_WEIGHT_MAX = 255 };
 
 struct trace_head {
     char model[65]; /* model_hash(), hex */
@@ -35,7 +38,7 @@ enum status trace_create(const char *path, const struct trace_head *h, struct tr
 void trace_active(struct trace_writer *w, uint32_t neuron, uint32_t used);
 struct trace_pass_in {
     uint32_t layer, n_tok, n_miss;
-    const uint32_t *count; /* [n_neuron] tokens that need each */
+    const uint32_t *count; /* [n_neuron] tokens that need each; n_tok 0: weight + 1 */
 };
 /* Ends the record of one layer's pass. Errors: ST_IO (the first one comes back each time). */
 enum status trace_record(struct trace_writer *w, const struct trace_pass_in *in, struct err *err);

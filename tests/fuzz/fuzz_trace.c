@@ -8,15 +8,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 /* What a reader of traces may rely on. */
 static void check(const struct trace_head *h, const struct trace_pass *p)
 {
-    bool good = p->layer < h->n_layer && p->n_tok > 0 && p->n_needed <= h->n_neuron &&
-                p->n_active <= p->n_needed && p->n_miss <= p->n_needed;
+    uint32_t most = p->n_tok ? p->n_tok : TRACE_WEIGHT_MAX + 1;
+    bool good = p->layer < h->n_layer && p->n_needed <= h->n_neuron && p->n_active <= p->n_needed &&
+                p->n_miss <= p->n_needed;
     for (uint32_t i = 0; i < p->n_needed; i++)
-        good &= p->needed[i] < h->n_neuron && p->needed_tok[i] - 1 < p->n_tok &&
+        good &= p->needed[i] < h->n_neuron && p->needed_tok[i] - 1 < most &&
                 (i == 0 || p->needed[i] > p->needed[i - 1]);
     for (uint32_t i = 0, k = 0; i < p->n_active; i++) {
         while (k < p->n_needed && p->needed[k] < p->active[i])
             k++;
-        good &= k < p->n_needed && p->needed[k] == p->active[i] && p->active_tok[i] - 1 < p->n_tok;
+        good &= k < p->n_needed && p->needed[k] == p->active[i] && p->active_tok[i] - 1 < most;
     }
     if (!good)
         abort();

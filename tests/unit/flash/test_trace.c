@@ -38,6 +38,12 @@ static void make(struct pass *p, uint32_t i)
     p->layer = i % LAYERS;
     p->n_tok = i % 4 == 0 ? (uint32_t)rng_below(&r, 200) + 2 : 1;
     uint64_t share = rng_below(&r, 11);
+    if (i < LAYERS) { /* what was loaded before the first pass */
+        p->n_tok = 0;
+        for (uint32_t k = i; k < N; k += 3)
+            p->count[k] = k % 256 + 1;
+        return;
+    }
     for (uint32_t k = 0; k < N; k++) {
         if (rng_below(&r, 10) >= share)
             continue;
@@ -156,7 +162,7 @@ Test(trace, numbers_out_of_their_bounds_are_refused)
         uint8_t record[12];
     } bad[] = {
         { "a layer that is not there", { 3, 1, 0, 0, 0 } },
-        { "a pass of no tokens", { 0, 0, 0, 0, 0 } },
+        { "a weight past the largest", { 0, 0, 0, 1, 0, 0x80, 2 } },
         { "more misses than needed", { 0, 1, 2, 1, 0, 0 } },
         { "more needed than there are", { 0, 1, 0, 0xbd, 5, 0 } },
         { "a neuron past the last", { 0, 1, 0, 1, 0xbc, 5, 0 } },
@@ -202,6 +208,30 @@ Test(trace, a_full_disk_is_reported_by_record_and_flush)
     struct err again = ERR_INIT;
     cr_expect_eq(trace_flush(w, &again), ST_IO);
     trace_close(w);
+}
+
+Test(trace, a_resident_run_records_that_all_was_loaded_at_the_start)
+{
+    char plain[256], packed[256];
+    const char *path = file("resident.trace");
+    struct err err = ERR_INIT;
+    struct trace_reader *t;
+    struct trace_pass p;
+    bool more;
+    size_t n;
+    packed_plain(packed_dir(), "llama", "relu", DT_F16, plain);
+    packed_pack(plain, PACK_MASK_SKETCH, packed);
+    struct packed_run r = { .path = packed, .mode = FLASH_OFF, .n_thread = 1, .trace = path };
+    free(packed_logits(&r, &n));
+    cr_assert_eq(trace_open(path, &t, &err), ST_OK, "%s", err.msg);
+    for (uint32_t l = 0; l < trace_head(t)->n_layer; l++) {
+        cr_assert_eq(trace_next(t, &p, &more, &err), ST_OK, "%s", err.msg);
+        cr_expect(more && p.n_tok == 0 && p.layer == l && p.n_needed == trace_head(t)->n_neuron);
+    }
+    for (n = 0; trace_next(t, &p, &more, &err) == ST_OK && more; n++)
+        cr_expect(p.n_tok > 0 && p.n_miss == 0);
+    cr_expect_eq(n, 8u * trace_head(t)->n_layer);
+    trace_free(t);
 }
 
 /* Sums over the records are the figures the run reports; recording changes no bit. */

@@ -1,0 +1,317 @@
+/* tests/bench/flash/replay_lib.c - see replay_lib.h.
+ *
+ * Hindsight: a pass needs a set of neurons; each that is not in memory is one load, and afterwards
+ * any of what was there and what came may stay, up to the number of slots. Keeping those whose next
+ * use is soonest is optimal (Belady 1966 with bypassing; the exchange argument does not mind that a
+ * pass asks for many at once). Everything that the engine's policies do is among these choices. */
+#include "tests/bench/flash/replay_lib.h"
+
+#include "engine/flash/wants.h"
+
+#include <stdlib.h>
+
+enum { NEVER = UINT32_MAX };
+
+/* ---- the trace ---- */
+
+enum status replay_add(struct replay_trace *t, const struct trace_pass *p, struct err *err)
+{
+    struct replay_layer *l = &t->layer[p->layer];
+    if (l->n == l->cap) {
+        size_t cap = l->cap ? 2 * l->cap : 64;
+        struct replay_pass *more = realloc(l->pass, cap * sizeof *more);
+        if (!more)
+            return err_set(err, ST_NOMEM, "trace of %zu passes", cap);
+        l->pass = more;
+        l->cap = cap;
+    }
+    size_t n = p->n_needed, a = p->n_active;
+    uint32_t *block = malloc((2 * n + 2 * a + 1) * sizeof *block);
+    if (!block)
+        return err_set(err, ST_NOMEM, "a pass of %zu neurons", n);
+    struct replay_pass *to = &l->pass[l->n++];
+    *to = (struct replay_pass){ p->n_tok, p->n_miss, p->n_needed,   p->n_active,
+                                block,    block + n, block + 2 * n, block + 2 * n + a };
+    for (size_t i = 0; i < n; i++) {
+        to->needed[i] = p->needed[i];
+        to->needed_tok[i] = p->needed_tok[i];
+    }
+    for (size_t i = 0; i < a; i++) {
+        to->active[i] = p->active[i];
+        to->active_tok[i] = p->active_tok[i];
+    }
+    return ST_OK;
+}
+
+enum status replay_load(const char *path, struct replay_trace *ret, struct err *err)
+{
+    struct replay_trace t = { 0 };
+    struct trace_reader *r;
+    struct trace_pass p;
+    bool more;
+    if (trace_open(path, &r, err) != ST_OK)
+        return err->code;
+    t.head = *trace_head(r);
+    t.layer = calloc(t.head.n_layer, sizeof *t.layer);
+    if (!t.layer)
+        err_set(err, ST_NOMEM, "trace");
+    while (err->code == ST_OK && trace_next(r, &p, &more, err) == ST_OK && more)
+        replay_add(&t, &p, err);
+    trace_free(r);
+    if (err->code == ST_OK)
+        *ret = t;
+    else
+        replay_clear(&t);
+    return err->code;
+}
+
+void replay_clear(struct replay_trace *t)
+{
+    for (uint32_t l = 0; t->layer && l < t->head.n_layer; l++) {
+        for (size_t i = 0; i < t->layer[l].n; i++)
+            free(t->layer[l].pass[i].needed);
+        free(t->layer[l].pass);
+    }
+    free(t->layer);
+    t->layer = NULL;
+}
+
+/* ---- counting ---- */
+
+static void count(struct replay_result *r, const struct replay_opts *o, const struct replay_pass *p,
+                  uint32_t *seen, size_t n_miss)
+{
+    r->misses += n_miss;
+    if (p->n_tok == 0 || p->n_tok > o->prompt || (*seen)++ < o->skip)
+        return;
+    r->tokens += p->n_tok;
+    r->needed += p->n_needed;
+    r->loads += n_miss;
+}
+
+/* ---- the engine's cache ---- */
+
+struct tables {
+    uint32_t *count, *scratch;
+    struct fetch_want *want;
+};
+
+/* As the engine loads before the first pass. */
+static void fill(struct cache *c, uint32_t layer, const struct replay_pass *p)
+{
+    cache_begin(c, layer, 1);
+    for (uint32_t i = 0; i < p->n_needed; i++)
+        if (cache_find(c, layer, p->needed[i]) == CACHE_NONE)
+            cache_take(c, layer, p->needed[i], p->needed_tok[i] - 1);
+}
+
+static void run_cached(const struct replay_trace *t, const struct replay_opts *o, struct cache *c,
+                       const struct tables *tab, struct replay_result *r)
+{
+    static uint8_t memory; /* slots of no size: only where they are counts */
+    for (uint32_t l = 0; l < t->head.n_layer; l++) {
+        uint32_t seen = 0;
+        for (size_t k = 0; k < t->layer[l].n; k++) {
+            const struct replay_pass *p = &t->layer[l].pass[k];
+            if (p->n_tok == 0) {
+                if (o->warm)
+                    fill(c, l, p);
+                continue;
+            }
+            for (uint32_t i = 0; i < p->n_needed; i++)
+                tab->count[p->needed[i]] = p->needed_tok[i];
+            const struct wants_in in = { .layer = l,
+                                         .n_tok = p->n_tok,
+                                         .n_neuron = t->head.n_neuron,
+                                         .count = tab->count,
+                                         .slots = &memory,
+                                         .scratch = tab->scratch };
+            size_t n_miss;
+            wants_list(c, &in, tab->want, &n_miss);
+            for (uint32_t i = 0; i < p->n_active; i++)
+                cache_touch(c, l, p->active[i], p->active_tok[i]);
+            for (uint32_t i = 0; i < p->n_needed; i++)
+                tab->count[p->needed[i]] = 0;
+            count(r, o, p, &seen, n_miss);
+        }
+    }
+}
+
+static enum status run_policy(const struct replay_trace *t, const struct replay_opts *o,
+                              struct replay_result *r, struct err *err)
+{
+    uint32_t n = t->head.n_neuron, *quota = calloc(t->head.n_layer, sizeof *quota);
+    struct tables tab = { calloc(n, sizeof *tab.count), calloc(n, sizeof *tab.scratch),
+                          calloc(n, sizeof *tab.want) };
+    struct cache *c = NULL;
+    if (!quota || !tab.count || !tab.scratch || !tab.want) {
+        err_set(err, ST_NOMEM, "replay");
+        goto done;
+    }
+    for (uint32_t l = 0; l < t->head.n_layer; l++)
+        quota[l] = o->slots;
+    const struct cache_opts co = { .n_layer = t->head.n_layer,
+                                   .n_neuron = n,
+                                   .slots = quota,
+                                   .policy = o->policy,
+                                   .window = o->window };
+    if (cache_create(&co, &c, err) == ST_OK)
+        run_cached(t, o, c, &tab, r);
+done:
+    cache_free(c);
+    free(quota);
+    free(tab.count);
+    free(tab.scratch);
+    free(tab.want);
+    return err->code;
+}
+
+/* ---- hindsight ---- */
+
+struct candidate {
+    uint32_t neuron, next;
+};
+
+static int sooner(const void *a, const void *b)
+{
+    const struct candidate *x = a, *y = b;
+    return x->next != y->next ? (x->next > y->next ? 1 : -1)
+                              : (x->neuron > y->neuron) - (x->neuron < y->neuron);
+}
+
+/* next[k] of pass k's i-th neuron: the pass that needs it again. One block, by pass and neuron. */
+static uint32_t *next_uses(const struct replay_layer *l, uint32_t n_neuron)
+{
+    size_t total = 0;
+    for (size_t k = 0; k < l->n; k++)
+        total += l->pass[k].n_tok ? l->pass[k].n_needed : 0;
+    uint32_t *next = malloc((total + 1) * sizeof *next), *last = malloc(n_neuron * sizeof *last);
+    for (uint32_t i = 0; last && i < n_neuron; i++)
+        last[i] = NEVER;
+    for (size_t k = l->n; next && last && k-- > 0;) {
+        const struct replay_pass *p = &l->pass[k];
+        if (p->n_tok == 0)
+            continue;
+        total -= p->n_needed;
+        for (uint32_t i = 0; i < p->n_needed; i++) {
+            next[total + i] = last[p->needed[i]];
+            last[p->needed[i]] = (uint32_t)k;
+        }
+    }
+    if (!last) {
+        free(next);
+        next = NULL;
+    }
+    free(last);
+    return next;
+}
+
+/* kept[0..n_kept): in memory before a pass; in_memory: the same as flags. */
+static enum status belady_layer(const struct replay_trace *t, const struct replay_opts *o,
+                                const struct replay_layer *l, struct replay_result *r,
+                                struct err *err)
+{
+    uint32_t n_neuron = t->head.n_neuron, seen = 0;
+    uint32_t *next = next_uses(l, n_neuron), *at = next;
+    struct candidate *kept = malloc(2 * (size_t)n_neuron * sizeof *kept);
+    bool *in_memory = calloc(n_neuron, sizeof *in_memory);
+    if (!next || !kept || !in_memory)
+        err_set(err, ST_NOMEM, "replay");
+    for (size_t k = 0, n_kept = 0; k < l->n && err->code == ST_OK; k++) {
+        const struct replay_pass *p = &l->pass[k];
+        size_t n = 0, miss = 0;
+        if (p->n_tok == 0)
+            continue;
+        for (uint32_t i = 0; i < p->n_needed; i++)
+            miss += !in_memory[p->needed[i]];
+        /* What was kept and not needed now still waits for its next use. */
+        for (size_t i = 0; i < n_kept; i++) {
+            in_memory[kept[i].neuron] = false;
+            if (kept[i].next != k)
+                kept[n++] = kept[i];
+        }
+        for (uint32_t i = 0; i < p->n_needed; i++, at++)
+            if (*at != NEVER)
+                kept[n++] = (struct candidate){ p->needed[i], *at };
+        qsort(kept, n, sizeof *kept, sooner);
+        n_kept = n < o->slots ? n : o->slots;
+        for (size_t i = 0; i < n_kept; i++)
+            in_memory[kept[i].neuron] = true;
+        count(r, o, p, &seen, miss);
+    }
+    free(next);
+    free(kept);
+    free(in_memory);
+    return err->code;
+}
+
+enum status replay_run(const struct replay_trace *t, const struct replay_opts *o,
+                       struct replay_result *ret, struct err *err)
+{
+    struct replay_result r = { 0 };
+    if (!o->belady)
+        run_policy(t, o, &r, err);
+    for (uint32_t l = 0; o->belady && l < t->head.n_layer && err->code == ST_OK; l++)
+        belady_layer(t, o, &t->layer[l], &r, err);
+    if (err->code != ST_OK)
+        return err->code;
+    if (r.tokens)
+        r.loads_share = (double)r.loads / ((double)r.tokens * t->head.n_neuron);
+    *ret = r;
+    return ST_OK;
+}
+
+/* ---- reuse ---- */
+
+/* Windows of k tokens, among n, in which a neuron used at `at`, and before that at `before` (-1:
+ * never), is met for the first time. */
+static int64_t first_met(int64_t before, int64_t at, int64_t k, int64_t n)
+{
+    int64_t from = at - k + 1, to = at < n - k ? at : n - k;
+    from = from > before + 1 ? from : before + 1;
+    return to >= from ? to - from + 1 : 0;
+}
+
+static void agg_layer(const struct replay_layer *l, bool active, uint32_t k_max, int64_t *last,
+                      double *sum, double *windows)
+{
+    int64_t n = 0, at = 0;
+    for (size_t k = 0; k < l->n; k++)
+        n += l->pass[k].n_tok == 1;
+    for (size_t i = 0; i < l->n; i++) {
+        const struct replay_pass *p = &l->pass[i];
+        if (p->n_tok != 1)
+            continue;
+        uint32_t m = active ? p->n_active : p->n_needed;
+        const uint32_t *id = active ? p->active : p->needed;
+        for (uint32_t j = 0; j < m; j++) {
+            for (uint32_t k = 1; k <= k_max && k <= n; k++)
+                sum[k - 1] += (double)first_met(last[id[j]], at, k, n);
+            last[id[j]] = at;
+        }
+        at++;
+    }
+    for (uint32_t k = 1; k <= k_max && k <= n; k++)
+        windows[k - 1] += (double)(n - k + 1);
+}
+
+enum status replay_s_agg(const struct replay_trace *t, bool active, uint32_t k_max, double *share,
+                         struct err *err)
+{
+    int64_t *last = malloc(t->head.n_neuron * sizeof *last);
+    double *windows = calloc(k_max, sizeof *windows);
+    if (!last || !windows)
+        err_set(err, ST_NOMEM, "replay");
+    for (uint32_t k = 0; k < k_max; k++)
+        share[k] = 0;
+    for (uint32_t l = 0; l < t->head.n_layer && err->code == ST_OK; l++) {
+        for (uint32_t i = 0; i < t->head.n_neuron; i++)
+            last[i] = -1;
+        agg_layer(&t->layer[l], active, k_max, last, share, windows);
+    }
+    for (uint32_t k = 0; err->code == ST_OK && k < k_max; k++)
+        share[k] = windows[k] > 0 ? share[k] / (windows[k] * t->head.n_neuron) : 0;
+    free(last);
+    free(windows);
+    return err->code;
+}
