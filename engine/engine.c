@@ -62,6 +62,21 @@ static enum status start_pool(struct engine *e, struct err *err)
     return st;
 }
 
+/* Neurons are numbered as in the model that was packed: its hash says whose they are. */
+static void put_source(const struct model *m, char hash[65])
+{
+    struct err err = ERR_INIT;
+    struct str source;
+    snprintf(hash, 65, "%s", model_hash(m));
+    if (gguf_get_str(model_gguf(m), "strobe.pack.source", true, &source, &err) != ST_OK ||
+        source.n != strlen(hash))
+        return;
+    for (size_t i = 0; i < source.n; i++)
+        if (!strchr("0123456789abcdef", source.p[i]))
+            return;
+    memcpy(hash, source.p, source.n);
+}
+
 static enum status open_trace(struct engine *e, const struct engine_opts *o, struct err *err)
 {
     const struct model *m = e->setup.model;
@@ -76,7 +91,7 @@ static enum status open_trace(struct engine *e, const struct engine_opts *o, str
                             .policy = (enum cache_policy)o->cache };
     if (b->n_neuron > TRACE_NEURONS_MAX)
         return err_set(err, ST_UNSUPPORTED, "a neuron trace of %u neurons per layer", b->n_neuron);
-    snprintf(h.model, sizeof h.model, "%s", model_hash(m));
+    put_source(m, h.model);
     return trace_create(o->neuron_trace, &h, &e->trace, err);
 }
 

@@ -6,6 +6,7 @@
 #include "engine/base/hash.h"
 #include "engine/base/num.h"
 #include "engine/flash/pack_internal.h"
+#include "engine/flash/rates.h"
 #include "engine/model/gguf_write.h"
 
 #include <errno.h>
@@ -37,6 +38,7 @@ struct pack {
     uint8_t *out;
     size_t n_out;
     uint64_t sum, written;
+    float *rate;    /* [n_layer, n_ff] or NULL */
     uint64_t *sums; /* of the tensors before the last, then the header's */
 };
 
@@ -107,6 +109,11 @@ static void add_layer(struct pack *p, uint32_t layer)
         t->src = first;
         t->sketch_type = p->b.sketch_type;
     }
+    if (p->rate) {
+        struct pack_tensor *t = add(p, PACK_RATE, DT_F32, hp->n_ff, 0, 4 * (uint64_t)hp->n_ff);
+        snprintf(t->name, sizeof t->name, "blk.%" PRIu32 ".ffn_rate.weight", layer);
+        t->data = p->rate + (size_t)layer * hp->n_ff;
+    }
 }
 
 enum { DT_ID_I8 = 24, DT_ID_I64 = 27 };
@@ -114,7 +121,7 @@ enum { DT_ID_I8 = 24, DT_ID_I64 = 27 };
 static enum status make_table(struct pack *p, struct err *err)
 {
     uint32_t n_layer = p->b.n_layer;
-    p->tensor = calloc((size_t)model_n_tensor(p->m) + 4 * (size_t)n_layer + 1, sizeof *p->tensor);
+    p->tensor = calloc((size_t)model_n_tensor(p->m) + 5 * (size_t)n_layer + 1, sizeof *p->tensor);
     if (!p->tensor)
         return err_set(err, ST_NOMEM, "tensor table");
     add_copies(p);
@@ -193,6 +200,9 @@ static enum status make_head(struct pack *p, struct err *err)
     gw_u32(&w, "strobe.pack.down_type", (uint32_t)p->b.down_type);
     gw_u32(&w, "strobe.pack.stride", p->b.stride);
     gw_str(&w, "strobe.pack.source", model_hash(p->m));
+    if (p->rate) /* so that a run with another trace does not go on with this one's file */
+        gw_u64(&w, "strobe.pack.rates",
+               hash_chain(0, p->rate, (size_t)p->b.n_layer * p->b.n_neuron * sizeof *p->rate));
     for (uint32_t i = 0; i < p->n_tensor; i++) {
         const struct pack_tensor *t = &p->tensor[i];
         gw_tensor_at(&w, t->name, t->type, t->n_dim, t->ne, t->offset);
@@ -436,6 +446,7 @@ static void clear(struct pack *p)
     free(p->path);
     free(p->tensor);
     free(p->sums);
+    free(p->rate);
     buf_clear(&p->head);
 }
 
@@ -446,12 +457,16 @@ enum status pack_run(const struct model *m, const struct pack_opts *opts, struct
     struct pack_report rep = { 0 };
     if (check(m, opts, err) != ST_OK || choose(&p, err) != ST_OK)
         return err->code;
+    if (opts->rates &&
+        rates_read(opts->rates, model_hash(m), p.b.n_layer, p.b.n_neuron, &p.rate, err) != ST_OK)
+        return err->code;
     if (open_files(&p, err) == ST_OK && make_table(&p, err) == ST_OK &&
         make_head(&p, err) == ST_OK && write_file(&p, &rep, err) == ST_OK) {
         rep.bytes = p.head.n + p.data_bytes;
         rep.stride = p.b.stride;
         rep.n_bundle = p.b.n_layer * p.b.n_neuron;
         rep.mask = bundle_mask_name(&p.b);
+        rep.rates = p.rate != NULL;
         if (p.b.sketch)
             rep.sketch_bytes =
                 rep.n_bundle * (uint64_t)dtype_row_bytes(p.b.sketch_type, model_hparams(m)->n_embd);

@@ -13,13 +13,15 @@ enum pack_kind {
     PACK_SKETCH, /* Q8_0 of the first matrix */
     PACK_NORM,   /* |w| of its rows, rounded up */
     PACK_ERR,    /* |w - sketch| of its rows, rounded up */
-    PACK_BUNDLE
+    PACK_BUNDLE,
+    PACK_RATE /* bytes that are there already */
 };
 
 struct pack_tensor {
     char name[96];
     enum pack_kind kind;
     const struct tensor *src; /* COPY: itself; SKETCH, NORM, ERR: the first matrix */
+    const void *data;         /* RATE */
     uint32_t layer;
     uint32_t type;          /* id in the file */
     enum dtype sketch_type; /* SKETCH, ERR */

@@ -14,6 +14,7 @@
 #include "engine/flash/fetch.h"
 #include "engine/flash/internal.h"
 #include "engine/flash/mask.h"
+#include "engine/flash/rates.h"
 #include "engine/flash/wants.h"
 #include "engine/kernel/sparse.h"
 
@@ -151,6 +152,19 @@ static enum status load_all(struct sparse *s, struct err *err)
     return err->code;
 }
 
+/* The file says how often neurons fire: those that fire most fill the cache. Slots are there in any
+ * case, so this takes no memory beyond the plan. */
+static enum status load_hottest(struct sparse *s, struct err *err)
+{
+    for (uint32_t l = 0; l < s->b->n_layer && err->code == ST_OK; l++) {
+        const float *rate = VIEW_VEC(&s->o.layer[l], TR_FFN_RATE);
+        if (rate &&
+            rates_pick(rate, s->b->n_neuron, s->o.plan->slots_per_layer, s->count, err) == ST_OK)
+            load_layer(s, l, err);
+    }
+    return err->code;
+}
+
 enum status sparse_open(const struct sparse_opts *o, struct sparse **ret, struct err *err)
 {
     struct sparse *s = calloc(1, sizeof *s);
@@ -171,7 +185,7 @@ enum status sparse_open(const struct sparse_opts *o, struct sparse **ret, struct
     lay_out(s);
     if (open_fetch(s, err) != ST_OK)
         goto fail;
-    if (o->plan->mode == FLASH_OFF && load_all(s, err) != ST_OK)
+    if ((o->plan->mode == FLASH_OFF ? load_all(s, err) : load_hottest(s, err)) != ST_OK)
         goto fail;
     s->at_open = fetch_stats(s->fetch);
     *ret = s;

@@ -15,6 +15,7 @@ struct sparse; /* opaque */
 struct sparse_opts {
     const struct model *m; /* packed */
     const struct plan *plan;
+    const struct weights_view *layer; /* [n_layer], loaded; borrowed during the call */
     const struct kernels *k;
     struct pool *pool;
     struct source *src; /* nobody else may submit from now on */

@@ -20,7 +20,7 @@
 enum { TRACE_NEURONS_MAX = 1 << 20, TRACE_TOKENS_MAX = 1 << 24, TRACE_WEIGHT_MAX = 255 };
 
 struct trace_head {
-    char model[65]; /* model_hash(), hex */
+    char model[65]; /* whose neurons: model_hash() of what was packed, hex */
     uint32_t n_layer, n_neuron;
     uint32_t slots; /* per layer, of the cache at recording */
     enum cache_policy policy;

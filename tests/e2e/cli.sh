@@ -83,6 +83,10 @@ expect "inspect --verify" 'd["verified"]["tensors"] > 40 and d["verified"]["chec
 check "neuron trace" 0 "$strobe" generate -m "$tmp/packed.gguf" -p "Once upon" -n 8 --temp 0 --flash sparse --neuron-trace "$tmp/trace" --json
 expect "neuron trace" 'd["flash"]["neurons_needed"] > 0'
 check "the trace is there" 0 grep -q ^strobeN1 "$tmp/trace"
+check "pack with rates" 0 "$strobe" pack -m "$m" --activation relu --mask sketch --rates "$tmp/trace" -o "$tmp/rated.gguf" --json
+expect "pack with rates" 'd["rates"] is True'
+check "generate with rates" 0 "$strobe" generate -m "$tmp/rated.gguf" -p "Once upon" -n 8 --temp 0 --flash sparse --json
+check "rates of no trace" 3 "$strobe" pack -m "$m" --activation relu --rates "$tmp/packed.gguf" -o "$tmp/rated2.gguf"
 check "neuron trace on a full disk" 1 "$strobe" generate -m "$tmp/packed.gguf" -p x -n 8 --neuron-trace /dev/full
 expect "neuron trace on a full disk" '"/dev/full" in e and "space" in e'
 check "neuron trace of a model that is not packed" 3 "$strobe" generate -m "$m" -p x -n 8 --neuron-trace "$tmp/trace"

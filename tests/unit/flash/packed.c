@@ -30,16 +30,24 @@ void packed_plain(const char *dir, const char *arch, const char *act, enum dtype
     cr_assert(tiny_model_gguf(&t, path));
 }
 
+enum status packed_pack_opts(const char *from, const struct pack_opts *o, struct pack_report *rep,
+                             struct err *err)
+{
+    struct model *m;
+    if (model_open(from, NULL, &m, err) != ST_OK)
+        return err->code;
+    enum status st = pack_run(m, o, rep, err);
+    model_close(m);
+    return st;
+}
+
 void packed_pack(const char *from, enum pack_mask mask, char path[256])
 {
     struct err err = ERR_INIT;
-    struct model *m;
     struct pack_report rep;
     snprintf(path, 256, "%.*s-%d.gguf", (int)strlen(from) - 5, from, (int)mask);
-    cr_assert_eq(model_open(from, NULL, &m, &err), ST_OK, "%s", err.msg);
     struct pack_opts o = { .out = path, .mask = mask, .type = -1, .align = 512 };
-    cr_assert_eq(pack_run(m, &o, &rep, &err), ST_OK, "%s", err.msg);
-    model_close(m);
+    cr_assert_eq(packed_pack_opts(from, &o, &rep, &err), ST_OK, "%s", err.msg);
 }
 
 static void make_plan(const struct model *m, const struct packed_run *r, struct plan *plan)
@@ -73,7 +81,10 @@ static struct trace_writer *open_trace(const struct model *m, const struct packe
                             .policy = r->policy };
     if (!r->trace)
         return NULL;
-    snprintf(h.model, sizeof h.model, "%s", model_hash(m));
+    struct str source = str_c(model_hash(m));
+    if (b)
+        cr_assert_eq(gguf_get_str(model_gguf(m), "strobe.pack.source", true, &source, &err), ST_OK);
+    snprintf(h.model, sizeof h.model, "%.*s", (int)source.n, source.p);
     cr_assert_eq(trace_create(r->trace, &h, &w, &err), ST_OK, "%s", err.msg);
     return w;
 }

@@ -23,6 +23,9 @@ struct packed_run {
 void packed_plain(const char *dir, const char *arch, const char *act, enum dtype type,
                   char path[256]);
 void packed_pack(const char *from, enum pack_mask mask, char path[256]);
+/* With options of the test's own; o->out is where. */
+enum status packed_pack_opts(const char *from, const struct pack_opts *o, struct pack_report *rep,
+                             struct err *err);
 /* Logits [PACKED_TOKENS, n_vocab] of a fixed prompt in uneven passes; free(). */
 float *packed_logits(struct packed_run *r, size_t *n);
 const char *packed_dir(void); /* made once, below the temporary folder */
