@@ -77,7 +77,7 @@ static void put_source(const struct model *m, char hash[65])
     memcpy(hash, source.p, source.n);
 }
 
-static enum status open_trace(struct engine *e, const struct engine_opts *o, struct err *err)
+static enum status open_neuron_trace(struct engine *e, const struct engine_opts *o, struct err *err)
 {
     const struct model *m = e->setup.model;
     const struct bundle *b = model_bundle(m);
@@ -85,14 +85,14 @@ static enum status open_trace(struct engine *e, const struct engine_opts *o, str
         return err_set(err, ST_UNSUPPORTED,
                        "a neuron trace is of packed models only: strobe pack -m MODEL -o "
                        "PACKED.gguf");
-    struct trace_head h = { .n_layer = b->n_layer,
-                            .n_neuron = b->n_neuron,
-                            .slots = e->setup.plan.slots_per_layer,
-                            .policy = (enum cache_policy)o->cache };
-    if (b->n_neuron > TRACE_NEURONS_MAX)
+    struct neuron_trace_head h = { .n_layer = b->n_layer,
+                                   .n_neuron = b->n_neuron,
+                                   .slots = e->setup.plan.slots_per_layer,
+                                   .policy = (enum cache_policy)o->cache };
+    if (b->n_neuron > NEURON_TRACE_NEURONS_MAX)
         return err_set(err, ST_UNSUPPORTED, "a neuron trace of %u neurons per layer", b->n_neuron);
     put_source(m, h.model);
-    return trace_create(o->neuron_trace, &h, &e->trace, err);
+    return neuron_trace_create(o->neuron_trace, &h, &e->neuron_trace, err);
 }
 
 static enum status load(struct engine *e, const struct engine_opts *o, struct err *err)
@@ -110,9 +110,9 @@ static enum status load(struct engine *e, const struct engine_opts *o, struct er
         return err_set(err, ST_ARG, "source: no such kind");
     if ((unsigned)o->cache > ENGINE_CACHE_STATIC)
         return err_set(err, ST_ARG, "cache: no such policy");
-    if (o->neuron_trace && open_trace(e, o, err))
+    if (o->neuron_trace && open_neuron_trace(e, o, err))
         return err->code;
-    wo.trace = e->trace;
+    wo.neuron_trace = e->neuron_trace;
     if (start_pool(e, err) ||
         weights_open(s->model, &s->plan, s->kernels, e->pool, &wo, &e->weights, err))
         return err->code;
@@ -212,19 +212,19 @@ fail:
     return opts->model ? err_ctx(err, "model '%s'", opts->model) : err->code;
 }
 
-enum status engine_trace_flush(struct engine *e, struct err *err)
+enum status engine_neuron_trace_flush(struct engine *e, struct err *err)
 {
-    return e->trace ? trace_flush(e->trace, err) : ST_OK;
+    return e->neuron_trace ? neuron_trace_flush(e->neuron_trace, err) : ST_OK;
 }
 
 void engine_close(struct engine *e)
 {
-    struct err lost = ERR_INIT; /* whoever wants to know calls engine_trace_flush() */
+    struct err lost = ERR_INIT; /* whoever wants to know calls engine_neuron_trace_flush() */
     if (!e)
         return;
     scheduler_free(e->sched);
-    engine_trace_flush(e, &lost);
-    trace_close(e->trace);
+    engine_neuron_trace_flush(e, &lost);
+    neuron_trace_close(e->neuron_trace);
     forward_free(e->forward);
     kv_free(e->kv);
     weights_close(e->weights);

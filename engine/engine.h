@@ -50,8 +50,8 @@ struct engine_opts {
     const char *activation;   /* override, see model.h */
     const char *cache_dir;    /* calibration cache; NULL: none */
     const char *neuron_trace; /* packed models: file that records which neurons each pass needs
-                                 (flash/trace.h); NULL: none. A pass whose record cannot be written
-                                 fails. */
+                                 (flash/neuron_trace.h); NULL: none. A pass whose record cannot be
+                                 written fails. */
     void (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total);
     void *progress_ctx;
 };
@@ -59,7 +59,7 @@ struct engine_opts {
 /* Loads and starts. Errors: as model_open, ST_BUDGET (names the least that works), ST_NOMEM. */
 enum status engine_open(const struct engine_opts *opts, struct engine **ret, struct err *err);
 /* Writes the rest of the neuron trace; call it when engine_idle(). Errors: ST_IO. */
-enum status engine_trace_flush(struct engine *e, struct err *err);
+enum status engine_neuron_trace_flush(struct engine *e, struct err *err);
 /* Finishes or cancels everything, joins, frees. */
 void engine_close(struct engine *e);
 /* Fills *ret as a JSON document with the plan ("resident_bytes", "streamed_bytes", "kv_bytes",

@@ -5,7 +5,7 @@
 
 #include "engine/base/pool.h"
 #include "engine/engine_setup.h"
-#include "engine/flash/trace.h"
+#include "engine/flash/neuron_trace.h"
 #include "engine/flash/weights.h"
 #include "engine/infer/forward.h"
 #include "engine/infer/scheduler.h"
@@ -13,7 +13,7 @@
 struct engine {
     struct engine_setup setup;
     struct pool *pool;
-    struct trace_writer *trace; /* NULL: none */
+    struct neuron_trace_writer *neuron_trace; /* NULL: none */
     struct weights *weights;
     struct kv *kv;
     struct forward *forward;

@@ -180,7 +180,7 @@ enum status cli_generate(struct cli *c, struct err *err)
         engine_open(&eo, &e, err) == ST_OK) {
         cli_progress_end(c);
         if (run(c, &g, e, buf_view(&text), err) == ST_OK)
-            engine_trace_flush(e, err);
+            engine_neuron_trace_flush(e, err);
         engine_close(e);
     }
     buf_clear(&text);

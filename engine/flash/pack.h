@@ -23,8 +23,8 @@ struct pack_opts {
     enum pack_mask mask;
     int type;          /* enum dtype for all matrices; -1: as they are */
     uint32_t align;    /* of bundles, a power of two; 0: what direct reads of OUT's disk want */
-    const char *rates; /* neuron trace (trace.h) of this model: firing rates go into the file, and
-                          fill the cache at start; NULL: none */
+    const char *rates; /* neuron trace (neuron_trace.h) of this model: firing rates go into the
+                          file, and fill the cache at start; NULL: none */
     void (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total); /* may be NULL */
     void *ctx;
 };

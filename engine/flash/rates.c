@@ -12,7 +12,7 @@ struct counts {
     uint32_t n_neuron;
 };
 
-static void add(struct counts *c, const struct trace_pass *p)
+static void add(struct counts *c, const struct neuron_trace_pass *p)
 {
     if (p->n_tok == 0) /* loaded, not fired */
         return;
@@ -21,12 +21,12 @@ static void add(struct counts *c, const struct trace_pass *p)
         c->fired[(size_t)p->layer * c->n_neuron + p->active[i]] += (float)p->active_tok[i];
 }
 
-static enum status count_all(struct trace_reader *r, struct counts *c, uint32_t n_layer,
+static enum status count_all(struct neuron_trace_reader *r, struct counts *c, uint32_t n_layer,
                              struct err *err)
 {
-    struct trace_pass p;
+    struct neuron_trace_pass p;
     bool more;
-    while (trace_next(r, &p, &more, err) == ST_OK && more)
+    while (neuron_trace_next(r, &p, &more, err) == ST_OK && more)
         add(c, &p);
     for (uint32_t l = 0; l < n_layer && err->code == ST_OK; l++) {
         if (c->tokens[l] == 0)
@@ -40,10 +40,10 @@ static enum status count_all(struct trace_reader *r, struct counts *c, uint32_t 
 enum status rates_read(const char *path, const char *model, uint32_t n_layer, uint32_t n_neuron,
                        float **ret, struct err *err)
 {
-    struct trace_reader *r;
-    if (trace_open(path, &r, err) != ST_OK)
+    struct neuron_trace_reader *r;
+    if (neuron_trace_open(path, &r, err) != ST_OK)
         return err->code;
-    const struct trace_head *h = trace_head(r);
+    const struct neuron_trace_head *h = neuron_trace_head(r);
     struct counts c = { calloc(n_layer, sizeof *c.tokens),
                         calloc((size_t)n_layer * n_neuron, sizeof *c.fired), n_neuron };
     if (strcmp(h->model, model) != 0 || h->n_layer != n_layer || h->n_neuron != n_neuron)
@@ -55,7 +55,7 @@ enum status rates_read(const char *path, const char *model, uint32_t n_layer, ui
         err_set(err, ST_NOMEM, "firing rates");
     else
         count_all(r, &c, n_layer, err);
-    trace_free(r);
+    neuron_trace_free(r);
     free(c.tokens);
     if (err->code == ST_OK)
         *ret = c.fired;

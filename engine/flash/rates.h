@@ -1,12 +1,14 @@
-/* engine/flash/rates.h - how often each neuron fires, counted from a recorded run (trace.h). */
+/* engine/flash/rates.h - how often each neuron fires, counted from a recorded run (neuron_trace.h).
+ */
 #ifndef STROBE_FLASH_RATES_H
 #define STROBE_FLASH_RATES_H
 
-#include "engine/flash/trace.h"
+#include "engine/flash/neuron_trace.h"
 
 /* *ret: f32 [n_layer, n_neuron], share of the tokens for which each neuron was active; free() it.
- * `model`: whose neurons they must be, as trace_head.model. Errors: those of trace_open() and
- * trace_next(), ST_ARG (another model's trace, or one without a pass), ST_NOMEM. */
+ * `model`: whose neurons they must be, as neuron_trace_head.model. Errors: those of
+ * neuron_trace_open() and neuron_trace_next(), ST_ARG (another model's trace, or one without a
+ * pass), ST_NOMEM. */
 enum status rates_read(const char *path, const char *model, uint32_t n_layer, uint32_t n_neuron,
                        float **ret, struct err *err);
 

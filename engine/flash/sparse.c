@@ -138,8 +138,9 @@ static enum status load_layer(struct sparse *s, uint32_t layer, struct err *err)
     fetch_begin(s->fetch, layer, s->want, n);
     fetch_ready(s->fetch, n, err);
     fetch_end(s->fetch);
-    const struct trace_pass_in in = { .layer = layer, .count = s->count };
-    return err->code || !s->o.trace ? err->code : trace_record(s->o.trace, &in, err);
+    const struct neuron_trace_pass_in in = { .layer = layer, .count = s->count };
+    return err->code || !s->o.neuron_trace ? err->code
+                                           : neuron_trace_record(s->o.neuron_trace, &in, err);
 }
 
 /* Everything fits: all bundles are read now. */
@@ -360,8 +361,8 @@ static void score(const struct wave *w)
             used += w->c->h[t * s->hp->n_ff + i] != 0;
         cache_touch(s->cache, w->c->layer, s->neuron[i], used);
         w->s->stats.active += used > 0;
-        if (used && s->o.trace)
-            trace_active(s->o.trace, s->neuron[i], used);
+        if (used && s->o.neuron_trace)
+            neuron_trace_active(s->o.neuron_trace, s->neuron[i], used);
     }
 }
 
@@ -420,13 +421,13 @@ static size_t wave_end(const struct sparse *s, size_t from, size_t ready, size_t
 static enum status record(struct sparse *s, const struct ffn_call *c, uint64_t n_miss,
                           struct err *err)
 {
-    const struct trace_pass_in in = { .layer = c->layer,
-                                      .n_tok = (uint32_t)c->n_tok,
-                                      .n_miss = (uint32_t)n_miss,
-                                      .count = s->count };
+    const struct neuron_trace_pass_in in = { .layer = c->layer,
+                                             .n_tok = (uint32_t)c->n_tok,
+                                             .n_miss = (uint32_t)n_miss,
+                                             .count = s->count };
     if (err->code == ST_OK)
-        return trace_record(s->o.trace, &in, err);
-    trace_drop(s->o.trace);
+        return neuron_trace_record(s->o.neuron_trace, &in, err);
+    neuron_trace_drop(s->o.neuron_trace);
     return err->code;
 }
 
@@ -450,7 +451,7 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
         fetch_release(s->fetch, done);
     }
     fetch_end(s->fetch);
-    if (s->o.trace)
+    if (s->o.neuron_trace)
         record(s, c, s->stats.misses - misses, err);
     s->stats.run_ns += clock_ns() - start;
     return err->code;

@@ -7,7 +7,7 @@
 #define STROBE_FLASH_SPARSE_H
 
 #include "engine/flash/cache.h"
-#include "engine/flash/trace.h"
+#include "engine/flash/neuron_trace.h"
 #include "engine/flash/weights.h"
 
 struct sparse; /* opaque */
@@ -22,8 +22,8 @@ struct sparse_opts {
     uint8_t *staging;   /* plan's read buffers, aligned to 4096, borrowed */
     enum cache_policy policy;
     uint32_t window;
-    float mask_sigma;           /* of a 4-bit sketch */
-    struct trace_writer *trace; /* NULL: nothing is recorded; borrowed */
+    float mask_sigma;                         /* of a 4-bit sketch */
+    struct neuron_trace_writer *neuron_trace; /* NULL: nothing is recorded; borrowed */
 };
 
 enum status sparse_open(const struct sparse_opts *o, struct sparse **ret, struct err *err);

@@ -152,7 +152,7 @@ static enum status start_sparse(struct weights *w, const struct plan *plan,
                              .staging = staging,
                              .policy = opts->policy,
                              .mask_sigma = opts->mask_sigma,
-                             .trace = opts->trace };
+                             .neuron_trace = opts->neuron_trace };
     return sparse_open(&o, &w->sparse, err);
 }
 

@@ -15,9 +15,10 @@ struct weights; /* opaque */
 
 struct weights_opts {
     enum source_kind source;
-    enum cache_policy policy;   /* packed models: of the neuron cache */
-    float mask_sigma;           /* of a 4-bit sketch (mask.h) */
-    struct trace_writer *trace; /* packed models: NULL, or records neurons (trace.h); borrowed */
+    enum cache_policy policy; /* packed models: of the neuron cache */
+    float mask_sigma;         /* of a 4-bit sketch (mask.h) */
+    struct neuron_trace_writer
+        *neuron_trace; /* packed models: NULL, or records neurons (neuron_trace.h); borrowed */
     void (*progress)(void *ctx, uint64_t done, uint64_t total); /* loading; may be NULL */
     void *ctx;
 };

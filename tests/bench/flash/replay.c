@@ -36,7 +36,7 @@ static struct replay_result run(const struct replay_trace *t, const struct repla
 /* The engine's own figures against the replay with its settings. */
 static bool check_live(const struct replay_trace *t, const struct replay_opts *base)
 {
-    const struct trace_head *h = &t->head;
+    const struct neuron_trace_head *h = &t->head;
     struct replay_opts o = *base;
     uint64_t live = 0, needed = 0, active = 0;
     for (uint32_t l = 0; l < h->n_layer; l++)

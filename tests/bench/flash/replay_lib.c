@@ -14,7 +14,7 @@ enum { NEVER = UINT32_MAX };
 
 /* ---- the trace ---- */
 
-enum status replay_add(struct replay_trace *t, const struct trace_pass *p, struct err *err)
+enum status replay_add(struct replay_trace *t, const struct neuron_trace_pass *p, struct err *err)
 {
     struct replay_layer *l = &t->layer[p->layer];
     if (l->n == l->cap) {
@@ -46,18 +46,18 @@ enum status replay_add(struct replay_trace *t, const struct trace_pass *p, struc
 enum status replay_load(const char *path, struct replay_trace *ret, struct err *err)
 {
     struct replay_trace t = { 0 };
-    struct trace_reader *r;
-    struct trace_pass p;
+    struct neuron_trace_reader *r;
+    struct neuron_trace_pass p;
     bool more;
-    if (trace_open(path, &r, err) != ST_OK)
+    if (neuron_trace_open(path, &r, err) != ST_OK)
         return err->code;
-    t.head = *trace_head(r);
+    t.head = *neuron_trace_head(r);
     t.layer = calloc(t.head.n_layer, sizeof *t.layer);
     if (!t.layer)
         err_set(err, ST_NOMEM, "trace");
-    while (err->code == ST_OK && trace_next(r, &p, &more, err) == ST_OK && more)
+    while (err->code == ST_OK && neuron_trace_next(r, &p, &more, err) == ST_OK && more)
         replay_add(&t, &p, err);
-    trace_free(r);
+    neuron_trace_free(r);
     if (err->code == ST_OK)
         *ret = t;
     else

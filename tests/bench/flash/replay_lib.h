@@ -4,7 +4,7 @@
 #ifndef STROBE_TESTS_BENCH_REPLAY_LIB_H
 #define STROBE_TESTS_BENCH_REPLAY_LIB_H
 
-#include "engine/flash/trace.h"
+#include "engine/flash/neuron_trace.h"
 
 /* One layer in one pass. */
 struct replay_pass {
@@ -18,14 +18,15 @@ struct replay_layer {
 };
 
 struct replay_trace {
-    struct trace_head head;
+    struct neuron_trace_head head;
     struct replay_layer *layer; /* [head.n_layer] */
 };
 
-/* Errors: those of trace_open() and trace_next(), ST_NOMEM. Free with replay_clear(). */
+/* Errors: those of neuron_trace_open() and neuron_trace_next(), ST_NOMEM. Free with replay_clear().
+ */
 enum status replay_load(const char *path, struct replay_trace *ret, struct err *err);
 /* Adds a record, copied. */
-enum status replay_add(struct replay_trace *t, const struct trace_pass *p, struct err *err);
+enum status replay_add(struct replay_trace *t, const struct neuron_trace_pass *p, struct err *err);
 void replay_clear(struct replay_trace *t);
 
 struct replay_opts {

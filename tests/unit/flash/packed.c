@@ -1,8 +1,8 @@
 /* tests/unit/flash/packed.c - see packed.h. */
 #include "tests/unit/flash/packed.h"
 
+#include "engine/flash/neuron_trace.h"
 #include "engine/flash/sparse.h"
-#include "engine/flash/trace.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -69,23 +69,23 @@ static void make_plan(const struct model *m, const struct packed_run *r, struct 
         cr_assert_eq(plan->slots_per_layer, r->slots);
 }
 
-static struct trace_writer *open_trace(const struct model *m, const struct packed_run *r,
-                                       const struct plan *plan)
+static struct neuron_trace_writer *
+open_neuron_trace(const struct model *m, const struct packed_run *r, const struct plan *plan)
 {
     struct err err = ERR_INIT;
-    struct trace_writer *w = NULL;
+    struct neuron_trace_writer *w = NULL;
     const struct bundle *b = model_bundle(m);
-    struct trace_head h = { .n_layer = b ? b->n_layer : 0,
-                            .n_neuron = b ? b->n_neuron : 0,
-                            .slots = plan->slots_per_layer,
-                            .policy = r->policy };
-    if (!r->trace)
+    struct neuron_trace_head h = { .n_layer = b ? b->n_layer : 0,
+                                   .n_neuron = b ? b->n_neuron : 0,
+                                   .slots = plan->slots_per_layer,
+                                   .policy = r->policy };
+    if (!r->neuron_trace)
         return NULL;
     struct str source = str_c(model_hash(m));
     if (b)
         cr_assert_eq(gguf_get_str(model_gguf(m), "strobe.pack.source", true, &source, &err), ST_OK);
     snprintf(h.model, sizeof h.model, "%.*s", (int)source.n, source.p);
-    cr_assert_eq(trace_create(r->trace, &h, &w, &err), ST_OK, "%s", err.msg);
+    cr_assert_eq(neuron_trace_create(r->neuron_trace, &h, &w, &err), ST_OK, "%s", err.msg);
     return w;
 }
 
@@ -103,7 +103,7 @@ float *packed_logits(struct packed_run *r, size_t *n)
     cr_assert_eq(pool_create(r->n_thread, &pool, &err), ST_OK);
     cr_assert_eq(model_open(r->path, NULL, &m, &err), ST_OK, "%s", err.msg);
     make_plan(m, r, &plan);
-    o.trace = open_trace(m, r, &plan);
+    o.neuron_trace = open_neuron_trace(m, r, &plan);
     cr_assert_eq(weights_open(m, &plan, kernels_get(cpu_level_max()), pool, &o, &w, &err), ST_OK,
                  "%s", err.msg);
     rig_open(&rig, m, w,
@@ -117,9 +117,9 @@ float *packed_logits(struct packed_run *r, size_t *n)
     for (int i = 0; i < PASSES; i++)
         rig_run(&rig, 0, cut[i], token + cut[i], cut[i + 1] - cut[i], y + cut[i] * vocab);
     r->stats = weights_stats(w);
-    if (o.trace)
-        cr_assert_eq(trace_flush(o.trace, &err), ST_OK, "%s", err.msg);
-    trace_close(o.trace);
+    if (o.neuron_trace)
+        cr_assert_eq(neuron_trace_flush(o.neuron_trace, &err), ST_OK, "%s", err.msg);
+    neuron_trace_close(o.neuron_trace);
     free(token);
     rig_close(&rig);
     weights_close(w);

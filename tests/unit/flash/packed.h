@@ -15,7 +15,7 @@ struct packed_run {
     unsigned n_thread;
     enum source_kind source;
     enum cache_policy policy;
-    const char *trace;          /* NULL: none; file of the neuron trace */
+    const char *neuron_trace;   /* NULL: none; file of the neuron trace */
     struct weights_stats stats; /* out */
 };
 

@@ -36,24 +36,24 @@ static const char *model_a = "00000000000000000000000000000000000000000000000000
 static void write_trace(const char *path, uint32_t n_layer)
 {
     struct err err = ERR_INIT;
-    struct trace_writer *w;
-    struct trace_head h = { .n_layer = 2, .n_neuron = 4 };
+    struct neuron_trace_writer *w;
+    struct neuron_trace_head h = { .n_layer = 2, .n_neuron = 4 };
     const uint32_t loaded[] = { 9, 9, 9, 9 }, all[] = { 4, 4, 4, 4 }, one[] = { 0, 1, 1, 0 };
     snprintf(h.model, sizeof h.model, "%s", model_a);
-    cr_assert_eq(trace_create(path, &h, &w, &err), ST_OK, "%s", err.msg);
+    cr_assert_eq(neuron_trace_create(path, &h, &w, &err), ST_OK, "%s", err.msg);
     for (uint32_t l = 0; l < n_layer; l++) {
-        const struct trace_pass_in start = { .layer = l, .count = loaded },
-                                   prompt = { .layer = l, .n_tok = 4, .count = all },
-                                   token = { .layer = l, .n_tok = 1, .count = one };
-        trace_record(w, &start, &err);
-        trace_active(w, 0, 1);
-        trace_active(w, 3, 3 - l);
-        trace_record(w, &prompt, &err);
-        trace_active(w, 2, 1);
-        trace_record(w, &token, &err);
+        const struct neuron_trace_pass_in start = { .layer = l, .count = loaded },
+                                          prompt = { .layer = l, .n_tok = 4, .count = all },
+                                          token = { .layer = l, .n_tok = 1, .count = one };
+        neuron_trace_record(w, &start, &err);
+        neuron_trace_active(w, 0, 1);
+        neuron_trace_active(w, 3, 3 - l);
+        neuron_trace_record(w, &prompt, &err);
+        neuron_trace_active(w, 2, 1);
+        neuron_trace_record(w, &token, &err);
     }
-    cr_assert_eq(trace_flush(w, &err), ST_OK, "%s", err.msg);
-    trace_close(w);
+    cr_assert_eq(neuron_trace_flush(w, &err), ST_OK, "%s", err.msg);
+    neuron_trace_close(w);
 }
 
 Test(rates, firing_is_counted_per_token_and_only_where_it_fired)
@@ -100,7 +100,7 @@ Test(rates, a_file_with_rates_starts_warm_within_the_same_budget_and_gives_the_s
         snprintf(trace, sizeof trace, "%s.trace", packed);
         snprintf(warm, sizeof warm, "%s.warm.gguf", packed);
         struct packed_run cold = {
-            .path = packed, .mode = FLASH_SPARSE, .slots = 150, .n_thread = 1, .trace = trace
+            .path = packed, .mode = FLASH_SPARSE, .slots = 150, .n_thread = 1, .neuron_trace = trace
         };
         float *want = packed_logits(&cold, &n);
         const struct pack_opts po = {
@@ -126,24 +126,24 @@ Test(rates, a_file_with_rates_starts_warm_within_the_same_budget_and_gives_the_s
 static void write_other(const char *like, const char *path)
 {
     struct err err = ERR_INIT;
-    struct trace_reader *r;
-    struct trace_writer *w;
-    cr_assert_eq(trace_open(like, &r, &err), ST_OK, "%s", err.msg);
-    cr_assert_eq(trace_create(path, trace_head(r), &w, &err), ST_OK, "%s", err.msg);
-    uint32_t n = trace_head(r)->n_neuron, *all = calloc(n, sizeof *all);
+    struct neuron_trace_reader *r;
+    struct neuron_trace_writer *w;
+    cr_assert_eq(neuron_trace_open(like, &r, &err), ST_OK, "%s", err.msg);
+    cr_assert_eq(neuron_trace_create(path, neuron_trace_head(r), &w, &err), ST_OK, "%s", err.msg);
+    uint32_t n = neuron_trace_head(r)->n_neuron, *all = calloc(n, sizeof *all);
     cr_assert(all);
     for (uint32_t i = 0; i < n; i++)
         all[i] = 1;
-    for (uint32_t l = 0; l < trace_head(r)->n_layer; l++) {
-        const struct trace_pass_in in = { .layer = l, .n_tok = 1, .count = all };
+    for (uint32_t l = 0; l < neuron_trace_head(r)->n_layer; l++) {
+        const struct neuron_trace_pass_in in = { .layer = l, .n_tok = 1, .count = all };
         for (uint32_t i = 0; i < n; i++)
-            trace_active(w, i, 1);
-        trace_record(w, &in, &err);
+            neuron_trace_active(w, i, 1);
+        neuron_trace_record(w, &in, &err);
     }
-    cr_assert_eq(trace_flush(w, &err), ST_OK, "%s", err.msg);
+    cr_assert_eq(neuron_trace_flush(w, &err), ST_OK, "%s", err.msg);
     free(all);
-    trace_close(w);
-    trace_free(r);
+    neuron_trace_close(w);
+    neuron_trace_free(r);
 }
 
 /* Going on with another trace's file would keep its rates. */
@@ -160,7 +160,7 @@ Test(rates, a_partial_file_with_other_rates_is_started_over)
     snprintf(out, sizeof out, "%s.out", packed);
     snprintf(partial, sizeof partial, "%s.partial", out);
     struct packed_run r = {
-        .path = packed, .mode = FLASH_SPARSE, .slots = 9, .n_thread = 1, .trace = trace
+        .path = packed, .mode = FLASH_SPARSE, .slots = 9, .n_thread = 1, .neuron_trace = trace
     };
     free(packed_logits(&r, &n));
     write_other(trace, other);

@@ -23,13 +23,13 @@ static void add(struct replay_trace *t, const uint32_t *id, uint32_t n)
     uint32_t one[512];
     for (uint32_t i = 0; i < n; i++)
         one[i] = 1;
-    const struct trace_pass p = { .n_tok = 1,
-                                  .n_needed = n,
-                                  .n_active = n,
-                                  .needed = id,
-                                  .needed_tok = one,
-                                  .active = id,
-                                  .active_tok = one };
+    const struct neuron_trace_pass p = { .n_tok = 1,
+                                         .n_needed = n,
+                                         .n_active = n,
+                                         .needed = id,
+                                         .needed_tok = one,
+                                         .active = id,
+                                         .active_tok = one };
     cr_assert_eq(replay_add(t, &p, &err), ST_OK);
 }
 
@@ -207,7 +207,7 @@ Test(replay, the_live_engine_s_misses_come_out_again)
                                     .slots = slots,
                                     .n_thread = 2,
                                     .policy = (enum cache_policy)policy,
-                                    .trace = path };
+                                    .neuron_trace = path };
             size_t n;
             free(packed_logits(&r, &n));
             cr_assert_eq(replay_load(path, &t, &err), ST_OK, "%s", err.msg);

@@ -1,6 +1,6 @@
 /* Neuron traces: what is written is read, from a live run too; nothing malformed gets through. */
 #include "engine/base/rng.h"
-#include "engine/flash/trace.h"
+#include "engine/flash/neuron_trace.h"
 #include "tests/unit/flash/packed.h"
 
 #include <criterion/criterion.h>
@@ -10,7 +10,7 @@
 
 enum { N = 700, LAYERS = 3, PASSES = 400 };
 
-static const struct trace_head head = {
+static const struct neuron_trace_head head = {
     .model = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
     .n_layer = LAYERS,
     .n_neuron = N,
@@ -56,46 +56,46 @@ static void make(struct pass *p, uint32_t i)
 static void write_passes(const char *path)
 {
     struct err err = ERR_INIT;
-    struct trace_writer *w;
+    struct neuron_trace_writer *w;
     struct pass p;
-    cr_assert_eq(trace_create(path, &head, &w, &err), ST_OK, "%s", err.msg);
+    cr_assert_eq(neuron_trace_create(path, &head, &w, &err), ST_OK, "%s", err.msg);
     for (uint32_t i = 0; i < PASSES; i++) {
         make(&p, i);
         for (uint32_t k = 0; k < N; k++)
             if (p.used[k])
-                trace_active(w, k, p.used[k]);
+                neuron_trace_active(w, k, p.used[k]);
         if (i == 5) { /* a pass that failed */
-            trace_drop(w);
+            neuron_trace_drop(w);
             continue;
         }
-        const struct trace_pass_in in = { p.layer, p.n_tok, p.n_miss, p.count };
-        cr_assert_eq(trace_record(w, &in, &err), ST_OK, "%s", err.msg);
+        const struct neuron_trace_pass_in in = { p.layer, p.n_tok, p.n_miss, p.count };
+        cr_assert_eq(neuron_trace_record(w, &in, &err), ST_OK, "%s", err.msg);
     }
-    cr_assert_eq(trace_flush(w, &err), ST_OK, "%s", err.msg);
-    trace_close(w);
+    cr_assert_eq(neuron_trace_flush(w, &err), ST_OK, "%s", err.msg);
+    neuron_trace_close(w);
 }
 
-Test(trace, what_was_written_is_read)
+Test(neuron_trace, what_was_written_is_read)
 {
     const char *path = file("random.trace");
     struct err err = ERR_INIT;
-    struct trace_reader *r;
-    struct trace_pass got;
+    struct neuron_trace_reader *r;
+    struct neuron_trace_pass got;
     struct pass want;
     bool more;
     write_passes(path);
-    cr_assert_eq(trace_open(path, &r, &err), ST_OK, "%s", err.msg);
-    cr_expect_str_eq(trace_head(r)->model, head.model);
-    cr_expect_eq(trace_head(r)->n_layer, head.n_layer);
-    cr_expect_eq(trace_head(r)->n_neuron, head.n_neuron);
-    cr_expect_eq(trace_head(r)->slots, head.slots);
-    cr_expect_eq((int)trace_head(r)->policy, (int)head.policy);
-    cr_expect_eq(trace_head(r)->window, head.window);
+    cr_assert_eq(neuron_trace_open(path, &r, &err), ST_OK, "%s", err.msg);
+    cr_expect_str_eq(neuron_trace_head(r)->model, head.model);
+    cr_expect_eq(neuron_trace_head(r)->n_layer, head.n_layer);
+    cr_expect_eq(neuron_trace_head(r)->n_neuron, head.n_neuron);
+    cr_expect_eq(neuron_trace_head(r)->slots, head.slots);
+    cr_expect_eq((int)neuron_trace_head(r)->policy, (int)head.policy);
+    cr_expect_eq(neuron_trace_head(r)->window, head.window);
     for (uint32_t i = 0; i < PASSES; i++) {
         if (i == 5)
             continue;
         make(&want, i);
-        cr_assert_eq(trace_next(r, &got, &more, &err), ST_OK, "%s", err.msg);
+        cr_assert_eq(neuron_trace_next(r, &got, &more, &err), ST_OK, "%s", err.msg);
         cr_assert(more);
         cr_expect_eq(got.layer, want.layer);
         cr_expect_eq(got.n_tok, want.n_tok);
@@ -114,13 +114,13 @@ Test(trace, what_was_written_is_read)
         cr_assert_eq(got.n_needed, n);
         cr_assert_eq(got.n_active, a);
     }
-    cr_expect_eq(trace_next(r, &got, &more, &err), ST_OK);
+    cr_expect_eq(neuron_trace_next(r, &got, &more, &err), ST_OK);
     cr_expect_not(more);
-    trace_free(r);
+    neuron_trace_free(r);
 }
 
 /* A record that is cut anywhere is said to be, and the ones before it still count. */
-Test(trace, an_end_inside_a_record_is_an_error_and_one_between_records_is_not)
+Test(neuron_trace, an_end_inside_a_record_is_an_error_and_one_between_records_is_not)
 {
     const uint8_t records[] = { /* layer 1, 1 token, 1 miss, needs 2 and 5, 5 was active */
                                 1, 1, 1, 2, 2, 2, 1, 1,
@@ -129,33 +129,33 @@ Test(trace, an_end_inside_a_record_is_an_error_and_one_between_records_is_not)
     };
     const char *path = file("cut.trace");
     struct err err = ERR_INIT;
-    struct trace_writer *w;
+    struct neuron_trace_writer *w;
     char bytes[400];
-    cr_assert_eq(trace_create(path, &head, &w, &err), ST_OK);
-    cr_assert_eq(trace_flush(w, &err), ST_OK);
-    trace_close(w);
+    cr_assert_eq(neuron_trace_create(path, &head, &w, &err), ST_OK);
+    cr_assert_eq(neuron_trace_flush(w, &err), ST_OK);
+    neuron_trace_close(w);
     FILE *f = fopen(path, "rb");
     cr_assert(f);
     size_t n_head = fread(bytes, 1, sizeof bytes, f);
     fclose(f);
     memcpy(bytes + n_head, records, sizeof records);
     for (size_t cut = 0; cut <= n_head + sizeof records; cut++) {
-        struct trace_reader *r = NULL;
+        struct neuron_trace_reader *r = NULL;
         struct err bad = ERR_INIT;
-        struct trace_pass p;
+        struct neuron_trace_pass p;
         bool more = true;
         unsigned n = 0;
-        enum status st = trace_parse((struct str){ bytes, cut }, &r, &bad);
-        while (st == ST_OK && (st = trace_next(r, &p, &more, &bad)) == ST_OK && more)
+        enum status st = neuron_trace_parse((struct str){ bytes, cut }, &r, &bad);
+        while (st == ST_OK && (st = neuron_trace_next(r, &p, &more, &bad)) == ST_OK && more)
             n++;
         bool whole = cut == n_head || cut == n_head + 8 || cut == n_head + sizeof records;
         cr_expect_eq(st, whole ? ST_OK : ST_FORMAT, "cut at %zu: %s", cut, bad.msg);
         cr_expect_eq(n, cut < n_head + 8 ? 0u : cut < n_head + sizeof records ? 1u : 2u);
-        trace_free(r);
+        neuron_trace_free(r);
     }
 }
 
-Test(trace, numbers_out_of_their_bounds_are_refused)
+Test(neuron_trace, numbers_out_of_their_bounds_are_refused)
 {
     static const struct {
         const char *what;
@@ -172,92 +172,95 @@ Test(trace, numbers_out_of_their_bounds_are_refused)
         { "a number of six bytes", { 0x80, 0x80, 0x80, 0x80, 0x80, 0 } },
     };
     struct err err = ERR_INIT;
-    struct trace_writer *w;
+    struct neuron_trace_writer *w;
     const char *path = file("bad.trace");
     for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
-        cr_assert_eq(trace_create(path, &head, &w, &err), ST_OK);
-        cr_assert_eq(trace_flush(w, &err), ST_OK);
-        trace_close(w);
+        cr_assert_eq(neuron_trace_create(path, &head, &w, &err), ST_OK);
+        cr_assert_eq(neuron_trace_flush(w, &err), ST_OK);
+        neuron_trace_close(w);
         FILE *f = fopen(path, "ab");
         cr_assert(f && fwrite(bad[i].record, 1, sizeof bad[i].record, f) == sizeof bad[i].record);
         fclose(f);
-        struct trace_reader *r;
-        struct trace_pass p;
+        struct neuron_trace_reader *r;
+        struct neuron_trace_pass p;
         bool more;
         struct err e = ERR_INIT;
-        cr_assert_eq(trace_open(path, &r, &e), ST_OK, "%s", e.msg);
-        cr_expect_eq(trace_next(r, &p, &more, &e), ST_FORMAT, "%s", bad[i].what);
+        cr_assert_eq(neuron_trace_open(path, &r, &e), ST_OK, "%s", e.msg);
+        cr_expect_eq(neuron_trace_next(r, &p, &more, &e), ST_FORMAT, "%s", bad[i].what);
         cr_expect(strstr(e.msg, path), "'%s'", e.msg);
-        trace_free(r);
+        neuron_trace_free(r);
     }
 }
 
-Test(trace, a_full_disk_is_reported_by_record_and_flush)
+Test(neuron_trace, a_full_disk_is_reported_by_record_and_flush)
 {
     struct err err = ERR_INIT;
-    struct trace_writer *w;
+    struct neuron_trace_writer *w;
     struct pass p;
     make(&p, 2);
-    const struct trace_pass_in in = { p.layer, p.n_tok, p.n_miss, p.count };
-    if (trace_create("/dev/full", &head, &w, &err) != ST_OK)
+    const struct neuron_trace_pass_in in = { p.layer, p.n_tok, p.n_miss, p.count };
+    if (neuron_trace_create("/dev/full", &head, &w, &err) != ST_OK)
         cr_skip_test("no /dev/full");
     for (int i = 0; i < 100000 && err.code == ST_OK; i++)
-        trace_record(w, &in, &err);
+        neuron_trace_record(w, &in, &err);
     cr_expect_eq(err.code, ST_IO, "%s", err.msg);
     cr_expect(strstr(err.msg, "/dev/full"), "'%s'", err.msg);
     struct err again = ERR_INIT;
-    cr_expect_eq(trace_flush(w, &again), ST_IO);
-    trace_close(w);
+    cr_expect_eq(neuron_trace_flush(w, &again), ST_IO);
+    neuron_trace_close(w);
 }
 
-Test(trace, a_resident_run_records_that_all_was_loaded_at_the_start)
+Test(neuron_trace, a_resident_run_records_that_all_was_loaded_at_the_start)
 {
     char plain[256], packed[256];
     const char *path = file("resident.trace");
     struct err err = ERR_INIT;
-    struct trace_reader *t;
-    struct trace_pass p;
+    struct neuron_trace_reader *t;
+    struct neuron_trace_pass p;
     bool more;
     size_t n;
     packed_plain(packed_dir(), "llama", "relu", DT_F16, plain);
     packed_pack(plain, PACK_MASK_SKETCH, packed);
-    struct packed_run r = { .path = packed, .mode = FLASH_OFF, .n_thread = 1, .trace = path };
+    struct packed_run r = {
+        .path = packed, .mode = FLASH_OFF, .n_thread = 1, .neuron_trace = path
+    };
     free(packed_logits(&r, &n));
-    cr_assert_eq(trace_open(path, &t, &err), ST_OK, "%s", err.msg);
-    for (uint32_t l = 0; l < trace_head(t)->n_layer; l++) {
-        cr_assert_eq(trace_next(t, &p, &more, &err), ST_OK, "%s", err.msg);
-        cr_expect(more && p.n_tok == 0 && p.layer == l && p.n_needed == trace_head(t)->n_neuron);
+    cr_assert_eq(neuron_trace_open(path, &t, &err), ST_OK, "%s", err.msg);
+    for (uint32_t l = 0; l < neuron_trace_head(t)->n_layer; l++) {
+        cr_assert_eq(neuron_trace_next(t, &p, &more, &err), ST_OK, "%s", err.msg);
+        cr_expect(more && p.n_tok == 0 && p.layer == l &&
+                  p.n_needed == neuron_trace_head(t)->n_neuron);
     }
-    for (n = 0; trace_next(t, &p, &more, &err) == ST_OK && more; n++)
+    for (n = 0; neuron_trace_next(t, &p, &more, &err) == ST_OK && more; n++)
         cr_expect(p.n_tok > 0 && p.n_miss == 0);
-    cr_expect_eq(n, 8u * trace_head(t)->n_layer);
-    trace_free(t);
+    cr_expect_eq(n, 8u * neuron_trace_head(t)->n_layer);
+    neuron_trace_free(t);
 }
 
 /* Sums over the records are the figures the run reports; recording changes no bit. */
-Test(trace, a_live_run_records_what_its_figures_say)
+Test(neuron_trace, a_live_run_records_what_its_figures_say)
 {
     for (int mask = PACK_MASK_RESIDENT; mask <= PACK_MASK_SKETCH; mask++) {
         char plain[256], packed[256];
         const char *path = file("live.trace");
         struct err err = ERR_INIT;
-        struct trace_reader *t;
-        struct trace_pass p;
+        struct neuron_trace_reader *t;
+        struct neuron_trace_pass p;
         bool more;
         size_t n;
         packed_plain(packed_dir(), "llama", "relu", DT_F16, plain);
         packed_pack(plain, (enum pack_mask)mask, packed);
         struct packed_run r = {
-            .path = packed, .mode = FLASH_SPARSE, .slots = 200, .n_thread = 2, .trace = path
+            .path = packed, .mode = FLASH_SPARSE, .slots = 200, .n_thread = 2, .neuron_trace = path
         };
         struct packed_run bare = r;
-        bare.trace = NULL;
+        bare.neuron_trace = NULL;
         float *y = packed_logits(&r, &n), *want = packed_logits(&bare, &n);
         cr_expect(memcmp(y, want, n * sizeof *y) == 0);
         uint64_t needed = 0, active = 0, missed = 0, tok = 0;
-        cr_assert_eq(trace_open(path, &t, &err), ST_OK, "%s", err.msg);
-        cr_expect_eq(trace_head(t)->slots, 200u);
-        while (trace_next(t, &p, &more, &err) == ST_OK && more) {
+        cr_assert_eq(neuron_trace_open(path, &t, &err), ST_OK, "%s", err.msg);
+        cr_expect_eq(neuron_trace_head(t)->slots, 200u);
+        while (neuron_trace_next(t, &p, &more, &err) == ST_OK && more) {
             needed += p.n_needed;
             active += p.n_active;
             missed += p.n_miss;
@@ -267,9 +270,9 @@ Test(trace, a_live_run_records_what_its_figures_say)
         cr_expect_eq(needed, r.stats.sparse.needed);
         cr_expect_eq(active, r.stats.sparse.active);
         cr_expect_eq(missed, r.stats.sparse.misses);
-        cr_expect_eq(tok, (uint64_t)PACKED_TOKENS * trace_head(t)->n_layer);
+        cr_expect_eq(tok, (uint64_t)PACKED_TOKENS * neuron_trace_head(t)->n_layer);
         cr_expect_gt(missed, 0u);
-        trace_free(t);
+        neuron_trace_free(t);
         free(y);
         free(want);
     }

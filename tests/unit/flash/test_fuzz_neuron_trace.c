@@ -6,7 +6,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 
-Test(fuzz_trace, a_damaged_trace_never_breaks_the_reader, .timeout = 60)
+Test(fuzz_neuron_trace, a_damaged_trace_never_breaks_the_reader, .timeout = 60)
 {
     char plain[256], packed[256], path[300];
     size_t n;
@@ -14,7 +14,7 @@ Test(fuzz_trace, a_damaged_trace_never_breaks_the_reader, .timeout = 60)
     packed_pack(plain, PACK_MASK_SKETCH, packed);
     snprintf(path, sizeof path, "%s.trace", packed);
     struct packed_run r = {
-        .path = packed, .mode = FLASH_SPARSE, .slots = 70, .n_thread = 1, .trace = path
+        .path = packed, .mode = FLASH_SPARSE, .slots = 70, .n_thread = 1, .neuron_trace = path
     };
     free(packed_logits(&r, &n));
     char *bytes = data_read(path, &n);

@@ -1,5 +1,5 @@
-/* engine/flash/trace.c - see trace.h. */
-#include "engine/flash/trace.h"
+/* engine/flash/neuron_trace.c - see neuron_trace.h. */
+#include "engine/flash/neuron_trace.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -20,10 +20,10 @@ static const char magic[MAGIC_BYTES + 1] = "strobeN1";
 
 /* ---- writing ---- */
 
-struct trace_writer {
+struct neuron_trace_writer {
     char *path;
     int fd;
-    struct trace_head head;
+    struct neuron_trace_head head;
     uint32_t *active, *used;
     uint32_t n_active;
     struct err err; /* the first */
@@ -31,7 +31,7 @@ struct trace_writer {
     uint8_t buf[BUFFER];
 };
 
-static void write_out(struct trace_writer *w)
+static void write_out(struct neuron_trace_writer *w)
 {
     const uint8_t *p = w->buf;
     while (w->n > 0 && w->err.code == ST_OK) {
@@ -47,7 +47,7 @@ static void write_out(struct trace_writer *w)
     w->n = 0;
 }
 
-static void put_varint(struct trace_writer *w, uint32_t v)
+static void put_varint(struct neuron_trace_writer *w, uint32_t v)
 {
     if (w->n + VARINT_MAX > BUFFER)
         write_out(w);
@@ -58,9 +58,9 @@ static void put_varint(struct trace_writer *w, uint32_t v)
     w->buf[w->n++] = (uint8_t)v;
 }
 
-static void put_head(struct trace_writer *w)
+static void put_head(struct neuron_trace_writer *w)
 {
-    const struct trace_head *h = &w->head;
+    const struct neuron_trace_head *h = &w->head;
     const uint32_t v[] = { h->n_layer, h->n_neuron, h->slots, h->policy, h->window };
     memcpy(w->buf, magic, MAGIC_BYTES);
     memcpy(w->buf + MAGIC_BYTES, h->model, HASH_BYTES);
@@ -70,12 +70,12 @@ static void put_head(struct trace_writer *w)
             w->buf[w->n++] = (uint8_t)(v[i] >> b);
 }
 
-enum status trace_create(const char *path, const struct trace_head *h, struct trace_writer **ret,
-                         struct err *err)
+enum status neuron_trace_create(const char *path, const struct neuron_trace_head *h,
+                                struct neuron_trace_writer **ret, struct err *err)
 {
-    assert(h->n_neuron && h->n_neuron <= TRACE_NEURONS_MAX && h->n_layer <= LAYERS_MAX &&
+    assert(h->n_neuron && h->n_neuron <= NEURON_TRACE_NEURONS_MAX && h->n_layer <= LAYERS_MAX &&
            strlen(h->model) == HASH_BYTES);
-    struct trace_writer *w = calloc(1, sizeof *w);
+    struct neuron_trace_writer *w = calloc(1, sizeof *w);
     if (!w)
         return err_set(err, ST_NOMEM, "neuron trace");
     w->fd = -1;
@@ -93,18 +93,18 @@ enum status trace_create(const char *path, const struct trace_head *h, struct tr
         *ret = w;
         return ST_OK;
     }
-    trace_close(w);
+    neuron_trace_close(w);
     return err->code;
 }
 
-void trace_active(struct trace_writer *w, uint32_t neuron, uint32_t used)
+void neuron_trace_active(struct neuron_trace_writer *w, uint32_t neuron, uint32_t used)
 {
     assert(w->n_active < w->head.n_neuron);
     w->active[w->n_active] = neuron;
     w->used[w->n_active++] = used;
 }
 
-static void put_needed(struct trace_writer *w, const struct trace_pass_in *in)
+static void put_needed(struct neuron_trace_writer *w, const struct neuron_trace_pass_in *in)
 {
     uint32_t n = 0, next = 0;
     for (uint32_t i = 0; i < w->head.n_neuron; i++)
@@ -121,7 +121,7 @@ static void put_needed(struct trace_writer *w, const struct trace_pass_in *in)
 }
 
 /* Positions among the needed, of which the active are some. */
-static void put_active(struct trace_writer *w, const struct trace_pass_in *in)
+static void put_active(struct neuron_trace_writer *w, const struct neuron_trace_pass_in *in)
 {
     uint32_t at = 0, next = 0;
     put_varint(w, w->n_active);
@@ -140,7 +140,8 @@ static void put_active(struct trace_writer *w, const struct trace_pass_in *in)
         put_varint(w, w->used[k] - 1);
 }
 
-enum status trace_record(struct trace_writer *w, const struct trace_pass_in *in, struct err *err)
+enum status neuron_trace_record(struct neuron_trace_writer *w,
+                                const struct neuron_trace_pass_in *in, struct err *err)
 {
     put_varint(w, in->layer);
     put_varint(w, in->n_tok);
@@ -153,12 +154,12 @@ enum status trace_record(struct trace_writer *w, const struct trace_pass_in *in,
     return err->code;
 }
 
-void trace_drop(struct trace_writer *w)
+void neuron_trace_drop(struct neuron_trace_writer *w)
 {
     w->n_active = 0;
 }
 
-enum status trace_flush(struct trace_writer *w, struct err *err)
+enum status neuron_trace_flush(struct neuron_trace_writer *w, struct err *err)
 {
     write_out(w);
     if (w->err.code != ST_OK && err->code == ST_OK)
@@ -166,7 +167,7 @@ enum status trace_flush(struct trace_writer *w, struct err *err)
     return err->code;
 }
 
-void trace_close(struct trace_writer *w)
+void neuron_trace_close(struct neuron_trace_writer *w)
 {
     if (!w)
         return;
@@ -180,23 +181,23 @@ void trace_close(struct trace_writer *w)
 
 /* ---- reading ---- */
 
-struct trace_reader {
+struct neuron_trace_reader {
     int fd; /* -1: bytes are all there is */
     char *path;
-    struct trace_head head;
+    struct neuron_trace_head head;
     const uint8_t *at, *end;
     uint64_t base;     /* bytes of the file before `end` */
     uint32_t *list[4]; /* needed, its tokens, active, its tokens */
     uint8_t *buf;
 };
 
-static uint64_t place(const struct trace_reader *r)
+static uint64_t place(const struct neuron_trace_reader *r)
 {
     return r->base - (uint64_t)(r->end - r->at);
 }
 
 /* False: nothing is left, or an error. */
-static bool refill(struct trace_reader *r, struct err *err)
+static bool refill(struct neuron_trace_reader *r, struct err *err)
 {
     ssize_t got = 0;
     if (r->fd < 0)
@@ -214,7 +215,7 @@ static bool refill(struct trace_reader *r, struct err *err)
     return true;
 }
 
-static enum status get_byte(struct trace_reader *r, uint8_t *ret, struct err *err)
+static enum status get_byte(struct neuron_trace_reader *r, uint8_t *ret, struct err *err)
 {
     if (r->at == r->end && !refill(r, err))
         return err->code
@@ -224,8 +225,8 @@ static enum status get_byte(struct trace_reader *r, uint8_t *ret, struct err *er
     return ST_OK;
 }
 
-static enum status get_varint(struct trace_reader *r, const char *what, uint32_t max, uint32_t *ret,
-                              struct err *err)
+static enum status get_varint(struct neuron_trace_reader *r, const char *what, uint32_t max,
+                              uint32_t *ret, struct err *err)
 {
     uint64_t v = 0;
     uint8_t b = 0x80;
@@ -241,8 +242,8 @@ static enum status get_varint(struct trace_reader *r, const char *what, uint32_t
     return ST_OK;
 }
 
-static enum status get_u32(struct trace_reader *r, const char *what, uint32_t min, uint32_t max,
-                           uint32_t *ret, struct err *err)
+static enum status get_u32(struct neuron_trace_reader *r, const char *what, uint32_t min,
+                           uint32_t max, uint32_t *ret, struct err *err)
 {
     uint32_t v = 0;
     uint8_t b = 0;
@@ -258,9 +259,9 @@ static enum status get_u32(struct trace_reader *r, const char *what, uint32_t mi
     return ST_OK;
 }
 
-static enum status get_head(struct trace_reader *r, struct err *err)
+static enum status get_head(struct neuron_trace_reader *r, struct err *err)
 {
-    struct trace_head *h = &r->head;
+    struct neuron_trace_head *h = &r->head;
     uint32_t policy;
     uint8_t b = 0;
     for (size_t i = 0; i < MAGIC_BYTES; i++) {
@@ -277,8 +278,8 @@ static enum status get_head(struct trace_reader *r, struct err *err)
         h->model[i] = (char)b;
     }
     if (get_u32(r, "n_layer", 1, LAYERS_MAX, &h->n_layer, err) != ST_OK ||
-        get_u32(r, "n_neuron", 1, TRACE_NEURONS_MAX, &h->n_neuron, err) != ST_OK ||
-        get_u32(r, "slots", 0, TRACE_NEURONS_MAX, &h->slots, err) != ST_OK ||
+        get_u32(r, "n_neuron", 1, NEURON_TRACE_NEURONS_MAX, &h->n_neuron, err) != ST_OK ||
+        get_u32(r, "slots", 0, NEURON_TRACE_NEURONS_MAX, &h->slots, err) != ST_OK ||
         get_u32(r, "policy", 0, CACHE_POLICIES - 1, &policy, err) != ST_OK ||
         get_u32(r, "window", 0, UINT32_MAX, &h->window, err) != ST_OK)
         return err->code;
@@ -289,25 +290,26 @@ static enum status get_head(struct trace_reader *r, struct err *err)
     return ST_OK;
 }
 
-static enum status blame(const struct trace_reader *r, struct err *err)
+static enum status blame(const struct neuron_trace_reader *r, struct err *err)
 {
     return err_ctx(err, "neuron trace%s%s", r->path ? " " : "", r->path ? r->path : "");
 }
 
-static enum status start(struct trace_reader *r, struct trace_reader **ret, struct err *err)
+static enum status start(struct neuron_trace_reader *r, struct neuron_trace_reader **ret,
+                         struct err *err)
 {
     if (get_head(r, err) != ST_OK) {
         blame(r, err);
-        trace_free(r);
+        neuron_trace_free(r);
         return err->code;
     }
     *ret = r;
     return ST_OK;
 }
 
-enum status trace_open(const char *path, struct trace_reader **ret, struct err *err)
+enum status neuron_trace_open(const char *path, struct neuron_trace_reader **ret, struct err *err)
 {
-    struct trace_reader *r = calloc(1, sizeof *r);
+    struct neuron_trace_reader *r = calloc(1, sizeof *r);
     if (!r)
         return err_set(err, ST_NOMEM, "neuron trace");
     r->fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -319,13 +321,13 @@ enum status trace_open(const char *path, struct trace_reader **ret, struct err *
         err_set(err, ST_NOMEM, "read buffer");
     if (err->code == ST_OK)
         return start(r, ret, err);
-    trace_free(r);
+    neuron_trace_free(r);
     return err_ctx(err, "neuron trace '%s'", path);
 }
 
-enum status trace_parse(struct str bytes, struct trace_reader **ret, struct err *err)
+enum status neuron_trace_parse(struct str bytes, struct neuron_trace_reader **ret, struct err *err)
 {
-    struct trace_reader *r = calloc(1, sizeof *r);
+    struct neuron_trace_reader *r = calloc(1, sizeof *r);
     if (!r)
         return err_set(err, ST_NOMEM, "neuron trace");
     r->fd = -1;
@@ -335,7 +337,7 @@ enum status trace_parse(struct str bytes, struct trace_reader **ret, struct err 
     return start(r, ret, err);
 }
 
-void trace_free(struct trace_reader *r)
+void neuron_trace_free(struct neuron_trace_reader *r)
 {
     if (!r)
         return;
@@ -348,13 +350,13 @@ void trace_free(struct trace_reader *r)
     free(r);
 }
 
-const struct trace_head *trace_head(const struct trace_reader *r)
+const struct neuron_trace_head *neuron_trace_head(const struct neuron_trace_reader *r)
 {
     return &r->head;
 }
 
 /* n ascending numbers below `end`. */
-static enum status get_rising(struct trace_reader *r, uint32_t n, uint32_t end, uint32_t *to,
+static enum status get_rising(struct neuron_trace_reader *r, uint32_t n, uint32_t end, uint32_t *to,
                               struct err *err)
 {
     uint32_t next = 0;
@@ -369,10 +371,10 @@ static enum status get_rising(struct trace_reader *r, uint32_t n, uint32_t end, 
     return ST_OK;
 }
 
-static enum status get_tokens(struct trace_reader *r, uint32_t n, uint32_t n_tok, uint32_t *to,
-                              struct err *err)
+static enum status get_tokens(struct neuron_trace_reader *r, uint32_t n, uint32_t n_tok,
+                              uint32_t *to, struct err *err)
 {
-    uint32_t most = n_tok ? n_tok - 1 : TRACE_WEIGHT_MAX;
+    uint32_t most = n_tok ? n_tok - 1 : NEURON_TRACE_WEIGHT_MAX;
     for (uint32_t i = 0; i < n; i++) {
         to[i] = 0;
         if (n_tok != 1 && get_varint(r, "a count", most, &to[i], err) != ST_OK)
@@ -382,11 +384,12 @@ static enum status get_tokens(struct trace_reader *r, uint32_t n, uint32_t n_tok
     return ST_OK;
 }
 
-static enum status get_record(struct trace_reader *r, struct trace_pass *p, struct err *err)
+static enum status get_record(struct neuron_trace_reader *r, struct neuron_trace_pass *p,
+                              struct err *err)
 {
-    const struct trace_head *h = &r->head;
+    const struct neuron_trace_head *h = &r->head;
     if (get_varint(r, "a layer", h->n_layer - 1, &p->layer, err) != ST_OK ||
-        get_varint(r, "a pass's length", TRACE_TOKENS_MAX, &p->n_tok, err) != ST_OK ||
+        get_varint(r, "a pass's length", NEURON_TRACE_TOKENS_MAX, &p->n_tok, err) != ST_OK ||
         get_varint(r, "a number of misses", h->n_neuron, &p->n_miss, err) != ST_OK ||
         get_varint(r, "a number of neurons", h->n_neuron, &p->n_needed, err) != ST_OK ||
         get_rising(r, p->n_needed, h->n_neuron, r->list[0], err) != ST_OK ||
@@ -409,9 +412,10 @@ static enum status get_record(struct trace_reader *r, struct trace_pass *p, stru
     return ST_OK;
 }
 
-enum status trace_next(struct trace_reader *r, struct trace_pass *ret, bool *more, struct err *err)
+enum status neuron_trace_next(struct neuron_trace_reader *r, struct neuron_trace_pass *ret,
+                              bool *more, struct err *err)
 {
-    struct trace_pass p = { 0 };
+    struct neuron_trace_pass p = { 0 };
     *more = r->at != r->end || refill(r, err);
     if (!*more)
         return err->code ? blame(r, err) : ST_OK;

@@ -1,14 +1,15 @@
-/* tests/fuzz/fuzz_trace.c - the reader of neuron traces on any bytes; all that parses is read. */
-#include "engine/flash/trace.h"
+/* tests/fuzz/fuzz_neuron_trace.c - the reader of neuron traces on any bytes; all that parses is
+ * read. */
+#include "engine/flash/neuron_trace.h"
 
 #include <stdlib.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
 /* What a reader of traces may rely on. */
-static void check(const struct trace_head *h, const struct trace_pass *p)
+static void check(const struct neuron_trace_head *h, const struct neuron_trace_pass *p)
 {
-    uint32_t most = p->n_tok ? p->n_tok : TRACE_WEIGHT_MAX + 1;
+    uint32_t most = p->n_tok ? p->n_tok : NEURON_TRACE_WEIGHT_MAX + 1;
     bool good = p->layer < h->n_layer && p->n_needed <= h->n_neuron && p->n_active <= p->n_needed &&
                 p->n_miss <= p->n_needed;
     for (uint32_t i = 0; i < p->n_needed; i++)
@@ -26,13 +27,13 @@ static void check(const struct trace_head *h, const struct trace_pass *p)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 {
     struct err err = ERR_INIT;
-    struct trace_reader *r = NULL;
-    struct trace_pass p;
+    struct neuron_trace_reader *r = NULL;
+    struct neuron_trace_pass p;
     bool more = true;
-    if (trace_parse((struct str){ (const char *)data, n }, &r, &err) != ST_OK)
+    if (neuron_trace_parse((struct str){ (const char *)data, n }, &r, &err) != ST_OK)
         return 0;
-    while (trace_next(r, &p, &more, &err) == ST_OK && more)
-        check(trace_head(r), &p);
-    trace_free(r);
+    while (neuron_trace_next(r, &p, &more, &err) == ST_OK && more)
+        check(neuron_trace_head(r), &p);
+    neuron_trace_free(r);
     return 0;
 }
