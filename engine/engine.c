@@ -133,6 +133,7 @@ static enum status start(struct engine *e, struct err *err)
         .kv = e->kv,
         .forward = e->forward,
         .kernels = s->kernels,
+        .trace = e->trace,
         .n_vocab = model_hparams(s->model)->n_vocab,
         .n_slot = s->n_slot,
         .n_ctx = s->n_ctx,
@@ -152,6 +153,7 @@ static void fill_info(struct engine *e, const struct engine_opts *opts, double l
     e->info = (struct engine_info){
         .model_id = e->model_id,
         .path = e->path,
+        .cache_dir = e->cache_dir,
         .arch = hp->arch,
         .quant = model_quant(s->model),
         .hash = model_hash(s->model),
@@ -174,7 +176,7 @@ static void fill_info(struct engine *e, const struct engine_opts *opts, double l
         .cpu_level = cpu_level_name(kernels_level(s->kernels)),
         .mask = b ? bundle_mask_name(b) : "",
         .cache = b ? cache_policy_name((enum cache_policy)opts->cache) : "",
-        .exact = !b || s->plan.mode != FLASH_SPARSE || !b->sketch || b->sketch_type != DT_Q4_0,
+        .exact = s->plan.mode != FLASH_SPARSE || !b || !b->sketch || b->sketch_type != DT_Q4_0,
         .has_chat_template = s->has_template,
         .chat_template_error = s->chat_err.msg,
         .tokenizer_warning = tokenizer_warning(s->tok),
@@ -196,11 +198,13 @@ enum status engine_open(const struct engine_opts *opts, struct engine **ret, str
         goto fail;
     e->model_id = engine_model_id(e->setup.model, opts->model);
     e->path = str_dup(str_c(opts->model));
-    if (!e->model_id || !e->path) {
+    if (opts->cache_dir)
+        e->cache_dir = str_dup(str_c(opts->cache_dir));
+    if (!e->model_id || !e->path || (opts->cache_dir && !e->cache_dir)) {
         err_set(err, ST_NOMEM, "engine");
         goto fail;
     }
-    if (load(e, opts, err))
+    if (load(e, opts, err) || engine_trace_start(e, err))
         goto fail;
     fill_info(e, opts, clock_ms_since(began)); /* before the thread owns the weights */
     if (start(e, err))
@@ -229,9 +233,11 @@ void engine_close(struct engine *e)
     kv_free(e->kv);
     weights_close(e->weights);
     pool_free(e->pool);
+    trace_free(e->trace);
     setup_clear(&e->setup);
     free(e->model_id);
     free(e->path);
+    free(e->cache_dir);
     free(e);
 }
 
@@ -272,7 +278,16 @@ bool engine_idle(const struct engine *e)
 void engine_stats(const struct engine *e, struct engine_stats *ret)
 {
     scheduler_stats(e->sched, ret);
+    engine_trace_stats(e, ret);
     uint64_t peak = rss_now().anon_peak;
     if (peak > ret->ram_peak)
         ret->ram_peak = peak;
+}
+
+double engine_hit_rate(const struct engine_info *in, const struct engine_stats *st)
+{
+    if (st->neurons_needed)
+        return 1 - (double)st->neurons_missed / (double)st->neurons_needed;
+    double all = (double)in->resident_bytes + (double)in->streamed_bytes;
+    return all > 0 ? (double)in->resident_bytes / all : 1;
 }

@@ -29,14 +29,21 @@ enum engine_source {
 enum engine_kv { ENGINE_KV_AUTO, ENGINE_KV_F16, ENGINE_KV_F32 };
 
 /* Which cached neurons of a packed model give way to others (flash/cache.h). */
-enum engine_cache { ENGINE_CACHE_LFU, ENGINE_CACHE_LRU, ENGINE_CACHE_WINDOW, ENGINE_CACHE_STATIC };
+enum engine_cache {
+    ENGINE_CACHE_ADAPTIVE,
+    ENGINE_CACHE_LFU,
+    ENGINE_CACHE_LRU,
+    ENGINE_CACHE_WINDOW,
+    ENGINE_CACHE_STATIC
+};
 
 struct engine_opts {
     const char *model;  /* path of a GGUF file or Hugging Face folder */
     uint64_t ram_bytes; /* 0: 7/8 of what the machine or container has */
     uint32_t n_thread;  /* 0: all online cores */
-    /* Where these three are 0 and the defaults do not fit into ram_bytes, smaller ones are taken
-     * (batch 128, then 2 slots or 1, then a context down to 512): engine_info() says which. */
+    /* Where these three are 0 and the defaults do not fit into ram_bytes, or take more than an
+     * eighth of it while weights are streamed, smaller ones are taken (batch 128, then 2 slots or
+     * 1, and to fit at all a context down to 512): engine_info() says which. */
     uint32_t n_slot;    /* sequences that decode together; 0: 4 */
     uint32_t n_ctx;     /* positions per slot; 0: the model's, at most 4096 */
     uint32_t n_batch;   /* prefill tokens per pass; 0: 512 */
@@ -77,6 +84,7 @@ enum status engine_verify(const struct engine_opts *opts, uint64_t *bytes, uint6
 struct engine_info {
     const char *model_id; /* file stem or folder name: the id in /v1/models */
     const char *path, *arch, *quant, *hash;
+    const char *cache_dir; /* engine_opts'; NULL: none */
     uint64_t n_param, model_bytes, ram_budget;
     uint64_t resident_bytes, streamed_bytes; /* resident: with the slots of a neuron cache */
     uint32_t n_ctx, n_ctx_train, n_vocab, n_layer, n_embd, n_slot, n_thread, queue_max;
@@ -130,7 +138,23 @@ bool engine_has_room(const struct engine *e);
 void engine_drain(struct engine *e);
 bool engine_idle(const struct engine *e);
 
+/* ---- traces: where the time of a request's passes went ---- */
+/* Opens one under a name of at most 39 bytes; of earlier ones the latest three stay. Give it to the
+ * submits that belong to it (gen_params.trace), close it after their last event. */
+uint64_t engine_trace_open(struct engine *e, const char *id);
+/* Also allowed inside a callback. */
+void engine_trace_close(struct engine *e, uint64_t trace);
+/* Appends the trace as a JSON document, or in Chrome's trace-event format (also JSON), which
+ * ui.perfetto.dev opens. Errors: ST_NOTFOUND, ST_NOMEM. */
+enum status engine_trace_write(const struct engine *e, const char *id, bool perfetto,
+                               struct buf *out, struct err *err);
+/* Appends a JSON document: what each layer needed, read and took since the start. */
+enum status engine_layers_write(const struct engine *e, struct buf *out, struct err *err);
+
 /* ---- figures: struct engine_stats is in infer/gen.h ---- */
 void engine_stats(const struct engine *e, struct engine_stats *ret);
+/* Share of what was needed that memory answered, 0..1. Packed models count neurons; else streamed
+ * bytes are read anew on every pass, resident ones never. */
+double engine_hit_rate(const struct engine_info *in, const struct engine_stats *st);
 
 #endif

@@ -1,11 +1,13 @@
 /* engine/engine_internal.h - struct engine, for the facade's files: engine.c (life, requests),
- * engine_text.c (tokens and templates), engine_report.c (estimate, inspect). */
+ * engine_text.c (tokens and templates), engine_report.c (estimate, inspect), engine_trace.c
+ * (traces). */
 #ifndef STROBE_ENGINE_INTERNAL_H
 #define STROBE_ENGINE_INTERNAL_H
 
 #include "engine/base/pool.h"
 #include "engine/engine_setup.h"
 #include "engine/flash/neuron_trace.h"
+#include "engine/flash/trace.h"
 #include "engine/flash/weights.h"
 #include "engine/infer/forward.h"
 #include "engine/infer/scheduler.h"
@@ -18,10 +20,15 @@ struct engine {
     struct kv *kv;
     struct forward *forward;
     struct scheduler *sched;
-    char *model_id, *path;
+    struct trace *trace;
+    char *model_id, *path, *cache_dir; /* cache_dir: may be NULL */
     struct engine_info info;
 };
 
+/* engine_trace.c: hooks the recorder into the layers and the reads. Before the scheduler starts. */
+enum status engine_trace_start(struct engine *e, struct err *err);
+/* Adds what the recorder counts. */
+void engine_trace_stats(const struct engine *e, struct engine_stats *ret);
 /* "dense" or "off". */
 const char *engine_flash_name(const struct plan *p);
 /* "f16" or "f32". */

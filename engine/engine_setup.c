@@ -21,6 +21,7 @@ enum {
     QUEUE_DEFAULT = 64,
     QUEUE_MAX = 1 << 16,
     MACHINE_RESERVE = 8, /* without a cap, 1/8 of the machine is left to others */
+    STATE_SHARE = 8      /* of a streamed model's memory, for default slots and batches */
 };
 
 /* A template that cannot be used is noted in chat_err; no memory is an error. */
@@ -161,7 +162,7 @@ static enum status plan_once(const struct engine_opts *o, struct engine_setup *s
         .ram_bytes = o->ram_bytes ? o->ram_bytes : machine - machine / MACHINE_RESERVE,
         .mode = mode[o->flash],
         .kv_bytes = kv_bytes(hp, s->kv_type, s->n_slot, s->n_ctx),
-        .scratch_bytes = forward + own,
+        .scratch_bytes = forward + own + trace_bytes(hp->n_layer),
         .tokenizer_bytes = s->tok ? tokenizer_bytes(s->tok) : 0,
         .n_thread = s->n_thread,
         .disk = s->disk,
@@ -187,6 +188,14 @@ static bool shrink(const struct engine_opts *o, struct engine_setup *s)
     return true;
 }
 
+/* Weights are streamed although defaults take much of the memory that they could have. */
+static bool crowded(const struct engine_opts *o, const struct engine_setup *s)
+{
+    const struct plan *p = &s->plan;
+    bool can = (!o->n_batch && s->n_batch > BATCH_LEAST) || (!o->n_slot && s->n_slot > 1);
+    return can && p->streamed_bytes && p->kv_bytes + p->scratch_bytes > p->ram_bytes / STATE_SHARE;
+}
+
 enum status setup_plan(const struct engine_opts *o, struct engine_setup *s, struct err *err)
 {
     if ((unsigned)o->flash > ENGINE_FLASH_SPARSE)
@@ -198,7 +207,7 @@ enum status setup_plan(const struct engine_opts *o, struct engine_setup *s, stru
     do {
         if (plan_once(o, s, err) != ST_OK)
             return err->code;
-    } while (!s->plan.fits && shrink(o, s));
+    } while ((!s->plan.fits || crowded(o, s)) && shrink(o, s));
     s->n_batch = batch_of(s);
     return ST_OK;
 }

@@ -48,11 +48,13 @@ static void put_engine(const struct engine_stats *st, struct buf *out)
 {
     buf_printf(out,
                ",\"generated\":%llu,\"prompt\":%llu,\"prompt_cached\":%llu,\"active\":%u,"
-               "\"queued\":%u,\"ram_peak\":%llu,\"bytes_read\":%llu,\"stall_ns\":%llu,\"slots\":[",
+               "\"queued\":%u,\"ram_peak\":%llu,\"bytes_read\":%llu,\"bytes_wanted\":%llu,"
+               "\"stall_ns\":%llu,\"needed\":%llu,\"missed\":%llu,\"slots\":[",
                (unsigned long long)st->generated_tokens, (unsigned long long)st->prompt_tokens,
                (unsigned long long)st->prompt_tokens_cached, st->active, st->queued,
                (unsigned long long)st->ram_peak, (unsigned long long)st->bytes_read,
-               (unsigned long long)st->stall_ns);
+               (unsigned long long)st->bytes_wanted, (unsigned long long)st->stall_ns,
+               (unsigned long long)st->neurons_needed, (unsigned long long)st->neurons_missed);
     for (uint32_t i = 0; i < st->n_slot; i++) {
         const struct slot_info *s = &st->slot[i];
         buf_printf(out, "%s{\"busy\":%s,\"prompt\":%u,\"done\":%u,\"generated\":%u,\"cached\":%u}",

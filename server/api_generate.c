@@ -29,6 +29,8 @@ struct answer {
     struct call *call;     /* only for stream_status; valid while the stream is not gone */
     bool chat, streaming, include_usage, echo, want_logprobs;
     char id[40];
+    char trace_id[24]; /* "": not traced */
+    uint64_t trace;    /* engine's handle */
     int64_t created;
     char model[128];
     uint32_t n_choice;
@@ -206,6 +208,8 @@ static void head(const struct answer *a, struct buf *b, bool chunk)
                (long long)a->created);
     json_quote(b, str_c(a->model));
     buf_z(b, ",\"system_fingerprint\":\"strobe-" STROBE_VERSION "\"");
+    if (a->trace_id[0])
+        buf_printf(b, ",\"flash\":{\"trace\":\"%s\"}", a->trace_id);
 }
 
 static void usage(const struct answer *a, struct buf *b)
@@ -432,6 +436,7 @@ static void on_event(void *ctx, const struct gen_event *ev)
         send_finish(ch);
     struct stream *s = a->stream;
     if (atomic_fetch_sub(&a->running, 1) == 1) {
+        engine_trace_close(a->srv->engine, a->trace);
         if (a->streaming)
             stream_finish(a);
         else
@@ -492,6 +497,10 @@ static void put_echo(struct answer *a, struct choice *ch, const struct token_lis
 static bool submit_all(struct call *c, struct answer *a, const struct gen_ask *ask, struct err *err)
 {
     struct gen_params p = ask->p;
+    if (ask->want_trace) {
+        snprintf(a->trace_id, sizeof a->trace_id, "%s", c->id);
+        p.trace = a->trace = engine_trace_open(c->srv->engine, c->id);
+    }
     for (uint32_t i = 0; i < a->n_choice; i++) {
         struct choice *ch = &a->choice[i];
         const struct token_list *prompt = &ask->prompt[ch->prompt];
@@ -509,6 +518,7 @@ static bool submit_all(struct call *c, struct answer *a, const struct gen_ask *a
         /* This one and the rest never run; the reply is made here, so nobody else may make it. */
         for (uint32_t k = 0; k < i; k++)
             engine_cancel(c->srv->engine, a->choice[k].id);
+        engine_trace_close(c->srv->engine, a->trace);
         stream_drop(a->stream);
         return false;
     }

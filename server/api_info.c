@@ -39,8 +39,7 @@ void api_embeddings(struct call *c)
     c->reply.no_retry = true;
 }
 
-/* Heap: the struct holds every slot. NULL: no memory or no engine. */
-static struct engine_stats *stats_of(const struct server *s)
+struct engine_stats *stats_of(const struct server *s)
 {
     struct engine_stats *st = s->engine ? calloc(1, sizeof *st) : NULL;
     if (st)
@@ -168,6 +167,8 @@ void api_estimate(struct call *c)
         o.ram_bytes = (uint64_t)ram;
         o.n_ctx = (uint32_t)ctx;
         o.n_slot = (uint32_t)slots;
+        o.n_thread = in->n_thread;
+        o.cache_dir = in->cache_dir; /* the disk as it was measured */
         o.kv = kv;
         engine_estimate(&o, &plan, &err);
     }
@@ -180,39 +181,7 @@ void api_estimate(struct call *c)
     json_free(doc);
 }
 
-void api_flash_stats(struct call *c)
-{
-    struct engine_stats *st = stats_of(c->srv);
-    if (!st) {
-        reply_json(c, 200, json_pack("{s:s}", "mode", "off"));
-        return;
-    }
-    const struct engine_info *in = engine_info(c->srv->engine);
-    reply_json(c, 200,
-               json_pack("{s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:b, s:I, "
-                         "s:I, s:I, s:f, s:f, s:I, s:I}",
-                         "mode", in->flash_mode, "source", in->source, "mask", in->mask,
-                         "cache_policy", in->cache, "ram_budget", (json_int_t)in->ram_budget,
-                         "ram_peak", (json_int_t)st->ram_peak, "resident_bytes",
-                         (json_int_t)in->resident_bytes, "streamed_bytes_per_pass",
-                         (json_int_t)in->streamed_bytes, "bytes_read", (json_int_t)st->bytes_read,
-                         "reads", (json_int_t)st->reads, "stall_ms", (double)st->stall_ns / 1e6,
-                         "passes", (json_int_t)st->passes, "exact", in->exact, "neurons_needed",
-                         (json_int_t)st->neurons_needed, "neurons_missed",
-                         (json_int_t)st->neurons_missed, "neurons_active",
-                         (json_int_t)st->neurons_active, "mask_ms", (double)st->mask_ns / 1e6,
-                         "ffn_ms", (double)st->ffn_ns / 1e6, "drafted", (json_int_t)st->drafted,
-                         "draft_accepted", (json_int_t)st->draft_accepted));
-    free(st);
-}
-
 /* ---- metrics ---- */
-
-static void family(struct buf *b, const char *name, const char *type, const char *help, double v)
-{
-    buf_printf(b, "# HELP strobe_%s %s\n# TYPE strobe_%s %s\nstrobe_%s %.17g\n", name, help, name,
-               type, name, v);
-}
 
 static void engine_families(const struct server *s, struct buf *b)
 {
@@ -220,36 +189,37 @@ static void engine_families(const struct server *s, struct buf *b)
     if (!st)
         return;
     const struct engine_info *in = engine_info(s->engine);
-    family(b, "prompt_tokens_total", "counter", "Prompt tokens received.",
-           (double)st->prompt_tokens);
-    family(b, "cached_prompt_tokens_total", "counter", "Prompt tokens taken from the cache.",
-           (double)st->prompt_tokens_cached);
-    family(b, "generated_tokens_total", "counter", "Tokens generated.",
-           (double)st->generated_tokens);
-    family(b, "requests_in_flight", "gauge", "Requests that hold a slot.", st->active);
-    family(b, "queue_depth", "gauge", "Requests that wait for a slot.", st->queued);
-    family(b, "queue_limit", "gauge", "Waiting requests before 429.", in->queue_max);
-    family(b, "cancelled_total", "counter", "Requests cancelled.", (double)st->cancelled);
-    family(b, "generation_errors_total", "counter", "Requests ended by an error.",
-           (double)st->errors);
-    family(b, "prefill_seconds_total", "counter", "Time spent on prompts.",
-           (double)st->prefill_ns / 1e9);
-    family(b, "decode_seconds_total", "counter", "Time spent on decoding.",
-           (double)st->decode_ns / 1e9);
-    family(b, "passes_total", "counter", "Passes through the layers.", (double)st->passes);
-    family(b, "ram_peak_bytes", "gauge", "Peak of anonymous memory.", (double)st->ram_peak);
-    family(b, "ram_budget_bytes", "gauge", "Memory cap.", (double)in->ram_budget);
+    metrics_family(b, "prompt_tokens_total", "counter", "Prompt tokens received.",
+                   (double)st->prompt_tokens);
+    metrics_family(b, "cached_prompt_tokens_total", "counter",
+                   "Prompt tokens taken from the cache.", (double)st->prompt_tokens_cached);
+    metrics_family(b, "generated_tokens_total", "counter", "Tokens generated.",
+                   (double)st->generated_tokens);
+    metrics_family(b, "requests_in_flight", "gauge", "Requests that hold a slot.", st->active);
+    metrics_family(b, "queue_depth", "gauge", "Requests that wait for a slot.", st->queued);
+    metrics_family(b, "queue_limit", "gauge", "Waiting requests before 429.", in->queue_max);
+    metrics_family(b, "cancelled_total", "counter", "Requests cancelled.", (double)st->cancelled);
+    metrics_family(b, "generation_errors_total", "counter", "Requests ended by an error.",
+                   (double)st->errors);
+    metrics_family(b, "prefill_seconds_total", "counter", "Time spent on prompts.",
+                   (double)st->prefill_ns / 1e9);
+    metrics_family(b, "decode_seconds_total", "counter", "Time spent on decoding.",
+                   (double)st->decode_ns / 1e9);
+    metrics_family(b, "passes_total", "counter", "Passes through the layers.", (double)st->passes);
+    metrics_family(b, "ram_peak_bytes", "gauge", "Peak of anonymous memory.", (double)st->ram_peak);
+    metrics_family(b, "ram_budget_bytes", "gauge", "Memory cap.", (double)in->ram_budget);
     buf_printf(
         b,
         "# HELP strobe_weights_bytes Weights by where they live.\n# TYPE strobe_weights_bytes "
         "gauge\nstrobe_weights_bytes{tier=\"ram\"} %llu\nstrobe_weights_bytes{tier=\"flash\"} "
         "%llu\n",
         (unsigned long long)in->resident_bytes, (unsigned long long)in->streamed_bytes);
-    family(b, "flash_read_bytes_total", "counter", "Bytes streamed from disk.",
-           (double)st->bytes_read);
-    family(b, "flash_reads_total", "counter", "Reads from disk.", (double)st->reads);
-    family(b, "flash_stall_seconds_total", "counter", "Time that computing waited for the disk.",
-           (double)st->stall_ns / 1e9);
+    metrics_family(b, "flash_read_bytes_total", "counter", "Bytes streamed from disk.",
+                   (double)st->bytes_read);
+    metrics_family(b, "flash_reads_total", "counter", "Reads from disk.", (double)st->reads);
+    metrics_family(b, "flash_stall_seconds_total", "counter",
+                   "Time that computing waited for the disk.", (double)st->stall_ns / 1e9);
+    flash_families(in, st, b);
     free(st);
 }
 
@@ -262,12 +232,12 @@ void api_metrics(struct call *c)
     for (int i = 1; i < 6; i++)
         buf_printf(&b, "strobe_http_replies_total{class=\"%dxx\"} %llu\n", i,
                    atomic_load(&m->by_class[i]));
-    family(&b, "rejected_total", "counter", "Requests refused because the queue was full.",
-           (double)atomic_load(&m->rejected_busy));
-    family(&b, "client_left_total", "counter", "Clients that left before the end.",
-           (double)atomic_load(&m->cancelled_by_client));
-    family(&b, "connections", "gauge", "Open connections.",
-           (double)atomic_load(&m->connections_now));
+    metrics_family(&b, "rejected_total", "counter", "Requests refused because the queue was full.",
+                   (double)atomic_load(&m->rejected_busy));
+    metrics_family(&b, "client_left_total", "counter", "Clients that left before the end.",
+                   (double)atomic_load(&m->cancelled_by_client));
+    metrics_family(&b, "connections", "gauge", "Open connections.",
+                   (double)atomic_load(&m->connections_now));
     engine_families(c->srv, &b);
     metrics_histogram(&b, "strobe_queue_wait_seconds", "Wait for a slot.", &m->queue_wait);
     metrics_histogram(&b, "strobe_time_to_first_token_seconds", "Submit to first token.",

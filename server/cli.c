@@ -46,8 +46,8 @@ void cli_model_opts(struct cli_opts *o, struct cli_model *m, bool serving)
                              "cached keys and values: f16, f32, auto (default: f32 for F32 "
                              "attention weights, else f16)" });
     cli_opt(o, (struct opt){ "cache-policy", 0, OPT_STR, &m->cache, 0, 0, "NAME",
-                             "which neurons of a packed model stay: lfu (default), lru, window, "
-                             "static" });
+                             "which neurons of a packed model stay: adaptive (default), lfu, "
+                             "lru, window, static" });
     cli_opt(o, (struct opt){ "mask-sigma", 0, OPT_REAL, &m->mask_sigma, 0, 100, "X",
                              "margin of a 4-bit sketch in standard deviations (default 3)" });
     cli_opt(o, (struct opt){ "activation", 0, OPT_STR, &m->activation, 0, 0, "NAME",
@@ -94,7 +94,7 @@ static enum status pick_words(const struct cli_model *m, struct engine_opts *r, 
     static const char *const source[] = { "auto", "uring", "pread", "buffered", NULL };
     static const char *const cpu[] = { "ref", "avx2", "avx512", NULL };
     static const char *const kv[] = { "auto", "f16", "f32", NULL };
-    static const char *const cache[] = { "lfu", "lru", "window", "static", NULL };
+    static const char *const cache[] = { "adaptive", "lfu", "lru", "window", "static", NULL };
     int p = m->cache ? word_index(m->cache, cache) : 0;
     int f = m->flash ? word_index(m->flash, flash) : 0;
     int s = m->source ? word_index(m->source, source) : 0;
@@ -110,7 +110,8 @@ static enum status pick_words(const struct cli_model *m, struct engine_opts *r, 
     if (k < 0)
         return err_set(err, ST_ARG, "--kv: '%s' is not f16, f32 or auto", m->kv);
     if (p < 0)
-        return err_set(err, ST_ARG, "--cache-policy: '%s' is not lfu, lru, window or static",
+        return err_set(err, ST_ARG,
+                       "--cache-policy: '%s' is not adaptive, lfu, lru, window or static",
                        m->cache);
     r->cache = (enum engine_cache)p;
     r->kv = (enum engine_kv)k;

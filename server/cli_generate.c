@@ -55,16 +55,6 @@ static const char *finish_name(enum gen_finish f)
     return names[f];
 }
 
-/* Share of what was needed that memory answered. Packed models count neurons; else streamed bytes
- * are read anew on every pass, resident ones never. */
-static double hit_rate(const struct engine_info *in, const struct engine_stats *st)
-{
-    if (st->neurons_needed)
-        return 1 - (double)st->neurons_missed / (double)st->neurons_needed;
-    double all = (double)in->resident_bytes + (double)in->streamed_bytes;
-    return all > 0 ? (double)in->resident_bytes / all : 1;
-}
-
 static json_t *flash_doc(const struct engine *e)
 {
     const struct engine_info *in = engine_info(e);
@@ -72,19 +62,21 @@ static json_t *flash_doc(const struct engine *e)
     if (!st)
         return NULL;
     engine_stats(e, st);
-    json_t *d =
-        json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:b}", "mode", in->flash_mode,
-                  "ram_budget", (json_int_t)in->ram_budget, "ram_peak", (json_int_t)st->ram_peak,
-                  "resident_bytes", (json_int_t)in->resident_bytes, "bytes_read",
-                  (json_int_t)st->bytes_read, "reads", (json_int_t)st->reads, "cache_hit_rate",
-                  hit_rate(in, st), "stall_ms", (double)st->stall_ns / 1e6, "exact", in->exact);
+    json_t *d = json_pack("{s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:b}", "mode", in->flash_mode,
+                          "ram_budget", (json_int_t)in->ram_budget, "ram_peak",
+                          (json_int_t)st->ram_peak, "resident_bytes",
+                          (json_int_t)in->resident_bytes, "bytes_read", (json_int_t)st->bytes_read,
+                          "reads", (json_int_t)st->reads, "cache_hit_rate", engine_hit_rate(in, st),
+                          "stall_ms", (double)st->stall_ns / 1e6, "exact", in->exact);
     if (d && st->neurons_needed)
         json_object_update_new(
-            d, json_pack("{s:s, s:s, s:I, s:I, s:I, s:f, s:f}", "mask", in->mask, "cache_policy",
-                         in->cache, "neurons_needed", (json_int_t)st->neurons_needed,
-                         "neurons_missed", (json_int_t)st->neurons_missed, "neurons_active",
-                         (json_int_t)st->neurons_active, "mask_ms", (double)st->mask_ns / 1e6,
-                         "ffn_ms", (double)st->ffn_ns / 1e6));
+            d, json_pack(
+                   "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "mask", in->mask,
+                   "cache_policy", in->cache, "neurons_needed", (json_int_t)st->neurons_needed,
+                   "neurons_missed", (json_int_t)st->neurons_missed, "neurons_active",
+                   (json_int_t)st->neurons_active, "neurons_guessed",
+                   (json_int_t)st->neurons_guessed, "guessed_right", (json_int_t)st->guessed_right,
+                   "mask_ms", (double)st->mask_ns / 1e6, "ffn_ms", (double)st->ffn_ns / 1e6));
     if (d && st->drafted)
         json_object_update_new(d, json_pack("{s:I, s:I}", "drafted", (json_int_t)st->drafted,
                                             "draft_accepted", (json_int_t)st->draft_accepted));

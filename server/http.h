@@ -108,8 +108,15 @@ void api_openapi(struct call *c);
 void api_version(struct call *c);
 void api_estimate(struct call *c);
 void api_flash_stats(struct call *c);
+void api_flash_layers(struct call *c);
+void api_flash_trace(struct call *c);
 void api_events(struct call *c);
 void api_asset(struct call *c);
+
+/* Heap: the struct holds every slot. free() it. NULL: no memory or no engine. */
+struct engine_stats *stats_of(const struct server *s);
+/* Metrics of streaming, appended. */
+void flash_families(const struct engine_info *in, const struct engine_stats *st, struct buf *out);
 
 /* Once a second: figures to those who asked, pings to quiet streams. */
 void events_tick(struct server *s);

@@ -92,3 +92,9 @@ void metrics_histogram(struct buf *out, const char *name, const char *help, stru
     buf_printf(out, "%s_bucket{le=\"+Inf\"} %llu\n%s_sum %.6f\n%s_count %llu\n", name, total, name,
                (double)atomic_load(&h->sum_us) / 1e6, name, total);
 }
+
+void metrics_family(struct buf *b, const char *name, const char *type, const char *help, double v)
+{
+    buf_printf(b, "# HELP strobe_%s %s\n# TYPE strobe_%s %s\nstrobe_%s %.17g\n", name, help, name,
+               type, name, v);
+}

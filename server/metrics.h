@@ -42,6 +42,9 @@ double metrics_first_ms(struct metrics *m, double q);
 void metrics_queue_wait(struct metrics *m, double seconds);
 /* When to come back to a full queue, seconds, 1 to 60: as long as those before waited of late. */
 unsigned metrics_retry_s(struct metrics *m);
+/* One sample of a family of one, "strobe_" before the name. */
+void metrics_family(struct buf *out, const char *name, const char *type, const char *help,
+                    double v);
 void metrics_histogram(struct buf *out, const char *name, const char *help, struct histogram *h);
 
 #endif

@@ -99,12 +99,6 @@ static bool refuse_unserved(struct call *c, const json_t *doc)
             "tool_choice 'required' or a named tool is not supported; 'auto' and 'none' are");
         return false;
     }
-    const json_t *trace = json_object_get(json_object_get(doc, "flash"), "trace");
-    if (json_is_true(trace)) {
-        reply_error(c, 400, "unsupported_parameter", "flash.trace",
-                    "flash traces are not available yet");
-        return false;
-    }
     int64_t best = 1, n = 1;
     if (!whole(c, doc, "best_of", 1, 128, &best) || !whole(c, doc, "n", 1, 128, &n))
         return false;
@@ -241,6 +235,18 @@ static bool read_sampling(struct call *c, const json_t *doc, struct gen_ask *a)
     return true;
 }
 
+static bool read_flash(struct call *c, const json_t *doc, struct gen_ask *a)
+{
+    const json_t *flash = json_object_get(doc, "flash");
+    struct err err = ERR_INIT;
+    if (!flash || json_is_null(flash))
+        return true;
+    if (!json_is_object(flash))
+        return bad(c, "flash", "'flash' must be an object");
+    json_get_bool(flash, "trace", false, &a->want_trace, &err);
+    return passed(c, &err, "flash.trace");
+}
+
 static bool add_text(struct call *c, struct str text, bool bos, bool special, struct gen_ask *a)
 {
     struct err err = ERR_INIT;
@@ -337,7 +343,7 @@ bool ask_parse(struct call *c, const json_t *doc, bool chat, struct gen_ask *a)
     gen_params_init(&a->p);
     if (!refuse_unserved(c, doc) || !boolean(c, doc, "stream", &a->stream) ||
         !read_sampling(c, doc, a) || !read_lengths(c, doc, a) || !read_logprobs(c, doc, a) ||
-        !read_stops(c, doc, a) || !read_bias(c, doc, a))
+        !read_stops(c, doc, a) || !read_bias(c, doc, a) || !read_flash(c, doc, a))
         return false;
     const json_t *so = json_object_get(doc, "stream_options");
     if (so && !json_is_null(so) && !json_is_object(so))

@@ -7,7 +7,7 @@
 enum { CHOICES_MAX = 64, PROMPTS_MAX = 64, DEFAULT_MAX_TOKENS = 1024 };
 
 struct gen_ask {
-    bool chat, stream, include_usage, echo, want_logprobs;
+    bool chat, stream, include_usage, echo, want_logprobs, want_trace;
     uint32_t n;          /* choices per prompt */
     struct gen_params p; /* stop and bias point into the fields below */
     char *stop[GEN_STOPS_MAX];

@@ -23,6 +23,8 @@ static const struct route routes[] = {
     { METHOD_DELETE, "/api/requests/*", api_cancel, 0 },
     { METHOD_POST, "/api/models/estimate", api_estimate, 0 },
     { METHOD_GET, "/api/flash/stats", api_flash_stats, 0 },
+    { METHOD_GET, "/api/flash/layers", api_flash_layers, 0 },
+    { METHOD_GET, "/api/flash/traces/*", api_flash_trace, 0 },
     { METHOD_GET, "/api/events", api_events, 0 },
     { METHOD_GET, "/*", api_asset, ROUTE_OPEN },
 };

@@ -12,13 +12,14 @@
 #include <stdint.h>
 
 enum cache_policy {
-    CACHE_LFU,    /* least decayed frequency first; what the last two passes used stays (5.5) */
-    CACHE_LRU,    /* longest unused first */
-    CACHE_WINDOW, /* the paper's: what the last k passes did not use is dropped at once (1.4) */
-    CACHE_STATIC, /* what came first stays: no eviction */
+    CACHE_ADAPTIVE, /* least likely to be needed by the next pass: see cache.c */
+    CACHE_LFU,      /* least decayed frequency first; what the last two passes used stays (5.5) */
+    CACHE_LRU,      /* longest unused first */
+    CACHE_WINDOW,   /* the paper's: what the last k passes did not use is dropped at once (1.4) */
+    CACHE_STATIC,   /* what came first stays: no eviction */
     CACHE_POLICIES
 };
-const char *cache_policy_name(enum cache_policy p); /* "lfu", "lru", "window", "static" */
+const char *cache_policy_name(enum cache_policy p); /* "adaptive", "lfu", "lru"... */
 
 struct cache; /* opaque */
 
@@ -40,13 +41,18 @@ void cache_free(struct cache *c);
 void cache_begin(struct cache *c, uint32_t layer, uint32_t n_tok);
 /* Slot (numbered over all layers) that holds the neuron, or CACHE_NONE. */
 int32_t cache_find(const struct cache *c, uint32_t layer, uint32_t neuron);
-/* The pass used it: `weight` tokens of it. It is safe from eviction until the next pass. */
-void cache_touch(struct cache *c, uint32_t layer, uint32_t neuron, uint32_t weight);
-/* Frees slots until up to `want` are free, sparing what this pass touched; returns how many are. */
-uint32_t cache_room(struct cache *c, uint32_t layer, uint32_t want);
-/* Gives a neuron that is not cached one of the free slots. The caller fills it, or gives it up with
- * cache_drop() when the read failed. */
-int32_t cache_take(struct cache *c, uint32_t layer, uint32_t neuron, uint32_t weight);
+/* The neuron begins with that rate, 0..1, as if it had been needed so often for long. */
+void cache_seed(struct cache *c, uint32_t layer, uint32_t neuron, float rate);
+/* The pass needs it, cached or not: `weight` of its tokens do (more than one call adds up). While
+ * the pass lasts it is not evicted. */
+void cache_use(struct cache *c, uint32_t layer, uint32_t neuron, uint32_t weight);
+/* The pass has done with it: it may be evicted, and counts as no more recent than others. */
+void cache_spare(struct cache *c, uint32_t layer, uint32_t neuron);
+/* Of n neurons that this pass uses and that are not cached, those that are worth a slot more than
+ * what is there get one: slot[i], or CACHE_NONE. The caller fills them, or gives one up with
+ * cache_drop() when its read failed. */
+void cache_admit(struct cache *c, uint32_t layer, const uint32_t *neuron, uint32_t n,
+                 int32_t *slot);
 void cache_drop(struct cache *c, uint32_t layer, uint32_t neuron);
 /* Slots in use. */
 uint32_t cache_used(const struct cache *c, uint32_t layer);

@@ -1,12 +1,11 @@
 /* engine/flash/fetch.c - see fetch.h. A read ("extent") of wants i..j:
  *
- *   free buffer --pump()--> in flight --arrive()--> held by wants without a slot --release()-->
- * free
- *                                         \--> copied to slots, free at once
+ *   free ring --pump()--> in flight --arrive()--> held by wants without a slot --release()--> free
+ *                                       \--> copied to slots, free at once
  *
  * A lone bundle with a slot whose place on disk is aligned goes straight into the slot. Wants are
- * read in ascending order and released in that order, so the buffers always serve the wants that
- * are due first: with one buffer per neuron of a chunk nothing can wait for itself. */
+ * read in ascending order and released in that order, so the ring always serves the wants that are
+ * due first: with room for a whole chunk nothing can wait for itself. */
 #include "engine/flash/fetch.h"
 
 #include "engine/base/clock.h"
@@ -16,13 +15,19 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PAGE = 4096, BATCH = 32 };
+enum {
+    PAGE = 4096,
+    BATCH = 32,
+    CHUNK_NEURONS = 256,
+    PIECES = 512 /* of the ring: a chunk's 256 reads and as many ahead */
+};
 
 struct extent {
     struct source_req req;
+    struct fetch *owner;
     size_t from, to; /* wants; those inside with `at` set are not its own */
     size_t skip;     /* bytes before want `from` */
-    int32_t buf;     /* CACHE_NONE: straight into the slot */
+    int32_t piece;   /* CACHE_NONE: straight into the slot */
     struct extent *next;
 };
 
@@ -31,19 +36,28 @@ struct fetch {
     bool direct; /* bundles are whole aligned pages */
     struct extent extent[FETCH_DEPTH];
     struct extent *idle;
-    int32_t free_buf[FETCH_BUFFERS];
-    uint32_t n_free, holds[FETCH_BUFFERS];
+    /* Pieces head..tail are in use, in the order of their places in the ring. */
+    struct piece {
+        size_t at, end;
+        uint32_t holds; /* wants that look at it, and the read itself */
+    } piece[PIECES];
+    uint64_t head, tail;
     /* the layer in progress */
     uint32_t layer;
     struct fetch_want *w;
-    size_t n, next, ready, released;
+    size_t n, next, ready, released, in_flight;
     struct err err;
     struct fetch_stats stats;
 };
 
-size_t fetch_buffer_least(const struct bundle *b)
+size_t fetch_read_least(const struct bundle *b)
 {
     return num_align((size_t)b->stride + 2 * PAGE, PAGE);
+}
+
+size_t fetch_ring_least(const struct bundle *b, size_t read_bytes)
+{
+    return CHUNK_NEURONS * fetch_read_least(b) + 2 * num_align(read_bytes, PAGE);
 }
 
 enum status fetch_create(const struct fetch_opts *o, struct fetch **ret, struct err *err)
@@ -51,18 +65,17 @@ enum status fetch_create(const struct fetch_opts *o, struct fetch **ret, struct 
     struct fetch *f = calloc(1, sizeof *f);
     if (!f)
         return err_set(err, ST_NOMEM, "neuron reader");
-    assert(o->buf_bytes >= fetch_buffer_least(o->b) && source_depth(o->src) >= FETCH_DEPTH);
+    assert(o->read_bytes >= fetch_read_least(o->b) && source_depth(o->src) >= FETCH_DEPTH);
     f->o = *o;
     size_t align = source_align(o->src);
     f->direct = o->b->stride % align == 0 && o->slot_bytes % PAGE == 0;
     for (uint32_t l = 0; l < o->b->n_layer; l++)
         f->direct &= o->b->home[l].offset % align == 0;
     for (int i = 0; i < FETCH_DEPTH; i++) {
+        f->extent[i].owner = f;
         f->extent[i].next = f->idle;
         f->idle = &f->extent[i];
     }
-    for (int32_t i = 0; i < FETCH_BUFFERS; i++)
-        f->free_buf[f->n_free++] = i;
     *ret = f;
     return ST_OK;
 }
@@ -72,10 +85,40 @@ static uint8_t *slot_at(const struct fetch *f, int32_t slot)
     return f->o.slots + (size_t)slot * f->o.slot_bytes;
 }
 
+/* ---- the ring ---- */
+
+static void drop_hold(struct fetch *f, int32_t piece)
+{
+    f->piece[piece].holds--;
+    while (f->head < f->tail && f->piece[f->head % PIECES].holds == 0)
+        f->head++;
+}
+
+/* A piece of `bytes` bytes behind the last one, or at the front again; CACHE_NONE: no room. */
+static int32_t take_piece(struct fetch *f, size_t bytes)
+{
+    if (f->tail - f->head == PIECES)
+        return CACHE_NONE;
+    bool empty = f->head == f->tail;
+    size_t first = empty ? 0 : f->piece[f->head % PIECES].at;
+    size_t at = empty ? 0 : f->piece[(f->tail - 1) % PIECES].end;
+    if (at >= first) { /* free: from `at` to the ring's end, and before `first` */
+        if (f->o.ring_bytes - at < bytes) {
+            if (first <= bytes) /* equal would look empty */
+                return CACHE_NONE;
+            at = 0;
+        }
+    } else if (first - at <= bytes) {
+        return CACHE_NONE;
+    }
+    int32_t i = (int32_t)(f->tail++ % PIECES);
+    f->piece[i] = (struct piece){ at, at + bytes, 1 };
+    return i;
+}
+
 /* ---- submitting ---- */
 
-/* NOLINTNEXTLINE(readability-non-const-parameter): the read writes dst */
-static void aim(const struct fetch *f, struct extent *e, uint8_t *dst)
+static void aim(const struct fetch *f, struct extent *e)
 {
     const struct bundle *b = f->o.b;
     const struct bundle_home *h = &b->home[f->layer];
@@ -88,7 +131,6 @@ static void aim(const struct fetch *f, struct extent *e, uint8_t *dst)
                                   .offset = offset - e->skip,
                                   .need = e->skip + bytes,
                                   .len = num_align(e->skip + bytes, align),
-                                  .dst = dst,
                                   .user = e };
 }
 
@@ -97,36 +139,39 @@ static size_t extent_end(const struct fetch *f)
 {
     const struct fetch_want *w = f->w;
     size_t to = f->next + 1;
-    uint64_t most = (f->o.buf_bytes - 2 * PAGE) / f->o.b->stride;
+    uint64_t most = (f->o.read_bytes - 2 * PAGE) / f->o.b->stride;
     for (size_t i = to; i < f->n; i++) {
         if (w[i].neuron - w[f->next].neuron >= most ||
             w[i].neuron - w[to - 1].neuron > f->o.gap + 1)
             break;
-        if (!w[i].at)
+        if (!w[i].at && !w[i].ahead)
             to = i + 1;
     }
     return to;
 }
 
-/* Prepares the next read; NULL: nothing left, or nothing free. */
+/* Prepares the next read; NULL: nothing left, or no room. */
 static struct extent *next_extent(struct fetch *f)
 {
-    while (f->next < f->n && f->w[f->next].at)
+    while (f->next < f->n && (f->w[f->next].at || f->w[f->next].ahead))
         f->next++;
     if (f->next == f->n || !f->idle)
         return NULL;
-    size_t to = extent_end(f);
-    bool straight = f->direct && to == f->next + 1 && f->w[f->next].slot != CACHE_NONE;
-    if (!straight && f->n_free == 0)
-        return NULL;
     struct extent *e = f->idle;
-    f->idle = e->next;
     e->from = f->next;
-    e->to = to;
-    e->buf = straight ? CACHE_NONE : f->free_buf[--f->n_free];
-    aim(f, e,
-        straight ? slot_at(f, f->w[f->next].slot) : f->o.buf + (size_t)e->buf * f->o.buf_bytes);
-    f->next = to;
+    e->to = extent_end(f);
+    e->piece = CACHE_NONE;
+    aim(f, e);
+    if (f->direct && e->to == f->next + 1 && f->w[f->next].slot != CACHE_NONE) {
+        e->req.dst = slot_at(f, f->w[f->next].slot);
+    } else {
+        e->piece = take_piece(f, num_align(e->req.len, PAGE));
+        if (e->piece == CACHE_NONE)
+            return NULL;
+        e->req.dst = f->o.ring + f->piece[e->piece].at;
+    }
+    f->idle = e->next;
+    f->next = e->to;
     return e;
 }
 
@@ -142,7 +187,7 @@ static void pump(struct fetch *f)
         if (n) {
             size_t took = source_submit(f->o.src, req, n);
             assert(took == n); /* extents are as many as the source is deep */
-            (void)took;
+            f->in_flight += took;
         }
     } while (n == BATCH);
 }
@@ -156,11 +201,11 @@ static void place(struct fetch *f, const struct extent *e)
     uint32_t first = f->w[e->from].neuron;
     for (size_t i = e->from; i < e->to; i++) {
         struct fetch_want *w = &f->w[i];
-        if (w->at)
+        if (w->at || w->ahead)
             continue;
         const uint8_t *src = base + (size_t)(w->neuron - first) * b->stride;
         f->stats.bundles++;
-        if (e->buf == CACHE_NONE) {
+        if (e->piece == CACHE_NONE) {
             w->at = src;
         } else if (w->slot != CACHE_NONE) {
             uint8_t *to = slot_at(f, w->slot);
@@ -168,8 +213,8 @@ static void place(struct fetch *f, const struct extent *e)
             w->at = to;
         } else {
             w->at = src;
-            w->buf = e->buf;
-            f->holds[e->buf]++;
+            w->piece = e->piece;
+            f->piece[e->piece].holds++;
         }
     }
 }
@@ -184,10 +229,11 @@ static void arrive(struct fetch *f, struct extent *e)
     } else if (f->err.code == ST_OK) {
         place(f, e);
     }
-    if (e->buf != CACHE_NONE && f->holds[e->buf] == 0)
-        f->free_buf[f->n_free++] = e->buf;
+    if (e->piece != CACHE_NONE)
+        drop_hold(f, e->piece);
     e->next = f->idle;
     f->idle = e;
+    f->in_flight--;
 }
 
 static void reap(struct fetch *f, size_t min)
@@ -198,7 +244,7 @@ static void reap(struct fetch *f, size_t min)
     if (min)
         f->stats.wait_ns += clock_ns() - start;
     for (size_t i = 0; i < n; i++)
-        arrive(f, done[i]->user);
+        arrive(((struct extent *)done[i]->user)->owner, done[i]->user);
 }
 
 void fetch_begin(struct fetch *f, uint32_t layer, struct fetch_want *w, size_t n)
@@ -209,8 +255,23 @@ void fetch_begin(struct fetch *f, uint32_t layer, struct fetch_want *w, size_t n
     f->next = f->ready = f->released = 0;
     f->err = (struct err)ERR_INIT;
     for (size_t i = 0; i < n; i++)
-        w[i].buf = CACHE_NONE;
+        w[i].piece = CACHE_NONE;
     pump(f);
+}
+
+size_t fetch_begun(const struct fetch *f)
+{
+    return f->next;
+}
+
+static bool here(const struct fetch *f, struct fetch_want *w)
+{
+    if (w->at || !w->ahead || !w->ahead->at)
+        return w->at != NULL;
+    w->at = w->ahead->at;
+    if (w->slot != CACHE_NONE)
+        w->at = memcpy(slot_at(f, w->slot), w->at, f->o.b->stride);
+    return true;
 }
 
 size_t fetch_ready(struct fetch *f, size_t least, struct err *err)
@@ -219,10 +280,13 @@ size_t fetch_ready(struct fetch *f, size_t least, struct err *err)
         if (source_in_flight(f->o.src))
             reap(f, wait ? 1 : 0);
         pump(f);
-        while (f->ready < f->n && f->w[f->ready].at)
+        while (f->ready < f->n && here(f, &f->w[f->ready]))
             f->ready++;
-        if (f->err.code != ST_OK) {
-            *err = f->err;
+        const struct err *bad = f->err.code != ST_OK ? &f->err
+                                : f->o.other         ? &f->o.other->err
+                                                     : NULL;
+        if (bad && bad->code != ST_OK) {
+            *err = *bad;
             return 0;
         }
         if (f->ready >= least)
@@ -233,15 +297,15 @@ size_t fetch_ready(struct fetch *f, size_t least, struct err *err)
 void fetch_release(struct fetch *f, size_t n)
 {
     for (; f->released < n; f->released++) {
-        int32_t buf = f->w[f->released].buf;
-        if (buf != CACHE_NONE && --f->holds[buf] == 0)
-            f->free_buf[f->n_free++] = buf;
+        int32_t piece = f->w[f->released].piece;
+        if (piece != CACHE_NONE)
+            drop_hold(f, piece);
     }
 }
 
 void fetch_end(struct fetch *f)
 {
-    while (source_in_flight(f->o.src))
+    while (f->in_flight)
         reap(f, 1);
     fetch_release(f, f->n);
     for (size_t i = 0; i < f->n; i++)

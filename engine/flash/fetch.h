@@ -10,32 +10,40 @@
 
 struct fetch; /* opaque */
 
-enum { FETCH_BUFFERS = 264, FETCH_DEPTH = 64 }; /* buffers: a chunk's 256 reads and some ahead */
+enum { FETCH_DEPTH = 256 };
 
 struct fetch_opts {
     const struct bundle *b;
-    struct source *src; /* borrowed; nobody else may submit. Depth FETCH_DEPTH at least */
-    uint8_t *buf;       /* FETCH_BUFFERS of buf_bytes, aligned to 4096; borrowed */
-    size_t buf_bytes;   /* fetch_buffer_least() at least, a multiple of 4096 */
+    struct source *src; /* borrowed; only readers made with `other` may submit too */
+    uint8_t *ring;      /* what is read and has no slot, aligned to 4096; borrowed */
+    size_t ring_bytes;  /* fetch_ring_least() at least */
+    size_t read_bytes;  /* one read at most; a multiple of 4096, fetch_read_least() at least */
     uint8_t *slots;     /* of slot_bytes each, aligned to 4096; borrowed */
     size_t slot_bytes;
     struct cache *cache;
-    uint32_t gap; /* bundles read over at most */
+    uint32_t gap;        /* bundles read over at most */
+    struct fetch *other; /* a reader of guesses, which this one's wants may be `ahead` in; or NULL.
+                            The source's depth: FETCH_DEPTH for each */
 };
-size_t fetch_buffer_least(const struct bundle *b);
+size_t fetch_read_least(const struct bundle *b);
+/* A chunk of 256 neurons must fit, since it is computed at once. */
+size_t fetch_ring_least(const struct bundle *b, size_t read_bytes);
 
 /* One neuron. Set `neuron`, `slot` (where it shall stay, or CACHE_NONE) and, when it is in memory,
  * `at`; the rest is fetch's. */
 struct fetch_want {
     uint32_t neuron;
     int32_t slot;
-    int32_t buf;
-    const uint8_t *at; /* the bundle; NULL: not here yet */
+    int32_t piece;                  /* of the ring that holds it */
+    const uint8_t *at;              /* the bundle; NULL: not here yet */
+    const struct fetch_want *ahead; /* the other reader's want that brings it; or NULL */
 };
 
 enum status fetch_create(const struct fetch_opts *o, struct fetch **ret, struct err *err);
 void fetch_free(struct fetch *f); /* waits for reads in flight */
 
+/* Wants of a guess that are read or under way: the first so many. No more will be submitted. */
+size_t fetch_begun(const struct fetch *f);
 /* Starts reading; w: n wants, ascending, borrowed until fetch_end(). */
 void fetch_begin(struct fetch *f, uint32_t layer, struct fetch_want *w, size_t n);
 /* Waits until w[0..least) are here and returns how many are, from the front. 0 and an error: a read

@@ -18,8 +18,8 @@ enum status loader_open(struct loader *l, const struct plan *plan, unsigned n_th
         return err_set(err, ST_UNSUPPORTED, "reads must be aligned to %zu bytes, %d is supported",
                        source_align(l->src), STAGE_ALIGN);
     size_t bytes = l->stage_bytes * STAGES + (size_t)plan->scratch_stride * n_thread;
-    size_t bundles = (size_t)plan->buffer_bytes * FETCH_BUFFERS; /* afterwards, same memory */
-    if (arena_init(&l->mem, bytes > bundles ? bytes : bundles, "read buffers", err) != ST_OK)
+    size_t ring = (size_t)(plan->ring_bytes + plan->guess_bytes); /* afterwards, same memory */
+    if (arena_init(&l->mem, bytes > ring ? bytes : ring, "read buffers", err) != ST_OK)
         return err->code;
     for (int i = 0; i < STAGES; i++)
         l->stage[i].req =

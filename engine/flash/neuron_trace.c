@@ -16,7 +16,7 @@ enum {
     HEAD_BYTES = MAGIC_BYTES + HASH_BYTES + 5 * 4,
     LAYERS_MAX = 512
 };
-static const char magic[MAGIC_BYTES + 1] = "strobeN1";
+static const char magic[MAGIC_BYTES + 1] = "strobeN2";
 
 /* ---- writing ---- */
 
@@ -145,6 +145,7 @@ enum status neuron_trace_record(struct neuron_trace_writer *w,
 {
     put_varint(w, in->layer);
     put_varint(w, in->n_tok);
+    put_varint(w, in->learn);
     put_varint(w, in->n_miss);
     put_needed(w, in);
     put_active(w, in);
@@ -388,8 +389,10 @@ static enum status get_record(struct neuron_trace_reader *r, struct neuron_trace
                               struct err *err)
 {
     const struct neuron_trace_head *h = &r->head;
+    uint32_t learn = 0;
     if (get_varint(r, "a layer", h->n_layer - 1, &p->layer, err) != ST_OK ||
         get_varint(r, "a pass's length", NEURON_TRACE_TOKENS_MAX, &p->n_tok, err) != ST_OK ||
+        get_varint(r, "a pass's kind", 1, &learn, err) != ST_OK ||
         get_varint(r, "a number of misses", h->n_neuron, &p->n_miss, err) != ST_OK ||
         get_varint(r, "a number of neurons", h->n_neuron, &p->n_needed, err) != ST_OK ||
         get_rising(r, p->n_needed, h->n_neuron, r->list[0], err) != ST_OK ||
@@ -405,6 +408,7 @@ static enum status get_record(struct neuron_trace_reader *r, struct neuron_trace
                        place(r), p->n_miss, p->n_needed);
     for (uint32_t i = 0; i < p->n_active; i++)
         r->list[2][i] = r->list[0][r->list[2][i]];
+    p->learn = learn;
     p->needed = r->list[0];
     p->needed_tok = r->list[1];
     p->active = r->list[2];

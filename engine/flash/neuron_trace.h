@@ -3,14 +3,16 @@
  * writer sits behind sparse.c, the reader takes any bytes. Numbers are little endian, "v" is
  * LEB128:
  *
- *   head    "strobeN1" hash[64] u32 n_layer, n_neuron, slots, policy, window
- *   record  v layer, n_tok, n_miss, n_needed; n_needed gaps of ids, then (n_tok not 1) tokens - 1
- *           of each; v n_active; n_active gaps of positions among the needed, then tokens - 1 of
- * each
+ *   head    "strobeN2" hash[64] u32 n_layer, n_neuron, slots, policy, window
+ *   record  v layer, n_tok, learn (0 or 1), n_miss, n_needed; n_needed gaps of ids, then (n_tok not
+ *           1) tokens - 1 of each; v n_active; n_active gaps of positions among the needed, then
+ *           (n_tok not 1) tokens - 1 of each
  *
  * A gap is the distance to the one before, minus 1. A neuron is needed when the mask lets it pass
- * for any token, active when its h is not zero. A record of no tokens, before all others, says what
- * was put into the cache before the first pass; "tokens - 1" is then the weight it was given.
+ * for any token, active when its h is not zero. A pass that learns let all pass, and the cache
+ * followed what was active (wants.h). A record of no tokens, before all others, says what
+ * was put into the cache before the first pass; "tokens - 1" is then the rate it was given, in
+ * parts of NEURON_TRACE_WEIGHT_MAX.
  * Owner: one thread. */
 #ifndef STROBE_FLASH_NEURON_TRACE_H
 #define STROBE_FLASH_NEURON_TRACE_H
@@ -43,6 +45,7 @@ enum status neuron_trace_create(const char *path, const struct neuron_trace_head
 void neuron_trace_active(struct neuron_trace_writer *w, uint32_t neuron, uint32_t used);
 struct neuron_trace_pass_in {
     uint32_t layer, n_tok, n_miss;
+    bool learn;
     const uint32_t *count; /* [n_neuron] tokens that need each; n_tok 0: weight + 1 */
 };
 /* Ends the record of one layer's pass. Errors: ST_IO (the first one comes back each time). */
@@ -67,6 +70,7 @@ const struct neuron_trace_head *neuron_trace_head(const struct neuron_trace_read
 
 struct neuron_trace_pass {
     uint32_t layer, n_tok, n_miss, n_needed, n_active;
+    bool learn;
     const uint32_t *needed, *needed_tok; /* ids, ascending; tokens of each. Until the next call */
     const uint32_t *active, *active_tok;
 };

@@ -19,9 +19,10 @@
 
 enum {
     ARENA_ROUND = 2 << 20,
-    BUNDLE_BUFFER_BYTES = 256 << 10, /* neighbours read together: at this size the disk is near its
-                                        sequential rate (baselines.md 1.3) */
-    BUNDLE_GAP_BYTES = 20 << 10      /* a * BW of an unmeasured disk (baselines.md 1.3: 22 KB) */
+    BUNDLE_READ_BYTES = 256 << 10, /* neighbours read together: at this size the disk is near its
+                                      sequential rate (baselines.md 1.3) */
+    BUNDLE_AHEAD_BYTES = 8 << 20,  /* some 4 ms of reading beside the chunk that is computed */
+    BUNDLE_PIECE_BYTES = 512 << 10 /* of loading: memory that the cache could have */
 };
 #define OVERHEAD_BASE ((uint64_t)12 << 20)
 
@@ -39,20 +40,25 @@ static bool always_pinned(const struct tensor *t)
     return t->layer == UINT32_MAX || t->role >= TR_MATRICES || t->fix != FIX_NONE;
 }
 
-/* Reads of bundles take buffers of their own size out of the same memory; nothing is packed. */
-static void bundle_buffers(const struct model *m, uint64_t bytes, struct plan *p)
+/* Reads of bundles go through a ring in the same memory; nothing is packed. Two reads become one
+ * where the time of a read is longer than that of the bytes between them (flash.md 5.1). */
+static void bundle_ring(const struct model *m, const struct disk_model *disk, uint64_t bytes,
+                        struct plan *p)
 {
-    uint64_t least = fetch_buffer_least(model_bundle(m));
-    uint64_t want = num_align((size_t)(bytes / RING_SHARE / FETCH_BUFFERS), STAGE_ALIGN);
-    want = want < BUNDLE_BUFFER_BYTES ? want : BUNDLE_BUFFER_BYTES;
-    p->buffer_bytes = want > least ? want : least;
-    p->gap_bytes = BUNDLE_GAP_BYTES;
+    const struct bundle *b = model_bundle(m);
+    uint64_t least = fetch_read_least(b), ahead = num_align((size_t)(bytes / 64), STAGE_ALIGN);
+    p->read_bytes = least > BUNDLE_READ_BYTES ? least : BUNDLE_READ_BYTES;
+    p->ring_bytes = fetch_ring_least(b, (size_t)p->read_bytes) +
+                    (ahead < BUNDLE_AHEAD_BYTES ? ahead : BUNDLE_AHEAD_BYTES);
+    p->gap_bytes = (uint64_t)(disk->read_s * disk->bytes_per_s);
     p->scratch_stride = p->pack_bytes = 0;
-    if (p->staging_bytes < FETCH_BUFFERS * p->buffer_bytes)
-        p->staging_bytes = FETCH_BUFFERS * p->buffer_bytes;
+    if (b->sketch)
+        p->guess_bytes = p->read_bytes + (ahead < BUNDLE_AHEAD_BYTES ? ahead : BUNDLE_AHEAD_BYTES);
+    if (p->staging_bytes < p->ring_bytes + p->guess_bytes)
+        p->staging_bytes = p->ring_bytes + p->guess_bytes;
 }
 
-static void staging(const struct model *m, uint32_t n_thread, struct plan *p)
+static void staging(const struct model *m, const struct plan_in *in, struct plan *p)
 {
     uint64_t panel = 0, whole = 0, all = 0;
     for (uint32_t i = 0; i < model_n_tensor(m); i++) {
@@ -69,12 +75,13 @@ static void staging(const struct model *m, uint32_t n_thread, struct plan *p)
         p->scratch_stride = pack > p->scratch_stride ? pack : p->scratch_stride;
     }
     uint64_t piece = num_align((size_t)(all / RING_SHARE / STAGES), STAGE_ALIGN);
-    piece = piece < PIECE_BYTES ? piece : PIECE_BYTES;
+    uint64_t most = model_bundle(m) ? BUNDLE_PIECE_BYTES : PIECE_BYTES;
+    piece = piece < most ? piece : most;
     p->piece_bytes = panel > piece ? panel : piece;
     p->staging_bytes = STAGES * (p->piece_bytes + 2 * STAGE_ALIGN) + whole;
-    p->pack_bytes = p->scratch_stride * (n_thread ? n_thread : 1);
+    p->pack_bytes = p->scratch_stride * (in->n_thread ? in->n_thread : 1);
     if (model_bundle(m))
-        bundle_buffers(m, all, p);
+        bundle_ring(m, &in->disk, all, p);
 }
 
 static uint64_t total_of(struct plan *p)
@@ -264,7 +271,7 @@ enum status plan_make(const struct model *m, const struct plan_in *in, struct pl
     p.pinned = calloc(model_n_tensor(m), 1);
     if (!p.pinned)
         return err_set(err, ST_NOMEM, "plan");
-    staging(m, in->n_thread, &p);
+    staging(m, in, &p);
     if (model_bundle(m))
         decide_packed(m, in, &p);
     else

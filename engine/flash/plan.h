@@ -38,7 +38,9 @@ struct plan {
     uint64_t scratch_stride; /* of it, one thread's */
     uint64_t piece_bytes;    /* largest single read */
     uint64_t cache_bytes;    /* packed models: slots of neurons, with tables */
-    uint64_t buffer_bytes;   /* packed models: one read buffer */
+    uint64_t ring_bytes;     /* packed models: what reads of bundles pass through, of staging */
+    uint64_t guess_bytes;    /* packed models: the ring of guessed reads, of staging */
+    uint64_t read_bytes;     /* packed models: one read of bundles at most */
     uint64_t gap_bytes;      /* packed models: read over what is no longer than this */
     uint32_t slots_per_layer;
     uint64_t kv_bytes, scratch_bytes, tokenizer_bytes, overhead_bytes;

@@ -3,9 +3,6 @@
 
 #include <stdlib.h>
 
-/* What cache.c's decayed count of a neuron that always fires tends to: 1 / (1 - 0.95). */
-#define SCORE_MAX 20.0f
-
 struct counts {
     uint64_t *tokens; /* [n_layer] */
     float *fired;     /* [n_layer, n_neuron]; whole numbers */
@@ -91,7 +88,7 @@ enum status rates_pick(const float *rate, uint32_t n_neuron, uint32_t most, uint
     }
     qsort(r, n_neuron, sizeof *r, higher);
     for (uint32_t i = 0; i < n_neuron && i < most && r[i].rate > 0; i++)
-        count[r[i].neuron] = (uint32_t)(r[i].rate * SCORE_MAX + 0.5f) + 1;
+        count[r[i].neuron] = (uint32_t)(r[i].rate * NEURON_TRACE_WEIGHT_MAX + 0.5f) + 1;
     free(r);
     return ST_OK;
 }

@@ -13,8 +13,8 @@ enum status rates_read(const char *path, const char *model, uint32_t n_layer, ui
                        float **ret, struct err *err);
 
 /* The `most` neurons of a layer that fire most often, none of which never does, get
- * count[i] = weight + 1, all others 0. The weight is what the cache would have added up by now, had
- * the neuron fired at its rate for long. rate: f32 [n_neuron], anything outside 0..1 is put there.
+ * count[i] = weight + 1, all others 0. The weight is the rate in parts of NEURON_TRACE_WEIGHT_MAX,
+ * which a record can hold. rate: f32 [n_neuron], anything outside 0..1 is put there.
  * Errors: ST_NOMEM. */
 enum status rates_pick(const float *rate, uint32_t n_neuron, uint32_t most, uint32_t *count,
                        struct err *err);

@@ -1,5 +1,6 @@
 /* engine/flash/sparse.c - see sparse.h. One call, one layer:
  *
+ *   before attention: mask of the input as it would be without attention -> reads of misses start
  *   mask -> needed neurons, ascending -> cache: hits and misses, slots for the misses -> reads
  * start wave by wave (whole chunks of 256 neurons, as they arrive): first row products (sketch) ->
  * activations -> up row products -> h -> sum of down vectors
@@ -22,19 +23,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 256, PAGE = 4096 };
+enum { PAGE = 4096 };
 
 struct sparse {
     struct sparse_opts o;
     const struct hparams *hp;
     const struct bundle *b;
     struct cache *cache;
-    struct fetch *fetch;
+    struct fetch *fetch, *guess; /* guess: NULL without a sketch */
     struct arena slot_arena, tables;
     uint8_t *slots;
     /* of one layer, [n_ff] each */
     uint32_t *count, *order, *neuron;
-    struct fetch_want *want;
+    int32_t *slot;
+    struct fetch_want *want, *guess_want;
+    uint32_t guess_layer; /* that guess_want is of; UINT32_MAX: none */
+    size_t n_guess;
+    bool *missing;                 /* [n_layer]: the last pass read some of its neurons */
     const uint8_t **bundle, **row; /* of the wave */
     void *mask_scratch;
     uint8_t *pick_scratch;
@@ -52,15 +57,15 @@ static size_t slot_stride(const struct bundle *b)
 
 uint64_t sparse_slot_bytes(const struct bundle *b)
 {
-    return slot_stride(b) + 5 * sizeof(uint32_t);
+    return slot_stride(b) + 2 * sizeof(uint32_t);
 }
 
 static size_t table_bytes(const struct bundle *b)
 {
-    return num_align((size_t)b->n_neuron *
-                         (3 * sizeof(uint32_t) + sizeof(struct fetch_want) + 2 * sizeof(uint8_t *)),
+    return num_align((size_t)b->n_neuron * (4 * sizeof(uint32_t) + 2 * sizeof(struct fetch_want) +
+                                            2 * sizeof(uint8_t *)),
                      64) +
-           6 * 64;
+           num_align(b->n_layer * sizeof(bool), 64) + 9 * 64;
 }
 
 uint64_t sparse_fixed_bytes(const struct model *m, unsigned n_thread)
@@ -87,7 +92,12 @@ static void lay_out(struct sparse *s)
     s->count = part(&s->tables, n * sizeof *s->count);
     s->order = part(&s->tables, n * sizeof *s->order);
     s->neuron = part(&s->tables, n * sizeof *s->neuron);
+    s->slot = part(&s->tables, n * sizeof *s->slot);
     s->want = part(&s->tables, n * sizeof *s->want);
+    s->guess_want = part(&s->tables, n * sizeof *s->guess_want);
+    s->missing = part(&s->tables, s->b->n_layer * sizeof *s->missing);
+    memset(s->missing, 0, s->b->n_layer * sizeof *s->missing);
+    s->guess_layer = UINT32_MAX;
     s->row = part(&s->tables, n * sizeof *s->row);
     s->bundle = part(&s->tables, n * sizeof *s->bundle);
     s->mask_scratch = part(&s->tables, mask_scratch_bytes(s->hp->n_embd, s->hp->n_ff));
@@ -116,31 +126,64 @@ static enum status open_fetch(struct sparse *s, struct err *err)
     const struct plan *p = s->o.plan;
     struct fetch_opts fo = { .b = s->b,
                              .src = s->o.src,
-                             .buf = s->o.staging,
-                             .buf_bytes = (size_t)p->buffer_bytes,
+                             .ring = s->o.staging,
+                             .ring_bytes = (size_t)p->ring_bytes,
+                             .read_bytes = (size_t)p->read_bytes,
                              .slots = s->slots,
                              .slot_bytes = slot_stride(s->b),
                              .cache = s->cache,
                              .gap = (uint32_t)(p->gap_bytes / s->b->stride) };
+    if (p->guess_bytes) {
+        struct fetch_opts go = fo;
+        go.ring += p->ring_bytes;
+        go.ring_bytes = (size_t)p->guess_bytes;
+        if (fetch_create(&go, &s->guess, err) != ST_OK)
+            return err->code;
+    }
+    fo.other = s->guess;
     return fetch_create(&fo, &s->fetch, err);
+}
+
+/* One pass over a layer, for wants.h; order and slot are its scratch. */
+static struct wants_in wants_of(struct sparse *s, uint32_t layer, size_t n_tok, bool learn)
+{
+    return (struct wants_in){ .layer = layer,
+                              .n_tok = (uint32_t)n_tok,
+                              .n_neuron = s->b->n_neuron,
+                              .learn = learn,
+                              .count = s->count,
+                              .slots = s->slots,
+                              .slot_bytes = slot_stride(s->b),
+                              .neuron = s->order,
+                              .slot = s->slot };
+}
+
+/* A pass that failed leaves no record: what came of it says nothing. */
+static enum status record(struct sparse *s, const struct wants_in *in, uint64_t n_miss,
+                          struct err *err)
+{
+    const struct neuron_trace_pass_in p = { .layer = in->layer,
+                                            .n_tok = in->n_tok,
+                                            .n_miss = (uint32_t)n_miss,
+                                            .learn = in->learn,
+                                            .count = s->count };
+    if (!s->o.neuron_trace)
+        return err->code;
+    if (err->code == ST_OK)
+        return neuron_trace_record(s->o.neuron_trace, &p, err);
+    neuron_trace_drop(s->o.neuron_trace);
+    return err->code;
 }
 
 /* Reads the neurons with a count into slots, before the first pass; count - 1 is the weight. */
 static enum status load_layer(struct sparse *s, uint32_t layer, struct err *err)
 {
-    size_t n = 0;
-    cache_begin(s->cache, layer, 1);
-    for (uint32_t i = 0; i < s->b->n_neuron; i++)
-        if (s->count[i])
-            s->want[n++] =
-                (struct fetch_want){ .neuron = i,
-                                     .slot = cache_take(s->cache, layer, i, s->count[i] - 1) };
+    const struct wants_in in = wants_of(s, layer, 0, false);
+    size_t n = wants_load(s->cache, &in, s->want);
     fetch_begin(s->fetch, layer, s->want, n);
     fetch_ready(s->fetch, n, err);
     fetch_end(s->fetch);
-    const struct neuron_trace_pass_in in = { .layer = layer, .count = s->count };
-    return err->code || !s->o.neuron_trace ? err->code
-                                           : neuron_trace_record(s->o.neuron_trace, &in, err);
+    return record(s, &in, 0, err);
 }
 
 /* Everything fits: all bundles are read now. */
@@ -200,6 +243,7 @@ void sparse_close(struct sparse *s)
 {
     if (!s)
         return;
+    fetch_free(s->guess);
     fetch_free(s->fetch);
     cache_free(s->cache);
     arena_clear(&s->slot_arena);
@@ -220,7 +264,8 @@ static void need_all(struct sparse *s, const struct ffn_call *c)
         s->count[i] = (uint32_t)c->n_tok;
 }
 
-static void ask_sketch(struct sparse *s, const struct weights_view *v, const struct ffn_call *c)
+static void ask_sketch(struct sparse *s, const struct weights_view *v, const float *x, size_t n_tok,
+                       size_t stride)
 {
     const struct hparams *hp = s->hp;
     struct mask_sketch m = { .s = v->m[TR_SKETCH],
@@ -230,38 +275,80 @@ static void ask_sketch(struct sparse *s, const struct weights_view *v, const str
                              .threshold = threshold(hp),
                              .int8_rows = !dtype_is_plain(s->b->row_type),
                              .sigma = s->b->sketch_type == DT_Q4_0 ? s->o.mask_sigma : 0 };
-    mask_from_sketch(s->o.k, s->o.pool, &m, c->acts->x, c->n_tok, c->acts->stride, s->mask_scratch,
-                     s->count);
+    mask_from_sketch(s->o.k, s->o.pool, &m, x, n_tok, stride, s->mask_scratch, s->count);
 }
 
-static void ask_mask(struct sparse *s, const struct weights_view *v, const struct ffn_call *c)
+static void ask_mask(struct sparse *s, const struct weights_view *v, const struct ffn_call *c,
+                     bool all)
 {
-    if (s->o.plan->mode == FLASH_DENSE) {
+    if (all)
         need_all(s, c);
-    } else if (c->first) {
+    else if (c->first)
         mask_from_activations(s->o.pool, c->first, c->n_tok, s->hp->n_ff, s->count);
-    } else if (c->n_tok > MASK_TOKENS) {
-        need_all(s, c);
-    } else {
-        ask_sketch(s, v, c);
-    }
+    else
+        ask_sketch(s, v, c->acts->x, c->n_tok, c->acts->stride);
 }
 
 /* Fills want[]; returns how many. */
-static size_t list_wants(struct sparse *s, const struct ffn_call *c)
+static size_t list_wants(struct sparse *s, const struct wants_in *in)
 {
-    size_t n_miss;
-    const struct wants_in in = { .layer = c->layer,
-                                 .n_tok = (uint32_t)c->n_tok,
-                                 .n_neuron = s->b->n_neuron,
-                                 .count = s->count,
-                                 .slots = s->slots,
-                                 .slot_bytes = slot_stride(s->b),
-                                 .scratch = s->order };
-    size_t n = wants_list(s->cache, &in, s->want, &n_miss);
+    size_t n_miss, n = wants_list(s->cache, in, s->want, &n_miss);
     s->stats.needed += n;
     s->stats.misses += n_miss;
     return n;
+}
+
+/* ---- guesses ---- */
+
+/* The wants that the guess brings get its reads; the rest of the guess was in vain. */
+static void link_guess(struct sparse *s, uint32_t layer, size_t n)
+{
+    s->missing[layer] = false;
+    size_t begun = s->guess_layer == layer ? fetch_begun(s->guess) : 0, k = 0;
+    for (size_t i = 0; i < n; i++) {
+        struct fetch_want *w = &s->want[i];
+        s->missing[layer] |= !w->at;
+        while (k < begun && s->guess_want[k].neuron < w->neuron)
+            k++;
+        if (!w->at && k < begun && s->guess_want[k].neuron == w->neuron) {
+            w->ahead = &s->guess_want[k];
+            s->stats.guessed_right++;
+        }
+    }
+}
+
+static void drop_guess(struct sparse *s)
+{
+    if (s->guess_layer != UINT32_MAX)
+        fetch_end(s->guess);
+    s->guess_layer = UINT32_MAX;
+}
+
+/* More than half of what is read ahead is used, or too little is known. */
+static bool guessing_pays(const struct sparse *s)
+{
+    return s->stats.guessed < 4096 || s->stats.guessed_right * 2 > s->stats.guessed;
+}
+
+bool sparse_guesses(const struct sparse *s, uint32_t layer, size_t n_tok)
+{
+    return s->guess && s->o.plan->mode == FLASH_SPARSE && n_tok <= MASK_TOKENS &&
+           s->missing[layer] && guessing_pays(s);
+}
+
+void sparse_guess(struct sparse *s, const struct weights_view *v, const struct ffn_guess *g)
+{
+    uint64_t start = clock_ns();
+    size_t n = 0;
+    drop_guess(s);
+    ask_sketch(s, v, g->x, g->n_tok, g->stride);
+    for (uint32_t i = 0; i < s->b->n_neuron; i++)
+        if (s->count[i] && cache_find(s->cache, g->layer, i) == CACHE_NONE)
+            s->guess_want[n++] = (struct fetch_want){ .neuron = i, .slot = CACHE_NONE };
+    s->guess_layer = g->layer;
+    fetch_begin(s->guess, g->layer, s->guess_want, n);
+    s->stats.guessed += fetch_begun(s->guess);
+    s->stats.mask_ns += clock_ns() - start;
 }
 
 /* ---- a wave ---- */
@@ -270,7 +357,9 @@ struct wave {
     struct sparse *s;
     const struct weights_view *v;
     const struct ffn_call *c;
-    size_t from, n; /* wants */
+    const struct wants_in *in;
+    size_t from, to; /* wants */
+    size_t n;        /* of them that are still worked on */
 };
 
 /* NOLINTNEXTLINE(readability-non-const-parameter): the product writes y */
@@ -352,17 +441,44 @@ static void activate(void *arg, size_t t, unsigned worker)
         h[i] *= all[s->neuron[i]];
 }
 
+/* Tokens that neuron i of the wave works for. */
+static uint32_t users(const struct wave *w, size_t i)
+{
+    uint32_t n = 0;
+    for (size_t t = 0; t < w->c->n_tok; t++)
+        n += w->c->h[t * w->s->hp->n_ff + i] != 0;
+    return n;
+}
+
 static void score(const struct wave *w)
 {
     const struct sparse *s = w->s;
     for (size_t i = 0; i < w->n; i++) {
-        uint32_t used = 0;
-        for (size_t t = 0; t < w->c->n_tok; t++)
-            used += w->c->h[t * s->hp->n_ff + i] != 0;
-        cache_touch(s->cache, w->c->layer, s->neuron[i], used);
-        w->s->stats.active += used > 0;
-        if (used && s->o.neuron_trace)
-            neuron_trace_active(s->o.neuron_trace, s->neuron[i], used);
+        uint32_t n = users(w, i);
+        if (w->in->learn && n)
+            cache_use(s->cache, w->c->layer, s->neuron[i], n);
+        if (n && s->o.neuron_trace)
+            neuron_trace_active(s->o.neuron_trace, s->neuron[i], n);
+        w->s->stats.active += n > 0;
+    }
+}
+
+/* All neurons pass by: those that are worth a slot are copied into one. This goes chunk by chunk,
+ * however many the wave has, so that what is kept does not depend on when reads came. */
+static void keep_best(const struct wave *w)
+{
+    struct sparse *s = w->s;
+    for (size_t from = w->from, to; from < w->to; from = to) {
+        to = wants_chunk_end(s->want, from, w->to);
+        wants_keep(s->cache, w->in, s->want, from, to);
+        for (size_t i = from; i < to; i++) {
+            const struct fetch_want *want = &s->want[i];
+            if (want->slot == CACHE_NONE)
+                continue;
+            uint8_t *home = s->slots + (size_t)want->slot * slot_stride(s->b);
+            if (want->at != home)
+                memcpy(home, want->at, s->b->stride);
+        }
     }
 }
 
@@ -396,39 +512,17 @@ static void run_wave(struct wave *w)
                              .y = w->c->y,
                              .y_stride = s->hp->n_embd };
     sum_down(s->o.k, s->o.pool, &d);
-}
-
-/* The end of the chunk that want `from` lies in. */
-static size_t chunk_end(const struct sparse *s, size_t from, size_t n)
-{
-    size_t to = from;
-    uint32_t chunk = s->want[from].neuron / CHUNK;
-    while (to < n && s->want[to].neuron / CHUNK == chunk)
-        to++;
-    return to;
+    if (w->in->learn)
+        keep_best(w);
 }
 
 /* Whole chunks of what has come. */
 static size_t wave_end(const struct sparse *s, size_t from, size_t ready, size_t n)
 {
     size_t to = from, end = from;
-    while (to < ready && (end = chunk_end(s, to, n)) <= ready)
+    while (to < ready && (end = wants_chunk_end(s->want, to, n)) <= ready)
         to = end;
     return to;
-}
-
-/* A pass that failed leaves no record: what came of it says nothing. */
-static enum status record(struct sparse *s, const struct ffn_call *c, uint64_t n_miss,
-                          struct err *err)
-{
-    const struct neuron_trace_pass_in in = { .layer = c->layer,
-                                             .n_tok = (uint32_t)c->n_tok,
-                                             .n_miss = (uint32_t)n_miss,
-                                             .count = s->count };
-    if (err->code == ST_OK)
-        return neuron_trace_record(s->o.neuron_trace, &in, err);
-    neuron_trace_drop(s->o.neuron_trace);
-    return err->code;
 }
 
 enum status sparse_run(struct sparse *s, const struct weights_view *v, const struct ffn_call *c,
@@ -436,23 +530,26 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
 {
     uint64_t start = clock_ns(), misses = s->stats.misses;
     memset(c->y, 0, c->n_tok * s->hp->n_embd * sizeof *c->y);
-    ask_mask(s, v, c);
+    bool learn = s->o.plan->mode == FLASH_DENSE || (!c->first && c->n_tok > MASK_TOKENS);
+    ask_mask(s, v, c, learn);
     s->stats.mask_ns += clock_ns() - start;
-    size_t n = list_wants(s, c), done = 0;
+    const struct wants_in in = wants_of(s, c->layer, c->n_tok, learn);
+    size_t n = list_wants(s, &in), done = 0;
+    link_guess(s, c->layer, n);
     fetch_begin(s->fetch, c->layer, s->want, n);
     while (done < n) {
-        size_t ready = fetch_ready(s->fetch, chunk_end(s, done, n), err);
+        size_t ready = fetch_ready(s->fetch, wants_chunk_end(s->want, done, n), err);
         if (err->code != ST_OK)
             break;
-        struct wave w = { .s = s, .v = v, .c = c, .from = done };
-        w.n = wave_end(s, done, ready, n) - done;
-        done += w.n;
+        struct wave w = { .s = s, .v = v, .c = c, .in = &in, .from = done };
+        done = w.to = wave_end(s, done, ready, n);
+        w.n = w.to - w.from;
         run_wave(&w);
         fetch_release(s->fetch, done);
     }
     fetch_end(s->fetch);
-    if (s->o.neuron_trace)
-        record(s, c, s->stats.misses - misses, err);
+    drop_guess(s);
+    record(s, &in, s->stats.misses - misses, err);
     s->stats.run_ns += clock_ns() - start;
     return err->code;
 }
@@ -460,10 +557,16 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
 struct sparse_stats sparse_stats(const struct sparse *s)
 {
     struct sparse_stats r = s->stats;
-    struct fetch_stats f = fetch_stats(s->fetch);
-    r.bytes = f.bytes - s->at_open.bytes;
-    r.reads = f.extents - s->at_open.extents;
-    r.bundles_read = f.bundles - s->at_open.bundles;
-    r.wait_ns = f.wait_ns - s->at_open.wait_ns;
+    struct fetch_stats f = fetch_stats(s->fetch), none = { 0 };
+    struct fetch_stats g = s->guess ? fetch_stats(s->guess) : none;
+    r.bytes = f.bytes + g.bytes - s->at_open.bytes;
+    r.reads = f.extents + g.extents - s->at_open.extents;
+    r.bundles_read = f.bundles + g.bundles - s->at_open.bundles;
+    r.wait_ns = f.wait_ns + g.wait_ns - s->at_open.wait_ns;
     return r;
+}
+
+uint32_t sparse_cached(const struct sparse *s, uint32_t layer)
+{
+    return cache_used(s->cache, layer);
 }

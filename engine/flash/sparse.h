@@ -34,10 +34,15 @@ uint64_t sparse_fixed_bytes(const struct model *m, unsigned n_thread);
 /* Bytes per slot, bookkeeping included. */
 uint64_t sparse_slot_bytes(const struct bundle *b);
 
+/* Starts reading what layer g->layer will likely need; false from sparse_guesses(): not worth it.
+ */
+bool sparse_guesses(const struct sparse *s, uint32_t layer, size_t n_tok);
+void sparse_guess(struct sparse *s, const struct weights_view *v, const struct ffn_guess *g);
 /* Errors: ST_IO, ST_FORMAT (file truncated while in use); the next call tries again. */
 enum status sparse_run(struct sparse *s, const struct weights_view *v, const struct ffn_call *c,
                        struct err *err);
 
 struct sparse_stats sparse_stats(const struct sparse *s);
+uint32_t sparse_cached(const struct sparse *s, uint32_t layer); /* neurons in memory */
 
 #endif

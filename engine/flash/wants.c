@@ -1,43 +1,35 @@
 /* engine/flash/wants.c - see wants.h. */
 #include "engine/flash/wants.h"
 
-#include <string.h>
+enum { CHUNK = 256 };
 
-/* The lowest count that surely gets a slot is *above + 1; of those at *above, *at_level do. */
-static void find_level(const struct wants_in *in, const struct fetch_want *want, size_t n,
-                       uint32_t room, uint32_t *above, uint32_t *at_level)
+/* Slots for those of want[from..to) that have none, as far as they are worth it. */
+static void give_slots(struct cache *c, const struct wants_in *in, struct fetch_want *want,
+                       size_t from, size_t to)
 {
-    /* How many misses have each count, from the top down. */
-    size_t levels = in->n_tok < in->n_neuron ? in->n_tok : in->n_neuron - 1, taken = 0;
-    uint32_t *n_with = in->scratch;
-    memset(n_with, 0, (levels + 1) * sizeof *n_with);
-    for (size_t i = 0; i < n; i++)
-        if (!want[i].at) {
-            uint32_t k = in->count[want[i].neuron];
-            n_with[k < levels ? k : levels]++;
-        }
-    *above = (uint32_t)levels;
-    while (*above > 0 && taken + n_with[*above] <= room)
-        taken += n_with[(*above)--];
-    *at_level = room - (uint32_t)taken;
+    uint32_t n = 0;
+    for (size_t i = from; i < to; i++)
+        if (want[i].slot == CACHE_NONE)
+            in->neuron[n++] = want[i].neuron;
+    cache_admit(c, in->layer, in->neuron, n, in->slot);
+    n = 0;
+    for (size_t i = from; i < to; i++)
+        if (want[i].slot == CACHE_NONE)
+            want[i].slot = in->slot[n++];
 }
 
-/* Which misses get the `room` slots: those that most tokens use, in ascending order. */
-static void give_slots(struct cache *c, const struct wants_in *in, struct fetch_want *want,
-                       size_t n, uint32_t room, size_t n_miss)
+size_t wants_load(struct cache *c, const struct wants_in *in, struct fetch_want *want)
 {
-    uint32_t above = 0, at_level = room;
-    if (room < n_miss)
-        find_level(in, want, n, room, &above, &at_level);
-    for (size_t i = 0; i < n; i++) {
-        struct fetch_want *w = &want[i];
-        uint32_t k = in->count[w->neuron];
-        if (w->at || k < above || (k == above && room < n_miss && at_level == 0))
+    size_t n = 0;
+    cache_begin(c, in->layer, 1);
+    for (uint32_t i = 0; i < in->n_neuron; i++) {
+        if (!in->count[i])
             continue;
-        if (k == above && room < n_miss)
-            at_level--;
-        w->slot = cache_take(c, in->layer, w->neuron, 0);
+        cache_seed(c, in->layer, i, (float)(in->count[i] - 1) / NEURON_TRACE_WEIGHT_MAX);
+        want[n++] = (struct fetch_want){ .neuron = i, .slot = CACHE_NONE };
     }
+    give_slots(c, in, want, 0, n);
+    return n;
 }
 
 size_t wants_list(struct cache *c, const struct wants_in *in, struct fetch_want *want,
@@ -50,16 +42,32 @@ size_t wants_list(struct cache *c, const struct wants_in *in, struct fetch_want 
             continue;
         int32_t slot = cache_find(c, in->layer, i);
         const uint8_t *at = slot == CACHE_NONE ? NULL : in->slots + (size_t)slot * in->slot_bytes;
-        if (at)
-            cache_touch(c, in->layer, i, 0);
+        if (!in->learn)
+            cache_use(c, in->layer, i, in->count[i]);
+        else if (at)
+            cache_use(c, in->layer, i, 0); /* it stays until it is computed */
         miss += !at;
         want[n++] = (struct fetch_want){ .neuron = i, .slot = slot, .at = at };
     }
-    if (miss) {
-        uint32_t room = cache_room(c, in->layer, (uint32_t)miss);
-        if (room)
-            give_slots(c, in, want, n, room, miss);
-    }
+    if (miss && !in->learn)
+        give_slots(c, in, want, 0, n);
     *n_miss = miss;
     return n;
+}
+
+size_t wants_chunk_end(const struct fetch_want *want, size_t from, size_t n)
+{
+    size_t to = from;
+    uint32_t chunk = want[from].neuron / CHUNK;
+    while (to < n && want[to].neuron / CHUNK == chunk)
+        to++;
+    return to;
+}
+
+void wants_keep(struct cache *c, const struct wants_in *in, struct fetch_want *want, size_t from,
+                size_t to)
+{
+    for (size_t i = from; i < to; i++)
+        cache_spare(c, in->layer, want[i].neuron);
+    give_slots(c, in, want, from, to);
 }

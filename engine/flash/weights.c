@@ -139,9 +139,9 @@ static enum status start_streaming(struct weights *w, const struct plan *plan, s
 static enum status start_sparse(struct weights *w, const struct plan *plan,
                                 const struct weights_opts *opts, struct err *err)
 {
-    size_t bytes = (size_t)plan->buffer_bytes * FETCH_BUFFERS;
     arena_reset(&w->loader.mem);
-    uint8_t *staging = arena_alloc(&w->loader.mem, bytes, STAGE_ALIGN);
+    uint8_t *staging =
+        arena_alloc(&w->loader.mem, (size_t)(plan->ring_bytes + plan->guess_bytes), STAGE_ALIGN);
     assert(staging); /* loader_open() made room */
     struct sparse_opts o = { .m = w->m,
                              .plan = plan,
@@ -159,7 +159,7 @@ static enum status start_sparse(struct weights *w, const struct plan *plan,
 static enum status open_source(struct weights *w, enum source_kind kind, struct err *err)
 {
     const char *path[64];
-    uint32_t n = model_n_file(w->m), depth = model_bundle(w->m) ? FETCH_DEPTH : STAGES;
+    uint32_t n = model_n_file(w->m), depth = model_bundle(w->m) ? 2 * FETCH_DEPTH : STAGES;
     if (n > sizeof path / sizeof path[0])
         return err_set(err, ST_UNSUPPORTED, "%u weight files, at most 64 are supported", n);
     for (uint32_t i = 0; i < n; i++)
@@ -258,6 +258,7 @@ enum status weights_product(struct weights *w, const struct product *p, struct e
                                   .scratch = w->scratch,
                                   .scratch_stride = w->scratch_stride };
         matmul_rows(w->k, w->pool, &r);
+        w->stats.bytes_wanted += piece.n_row * dtype_row_bytes(m->type, m->n_col);
     }
     return ST_OK;
 }
@@ -272,12 +273,25 @@ enum status weights_ffn(struct weights *w, const struct ffn_call *c, struct err 
     return sparse_run(w->sparse, weights_layer(w, c->layer), c, err);
 }
 
+bool weights_guesses(const struct weights *w, uint32_t layer, size_t n_tok)
+{
+    return w->sparse && sparse_guesses(w->sparse, layer, n_tok);
+}
+
+void weights_guess(struct weights *w, const struct ffn_guess *g)
+{
+    sparse_guess(w->sparse, weights_layer(w, g->layer), g);
+}
+
 struct weights_stats weights_stats(const struct weights *w)
 {
     struct weights_stats s = w->stats;
     if (w->sparse) {
         s.sparse = sparse_stats(w->sparse);
         s.bytes_read = s.sparse.bytes;
+        uint64_t in_vain = s.sparse.guessed - s.sparse.guessed_right;
+        in_vain = in_vain < s.sparse.bundles_read ? in_vain : s.sparse.bundles_read;
+        s.bytes_wanted = (s.sparse.bundles_read - in_vain) * model_bundle(w->m)->stride;
         s.reads = s.sparse.reads;
         s.stall_ns = s.sparse.wait_ns;
     }
@@ -288,4 +302,22 @@ struct weights_stats weights_stats(const struct weights *w)
         s.stall_ns = now.stall_ns;
     }
     return s;
+}
+
+bool weights_streams(const struct weights *w, uint32_t layer)
+{
+    for (int role = 0; role < TR_MATRICES; role++)
+        if (w->item[item_at(layer, (enum tensor_role)role)])
+            return true;
+    return false;
+}
+
+uint32_t weights_cached(const struct weights *w, uint32_t layer)
+{
+    return w->sparse ? sparse_cached(w->sparse, layer) : 0;
+}
+
+void weights_watch_reads(struct weights *w, source_watch_fn *fn, void *ctx)
+{
+    source_watch(w->src, fn, ctx);
 }

@@ -17,8 +17,8 @@ struct weights_opts {
     enum source_kind source;
     enum cache_policy policy; /* packed models: of the neuron cache */
     float mask_sigma;         /* of a 4-bit sketch (mask.h) */
-    struct neuron_trace_writer
-        *neuron_trace; /* packed models: NULL, or records neurons (neuron_trace.h); borrowed */
+    /* Packed models: NULL, or records which neurons are needed (neuron_trace.h); borrowed. */
+    struct neuron_trace_writer *neuron_trace;
     void (*progress)(void *ctx, uint64_t done, uint64_t total); /* loading; may be NULL */
     void *ctx;
 };
@@ -73,20 +73,38 @@ struct ffn_call {
 enum status weights_ffn(struct weights *w, const struct ffn_call *c, struct err *err);
 bool weights_packed(const struct weights *w);
 
+/* Before a layer's attention: reading of what its feed-forward part will likely need begins, from
+ * its input as it would be if attention added nothing (flash.md 5.6). Changes no result. */
+struct ffn_guess {
+    uint32_t layer;
+    size_t n_tok, stride;
+    const float *x; /* the guessed normed input: f32 rows `stride` floats apart */
+};
+bool weights_guesses(const struct weights *w, uint32_t layer, size_t n_tok); /* worth asking */
+void weights_guess(struct weights *w, const struct ffn_guess *g);
+
 /* Counted in neurons, over all layers and passes. */
 struct sparse_stats {
     uint64_t needed; /* the mask let them pass; hits are needed - misses */
     uint64_t misses, active;
+    uint64_t guessed, guessed_right; /* read before attention; of them needed after it */
     uint64_t bundles_read, bytes, reads;
     uint64_t mask_ns, run_ns, wait_ns; /* run: all of it */
 };
 
 struct weights_stats {
     uint64_t bytes_read, reads, stall_ns; /* streaming only, since open */
-    uint64_t load_bytes, load_ns;         /* opening */
-    const char *source;                   /* source_name() */
-    struct sparse_stats sparse;           /* packed models */
+    uint64_t bytes_wanted;        /* of those read, what was asked for: no gaps, no rounding */
+    uint64_t load_bytes, load_ns; /* opening */
+    const char *source;           /* source_name() */
+    struct sparse_stats sparse;   /* packed models */
 };
 struct weights_stats weights_stats(const struct weights *w);
+/* Whether a part of the layer comes from the file in every pass. Packed models: false. */
+bool weights_streams(const struct weights *w, uint32_t layer);
+/* Packed models: neurons of the layer that are in memory; 0 otherwise. */
+uint32_t weights_cached(const struct weights *w, uint32_t layer);
+/* Tells fn of every read from now on, on the owner's thread (io/source.h). */
+void weights_watch_reads(struct weights *w, source_watch_fn *fn, void *ctx);
 
 #endif

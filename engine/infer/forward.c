@@ -48,6 +48,8 @@ struct forward {
     const struct weights_view *v;
     uint32_t layer;
     struct err err; /* the first failed read; the rest of the layer computes on rubbish */
+    forward_watch_fn *watch;
+    void *watch_ctx;
 };
 
 static uint32_t q_dim(const struct hparams *hp)
@@ -425,14 +427,53 @@ static void ffn_branch(struct forward *f)
     each_token(f, ffn_out_step);
 }
 
+static void guess_norm_step(void *arg, size_t t, unsigned worker)
+{
+    (void)worker;
+    struct forward *f = arg;
+    size_t at = t * f->hp->n_embd;
+    norm(f, f->h2 + at, f->x + at, VIEW_VEC(f->v, TR_FFN_NORM), VIEW_VEC(f->v, TR_FFN_NORM_B));
+}
+
+/* Lets the disk work while attention computes. In parallel blocks the guess is the input itself. */
+static void guess_ffn(struct forward *f)
+{
+    if (!weights_guesses(f->w, f->layer, f->n_tok))
+        return;
+    bool known = f->hp->block == BLOCK_PARALLEL;
+    if (!known)
+        each_token(f, guess_norm_step);
+    weights_guess(f->w, &(struct ffn_guess){ .layer = f->layer,
+                                             .n_tok = f->n_tok,
+                                             .stride = f->hp->n_embd,
+                                             .x = known ? f->h : f->h2 });
+}
+
+void forward_watch(struct forward *f, forward_watch_fn *fn, void *ctx)
+{
+    f->watch = fn;
+    f->watch_ctx = ctx;
+}
+
+static void tell(const struct forward *f, enum forward_point at)
+{
+    if (f->watch)
+        f->watch(f->watch_ctx, at, f->layer);
+}
+
 static void run_layer(struct forward *f)
 {
+    tell(f, FORWARD_LAYER);
     each_token(f, attn_norm_step);
+    guess_ffn(f);
     attention_branch(f);
     /* Sequential: the residual moves on and is normed again. Parallel: h still holds a norm of the
      * layer's input, which is what the FFN reads. */
     each_token(f, attn_out_step);
+    tell(f, FORWARD_FFN);
     ffn_branch(f);
+    if (f->err.code == ST_OK)
+        tell(f, FORWARD_LAYER_END);
 }
 
 static bool all_cancelled(const struct forward *f)

@@ -29,6 +29,11 @@ enum status forward_create(const struct model *m, struct weights *w, struct kv *
                            const struct kernels *k, struct pool *pool, uint32_t max_tok,
                            uint32_t max_logits, struct forward **ret, struct err *err);
 void forward_free(struct forward *f);
+/* Tells fn when a layer begins, when it comes to its feed-forward part and when it has ended well,
+ * on the thread that runs the pass. NULL: nobody. */
+enum forward_point { FORWARD_LAYER, FORWARD_FFN, FORWARD_LAYER_END };
+typedef void forward_watch_fn(void *ctx, enum forward_point at, uint32_t layer);
+void forward_watch(struct forward *f, forward_watch_fn *fn, void *ctx);
 /* Runs all layers once over all sequences together; each has its own slot and at least one token.
  * sum n_tok <= max_tok, sum n_logits <= max_logits, n_logits <= n_tok. *logits: f32 [sum n_logits,
  * n_vocab], in the order of the sequences, valid until the next run. A token's logits do not depend

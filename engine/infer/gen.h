@@ -36,6 +36,7 @@ struct gen_params {
     uint32_t draft_max; /* tokens guessed ahead per pass and verified, the output is the same;
                            GEN_DRAFT_AUTO: where weights are streamed. 0: none */
     bool cache_prompt;  /* reuse a matching prefix (default true) */
+    uint64_t trace;     /* of engine_trace_open(): record what its passes cost; 0: no */
     const char *stop[GEN_STOPS_MAX]; /* borrowed during engine_submit() only */
     size_t n_stop;
     const struct gen_bias *bias; /* borrowed during engine_submit() only */
@@ -83,7 +84,7 @@ enum status gen_params_check(const struct gen_params *p, uint32_t n_vocab, struc
 const char *gen_finish_name(enum gen_finish f); /* "stop", "length", "cancelled", "error" */
 
 /* ---- figures ---- */
-enum { ENGINE_SLOTS_MAX = 256 };
+enum { ENGINE_SLOTS_MAX = 256, ENGINE_LATENCIES = 24 };
 struct slot_info {
     bool busy;
     uint64_t request;
@@ -99,10 +100,18 @@ struct engine_stats {
     uint32_t queued, active;
     uint64_t ram_peak; /* anonymous RSS high-water mark of the process, bytes */
     uint64_t bytes_read, reads, stall_ns;
+    uint64_t bytes_wanted; /* of those read: without gaps and rounding */
+    /* Of all layers and passes: attention, waiting for the disk in it left out; feed-forward
+     * layers, masks and waiting left out. */
+    uint64_t attention_ns, compute_ns;
+    /* Reads from flash by how long they took until the engine saw them: bucket i holds those of 2^i
+     * to 2^(i+1) us; the first holds shorter ones too, the last longer ones. */
+    uint64_t read_latency[ENGINE_LATENCIES];
     /* Packed models, since opening, over all layers and passes: neurons that the mask let pass, of
      * those not in memory, and of those with an activation that is not zero; the time of masks and
      * of feed-forward layers as a whole, waiting included. */
     uint64_t neurons_needed, neurons_missed, neurons_active, mask_ns, ffn_ns;
+    uint64_t neurons_guessed, guessed_right; /* read before attention; of them needed */
     uint32_t n_slot;
     struct slot_info slot[ENGINE_SLOTS_MAX];
 };

@@ -59,9 +59,12 @@ void scheduler_publish(struct scheduler *s)
     s->own.bytes_read = w.bytes_read;
     s->own.reads = w.reads;
     s->own.stall_ns = w.stall_ns;
+    s->own.bytes_wanted = w.bytes_wanted;
     s->own.neurons_needed = w.sparse.needed;
     s->own.neurons_missed = w.sparse.misses;
     s->own.neurons_active = w.sparse.active;
+    s->own.neurons_guessed = w.sparse.guessed;
+    s->own.guessed_right = w.sparse.guessed_right;
     s->own.mask_ns = w.sparse.mask_ns;
     s->own.ffn_ns = w.sparse.run_ns;
     s->own.n_slot = s->in.n_slot;

@@ -15,6 +15,7 @@
 #ifndef STROBE_INFER_SCHEDULER_H
 #define STROBE_INFER_SCHEDULER_H
 
+#include "engine/flash/trace.h"
 #include "engine/flash/weights.h"
 #include "engine/infer/forward.h"
 #include "engine/infer/gen.h"
@@ -29,7 +30,8 @@ struct scheduler_in { /* everything borrowed until scheduler_free() */
     struct kv *kv;
     struct forward *forward; /* made for scheduler_max_tok() and scheduler_max_logits() */
     const struct kernels *kernels;
-    uint32_t n_vocab; /* width of a row of logits */
+    struct trace *trace; /* this thread records */
+    uint32_t n_vocab;    /* width of a row of logits */
     uint32_t n_slot, n_ctx, n_batch, queue_max;
     bool streaming; /* weights come from the disk in every pass */
 };

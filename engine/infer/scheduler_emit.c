@@ -106,6 +106,7 @@ static enum status emit_token(struct scheduler *s, struct session *ses, int32_t 
     ses->token[ses->n_token++] = token; /* room: a full context has ended the request before */
     r->n_generated++;
     s->own.generated_tokens++;
+    trace_emitted(s->in.trace, r->p.trace);
     struct gen_event ev = event_of(GEN_TOKEN, r);
     ev.token = token;
     buf_reset(&s->piece);

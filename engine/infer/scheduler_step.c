@@ -269,14 +269,23 @@ static uint32_t n_tokens(const struct scheduler *s)
     return n;
 }
 
+static void trace_begin(struct scheduler *s, uint64_t now_ns)
+{
+    trace_pass_begin(s->in.trace, now_ns);
+    for (size_t i = 0; i < s->n_seq; i++)
+        trace_join(s->in.trace, s->who[i]->req->p.trace, s->seq[i].n_tok, in_prompt(s->who[i]));
+}
+
 static void run_pass(struct scheduler *s)
 {
     bool prompts = fill_pass(s);
     uint64_t start = clock_ns();
+    trace_begin(s, start);
     const float *logits = NULL;
     struct err err = ERR_INIT;
     enum status st = forward_run(s->in.forward, s->seq, s->n_seq, &logits, &err);
     uint64_t took = clock_ns() - start;
+    trace_pass_end(s->in.trace, start + took, n_tokens(s));
     s->own.passes++;
     *(prompts ? &s->own.prefill_ns : &s->own.decode_ns) += took;
     if (st == ST_OK && !prompts)

@@ -21,6 +21,8 @@ struct source {
     uint32_t n_file, n_path, depth, in_flight;
     size_t align;
     struct source_stats stats;
+    source_watch_fn *watch;
+    void *watch_ctx;
 };
 
 enum { SOURCE_DEPTH_MAX = 1024, SOURCE_DEPTH_DEFAULT = 32 };

@@ -204,6 +204,8 @@ size_t source_wait(struct source *s, struct source_req **done, size_t max, size_
     for (size_t i = 0; i < n; i++) {
         s->stats.reads++;
         s->stats.bytes += done[i]->got;
+        if (s->watch)
+            s->watch(s->watch_ctx, done[i]);
     }
     return n;
 }
@@ -216,4 +218,10 @@ uint32_t source_in_flight(const struct source *s)
 struct source_stats source_stats(const struct source *s)
 {
     return s->stats;
+}
+
+void source_watch(struct source *s, source_watch_fn *fn, void *ctx)
+{
+    s->watch = fn;
+    s->watch_ctx = ctx;
 }

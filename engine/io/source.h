@@ -57,5 +57,9 @@ size_t source_submit(struct source *s, struct source_req *const *reqs, size_t n)
 size_t source_wait(struct source *s, struct source_req **done, size_t max, size_t min);
 uint32_t source_in_flight(const struct source *s);
 struct source_stats source_stats(const struct source *s);
+/* Tells fn of every read that source_wait() hands back from now on, before it does; NULL: nobody.
+ */
+typedef void source_watch_fn(void *ctx, const struct source_req *done);
+void source_watch(struct source *s, source_watch_fn *fn, void *ctx);
 
 #endif

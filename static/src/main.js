@@ -6,12 +6,14 @@ import { html } from './lib/html.js';
 import { needKey, setKey } from './lib/api.js';
 import { live, startLive } from './lib/live.js';
 import { Overview } from './overview/overview.js';
+import { Flash } from './flash/flash.js';
 import { Playground } from './playground/playground.js';
 import './style.css';
 
 const SCREENS = [
   ['overview', 'Overview', Overview],
   ['playground', 'Playground', Playground],
+  ['flash', 'Flash', Flash],
 ];
 const screen = signal('overview');
 

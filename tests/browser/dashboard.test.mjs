@@ -3,14 +3,11 @@ import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { createServer } from 'node:net';
-import { createRequire } from 'node:module';
-import { join } from 'node:path';
-import { chromium } from 'playwright-core';
 import { haveModel, model, startServer, until } from '../e2e/lib.mjs';
+import { axe, clean, launch, noScroll, openPage, shot } from './lib.mjs';
 
 const have = haveModel('dashboard');
 const opts = { skip: have ? false : 'shared data absent', timeout: 60000 };
-const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 const WIDTHS = [320, 1440];
 const SCREENS = ['overview', 'playground'];
 const MODEL_ARGS = ['-m', model, '--slots', '2', '--queue', '4', '--ctx', '16384', '--threads', '1'];
@@ -18,11 +15,7 @@ let browser;
 let server;
 
 before(async () => {
-  browser = await chromium.launch({
-    executablePath: process.env.STROBE_CHROMIUM || '/usr/bin/chromium',
-    args: ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
-      '--disable-background-networking', '--disable-component-update', '--disable-sync'],
-  });
+  browser = await launch();
   if (have) server = await startServer(MODEL_ARGS);
 });
 after(async () => {
@@ -30,37 +23,8 @@ after(async () => {
   if (server) assert.deepEqual(await server.stop(), { code: 0, signal: null }, server.log());
 });
 
-// A page in its own context. `faults` collects console errors, uncaught exceptions and CSP violations.
-async function open(t, { url = server.url, screen = 'overview', width = 1440, height = 900, ...more } = {}) {
-  const context = await browser.newContext({ viewport: { width, height }, ...more });
-  t.after(() => context.close());
-  const page = await context.newPage();
-  page.setDefaultTimeout(15000);
-  const faults = [];
-  page.on('console', (m) => { if (m.type() === 'error') faults.push(m.text()); });
-  page.on('pageerror', (e) => faults.push(String(e)));
-  page.on('dialog', (d) => { faults.push(`dialog: ${d.message()}`); d.dismiss(); });
-  await page.addInitScript(() => {
-    window.violations = [];
-    document.addEventListener('securitypolicyviolation', (e) => window.violations.push(`${e.violatedDirective} ${e.blockedURI}`));
-  });
-  await page.goto(`${url}/#/${screen}`);
-  await page.getByRole('heading', { level: 2, name: new RegExp(screen, 'i') }).waitFor();
-  await page.getByText('connected', { exact: false }).first().waitFor();
-  return { page, context, faults };
-}
-
-async function clean({ page, faults }) {
-  assert.deepEqual(faults, []);
-  assert.deepEqual(await page.evaluate(() => window.violations), []);
-}
-
-const noScroll = (page) => page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+const open = (t, more) => openPage(t, browser, { url: server && server.url, ...more });
 const answer = (page) => page.locator('.msg.assistant').last();
-
-async function shot(page, name) {
-  if (process.env.STROBE_SHOTS) await page.screenshot({ path: join(process.env.STROBE_SHOTS, `${name}.png`), fullPage: true });
-}
 
 // Bans the end of text (and a new beginning), so that the tiny model talks until it is stopped.
 async function endless(page, max) {
@@ -117,14 +81,6 @@ function generate(url, signal) {
     method: 'POST', signal, headers: { 'Content-Type': 'application/json' },
     body: JSON.stringify({ prompt: 'Once upon a time', max_tokens: 12000, stream: true, logit_bias: { 1: -100, 2: -100 } }),
   }).then(async (r) => { for await (const c of r.body) void c; }).catch((e) => { if (e.name !== 'AbortError') throw e; });
-}
-
-async function axe(page) {
-  // Through the debugger, not a script element: the page's own policy stays in force.
-  await page.evaluate(axeSource);
-  const found = await page.evaluate(() => window.axe.run(document, { resultTypes: ['violations'] }));
-  return found.violations.filter((v) => ['serious', 'critical'].includes(v.impact))
-    .map((v) => `${v.id}: ${v.nodes.map((n) => `${n.target} ${n.failureSummary}`).join(' | ')}`);
 }
 
 for (const screen of SCREENS) {

@@ -82,7 +82,7 @@ check "inspect --verify" 0 "$strobe" inspect --verify -m "$tmp/packed.gguf" --js
 expect "inspect --verify" 'd["verified"]["tensors"] > 40 and d["verified"]["checked_bytes"] > 10**6'
 check "neuron trace" 0 "$strobe" generate -m "$tmp/packed.gguf" -p "Once upon" -n 8 --temp 0 --flash sparse --neuron-trace "$tmp/trace" --json
 expect "neuron trace" 'd["flash"]["neurons_needed"] > 0'
-check "the trace is there" 0 grep -q ^strobeN1 "$tmp/trace"
+check "the trace is there" 0 grep -q ^strobeN2 "$tmp/trace"
 check "pack with rates" 0 "$strobe" pack -m "$m" --activation relu --mask sketch --rates "$tmp/trace" -o "$tmp/rated.gguf" --json
 expect "pack with rates" 'd["rates"] is True'
 check "generate with rates" 0 "$strobe" generate -m "$tmp/rated.gguf" -p "Once upon" -n 8 --temp 0 --flash sparse --json

@@ -192,7 +192,7 @@ test('API keys are asked for everywhere but at the open routes', async () => {
   writeFileSync(join(dir, 'keys'), '# comment\n\nfirst-key\nsecond-key  \n', { mode: 0o600 });
   const s = await startServer(['--api-key-file', join(dir, 'keys')]);
   try {
-    for (const path of ['/v1/models', '/slots', '/props', '/metrics', '/api/flash/stats', '/api/events']) {
+    for (const path of ['/v1/models', '/slots', '/props', '/metrics', '/api/flash/stats', '/api/flash/layers', '/api/flash/traces/x', '/api/events']) {
       for (const key of [undefined, '', 'Bearer', 'Bearer ', 'Bearer first', 'Bearer first-key2', 'Basic first-key', 'Bearer first-key,second-key']) {
         const r = await exchange(s.url, request('GET', path, { headers: key === undefined ? {} : { Authorization: key } }));
         assertEnvelope(r, 401, 'invalid_api_key');
@@ -258,6 +258,8 @@ const asked = {
   'get /slots': [null, '200'],
   'delete /api/requests/{id}': [null, '404'],
   'get /api/flash/stats': [null, '200'],
+  'get /api/flash/layers': [null, '200'],
+  'get /api/flash/traces/{id}': [null, '404'],
   'post /api/models/estimate': [{ ram: 1 << 30 }, '200'],
   'get /api/events': [null, '200'],
   'get /health': [null, '200'],

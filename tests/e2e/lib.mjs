@@ -1,13 +1,35 @@
 // Starts a strobe server for a test on a free port and ends it by its pid.
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 
 const root = new URL('../../', import.meta.url).pathname;
 export const strobe = process.env.STROBE || join(root, 'build/release/server/strobe');
 export const data = process.env.STROBE_TEST_DATA || join(root, '../shared/data');
 export const model = join(data, 'models/stories260K/stories260K.gguf');
+
+// A ReLU model of 15 MB with unequal neurons, packed for streaming, in `dir`; null and said loudly: the build has no tools for it.
+// Its least memory is about 40 MB with one slot of 512 positions, all of it needs about 60.
+export function packedModel(test, dir) {
+  const synth = join(dirname(strobe), '../tests/bench/synth_gguf');
+  if (!existsSync(synth)) {
+    console.error(`SKIPPED: ${test} needs ${synth}`);
+    return null;
+  }
+  const plain = join(dir, 'plain.gguf');
+  const packed = join(dir, 'packed.gguf');
+  execFileSync(synth, ['--layers', '8', '--embd', '256', '--ff', '2048', '--heads', '4', '--kv', '4', '--vocab', '512', '--ctx', '1024',
+    '--type', 'Q8_0', '--activation', 'relu', '--active', '0.1', plain]);
+  execFileSync(strobe, ['pack', '-q', '-m', plain, '-o', packed]);
+  return packed;
+}
+
+// The smallest --ram that a refusal names for these options, plus `more` bytes.
+export function ramFor(args, more) {
+  const r = spawnSync(strobe, ['serve', '--port', '0', ...args, '--ram', '1MiB'], { encoding: 'utf8' });
+  return String(Number(/--ram (\d+)/.exec(r.stderr)[1]) + more);
+}
 
 export function haveModel(test) {
   if (existsSync(model)) return true;

@@ -21,6 +21,8 @@ const table = {
   source: { bad: ['mmap', ''], good: ['auto', 'uring', 'pread', 'buffered'] },
   cpu: { bad: ['sse9', ''], good: ['ref'] },
   activation: {},
+  'cache-policy': { bad: ['fifo', ''], good: ['adaptive', 'lfu', 'lru', 'window', 'static'] },
+  'mask-sigma': { bad: ['-1', '101', 'x'], good: ['0', '2.5', '100'] },
   kv: { bad: ['f8', ''], good: ['f16', 'f32', 'auto'] },
   data: {},
   slots: { bad: ['0', '257', 'x'], good: ['1', '256'] },

@@ -385,6 +385,18 @@ enum status weights_product(struct weights *w, const struct product *p, struct e
     return err_set(err, ST_IO, "toy: layer %u does not come", p->layer);
 }
 
+bool weights_guesses(const struct weights *w, uint32_t layer, size_t n_tok)
+{
+    (void)w, (void)layer, (void)n_tok;
+    return false;
+}
+
+void weights_guess(struct weights *w, const struct ffn_guess *g)
+{
+    (void)w, (void)g;
+    assert(!"the toy asks for no guesses");
+}
+
 bool weights_packed(const struct weights *w)
 {
     (void)w;

@@ -45,6 +45,10 @@ export async function getJson(path, signal) {
   return (await request('GET', path, undefined, signal)).json();
 }
 
+export async function getText(path) {
+  return (await request('GET', path)).text();
+}
+
 export async function postJson(path, body, signal) {
   return (await request('POST', path, body, signal)).json();
 }

@@ -21,6 +21,11 @@ export function ms(n) {
   return n >= 1000 ? `${(n / 1000).toFixed(2)} s` : `${n.toFixed(n < 10 ? 1 : 0)} ms`;
 }
 
+// The same for what may take far less than a millisecond.
+export function span(n) {
+  return Number.isFinite(n) && n < 1 ? `${Math.round(n * 1000)} \u00b5s` : ms(n);
+}
+
 export function count(n) {
   return Number.isFinite(n) ? n.toLocaleString('en-US') : '0';
 }

@@ -6,7 +6,7 @@ import { events } from './api.js';
 const KEEP_S = 300;
 
 export const live = signal({ ready: false, online: false, model: null, slots: [], errors: [] });
-export const history = signal({ tokens: [[], [], []], reads: [[], []] });
+export const history = signal({ tokens: [[], [], []], reads: [[], []], hits: [[], []] });
 
 let stopper = null;
 let last = null;
@@ -40,7 +40,13 @@ function per(d, key) {
   return Math.max(0, ((d[key] || 0) - (last[key] || 0)) * 1000 / (d.time_ms - last.time_ms));
 }
 
-function remember(decode, prefill, read) {
+// Of the neurons needed since the last snapshot, the share that was in memory; null: none was needed.
+function hitRate(d) {
+  const needed = per(d, 'needed');
+  return needed > 0 ? 1 - per(d, 'missed') / needed : null;
+}
+
+function remember(decode, prefill, read, hit) {
   const now = Date.now() / 1000;
   const add = (series, values) => {
     const all = series.map((s, i) => [...s, values[i]]);
@@ -51,6 +57,7 @@ function remember(decode, prefill, read) {
   history.value = {
     tokens: add(history.value.tokens, [now, decode, prefill]),
     reads: add(history.value.reads, [now, read / 1048576]),
+    hits: add(history.value.hits, [now, hit === null ? null : 100 * hit]),
   };
 }
 
@@ -59,8 +66,9 @@ function take(d) {
   const decodeRate = per(d, 'generated');
   const prefillRate = per(d, 'prompt');
   const readRate = per(d, 'bytes_read');
+  const hit = hitRate(d);
   last = d;
-  remember(decodeRate, prefillRate, readRate);
+  remember(decodeRate, prefillRate, readRate, hit);
   live.value = {
     ready: true,
     online: true,
@@ -72,7 +80,7 @@ function take(d) {
     generated: d.generated, prompt: d.prompt, promptCached: d.prompt_cached,
     ttftP50: d.first_p50 ?? NaN, ttftP95: d.first_p95 ?? NaN,
     active: d.active, nSlot: (d.slots || []).length, queued: d.queued, queueMax: m ? m.queue_max : 0, rejected: d.rejected,
-    ramPeak: d.ram_peak, ramBudget: m ? m.ram_budget : 0, bytesRead: d.bytes_read,
+    ramPeak: d.ram_peak, ramBudget: m ? m.ram_budget : 0, bytesRead: d.bytes_read, bytesWanted: d.bytes_wanted, needed: d.needed, missed: d.missed,
     resident: m ? m.resident : 0, streamed: m ? m.streamed : 0, flashMode: m ? m.flash_mode : 'off',
     slots: d.slots || [],
     errors: (d.errors || []).map((e) => ({ time: new Date(e.time * 1000).toLocaleTimeString(), status: e.status, message: e.message })),

@@ -24,7 +24,7 @@ function Tiles({ s }) {
       note=${s.ramBudget ? `budget ${bytes(s.ramBudget)}` : 'no budget set'} />
     <${Tile} label="Disk reads" value="${bytes(Math.round(s.readRate))}/s" note="${bytes(s.bytesRead)} since start" />
     <${Tile} label="Weights in memory" value=${percent(s.resident + s.streamed ? s.resident / (s.resident + s.streamed) : 1)}
-      note=${s.flashMode === 'dense' ? `${bytes(s.streamed)} streamed per pass` : 'nothing is streamed'} />
+      note=${s.flashMode === 'dense' ? `${bytes(s.streamed)} streamed per pass` : s.flashMode === 'sparse' ? 'neurons are read as they are needed' : 'nothing is streamed'} />
   </div>`;
 }
 
@@ -34,7 +34,7 @@ function ModelCard({ m, s }) {
     ['architecture', m.arch],
     ['weights', `${m.quant}, ${params(m.nParam)} parameters, ${bytes(m.bytes)}`],
     ['context', `${count(m.nCtx)} positions (trained with ${count(m.nCtxTrain)})`],
-    ['residence', m.flashMode === 'dense' ? `streamed by layers, ${m.source}` : 'all in memory'],
+    ['residence', m.flashMode === 'dense' ? `streamed by layers, ${m.source}` : m.flashMode === 'sparse' ? `streamed by neurons, ${m.source}` : 'all in memory'],
     ['compute', `${m.nThread} thread${m.nThread === 1 ? '' : 's'}, ${m.cpu}`],
     ['chat template', m.templateError ? `unusable: ${m.templateError}` : m.hasTemplate ? "the model's own" : 'none: plain fallback'],
     m.tokenizerWarning ? ['tokenizer', m.tokenizerWarning] : null,
@@ -64,7 +64,7 @@ export function Overview() {
     ${s.model ? html`<${Tiles} s=${s} />` : html`<${NoModel} />`}
     ${s.model ? html`<${TimeChart} title="Tokens per second, last five minutes" unit="tokens/s" name="strobe-tokens-per-second"
       series=${['generated', 'prompt']} data=${history.value.tokens} />` : null}
-    ${s.model && s.flashMode === 'dense' ? html`<${TimeChart} title="Disk reads" unit="MiB/s" name="strobe-disk-reads" series=${['read']} data=${history.value.reads} />` : null}
+    ${s.model && s.flashMode !== 'off' ? html`<${TimeChart} title="Disk reads" unit="MiB/s" name="strobe-disk-reads" series=${['read']} data=${history.value.reads} />` : null}
     <div class="two">${s.model ? html`<${ModelCard} m=${s.model} s=${s} />` : null}<div>
       ${s.model ? html`<${Slots} slots=${s.slots} />` : null}<${Errors} errors=${s.errors} /></div></div>`;
 }

@@ -78,15 +78,16 @@ static void one(const struct replay_trace *t, const struct replay_opts *o, unsig
 
 static void policies(const struct replay_trace *t, const struct replay_opts *base)
 {
-    fprintf(stderr,
-            "\nloads per token, %% of the neurons\ncache %%     lfu     lru  static  belady");
+    fprintf(stderr, "\nloads per token, %% of the neurons\n"
+                    "cache%% adaptive     lfu     lru  static  belady");
     for (unsigned k = 1; k <= WINDOW_MAX; k++)
         fprintf(stderr, "     w%-2u", k);
     for (unsigned pct = PCT_STEP; pct <= PCT_MAX; pct += PCT_STEP) {
         struct replay_opts o = *base;
         o.slots = (uint32_t)(((uint64_t)t->head.n_neuron * pct + 50) / 100);
         fprintf(stderr, "\n%7u", pct);
-        static const enum cache_policy plain[] = { CACHE_LFU, CACHE_LRU, CACHE_STATIC };
+        static const enum cache_policy plain[] = { CACHE_ADAPTIVE, CACHE_LFU, CACHE_LRU,
+                                                   CACHE_STATIC };
         for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
             o.policy = plain[i];
             one(t, &o, pct);

@@ -30,8 +30,15 @@ enum status replay_add(struct replay_trace *t, const struct neuron_trace_pass *p
     if (!block)
         return err_set(err, ST_NOMEM, "a pass of %zu neurons", n);
     struct replay_pass *to = &l->pass[l->n++];
-    *to = (struct replay_pass){ p->n_tok, p->n_miss, p->n_needed,   p->n_active,
-                                block,    block + n, block + 2 * n, block + 2 * n + a };
+    *to = (struct replay_pass){ .n_tok = p->n_tok,
+                                .n_miss = p->n_miss,
+                                .n_needed = p->n_needed,
+                                .n_active = p->n_active,
+                                .learn = p->learn,
+                                .needed = block,
+                                .needed_tok = block + n,
+                                .active = block + 2 * n,
+                                .active_tok = block + 2 * n + a };
     for (size_t i = 0; i < n; i++) {
         to->needed[i] = p->needed[i];
         to->needed_tok[i] = p->needed_tok[i];
@@ -92,17 +99,41 @@ static void count(struct replay_result *r, const struct replay_opts *o, const st
 /* ---- the engine's cache ---- */
 
 struct tables {
-    uint32_t *count, *scratch;
+    uint32_t *count, *neuron;
+    int32_t *slot;
     struct fetch_want *want;
 };
 
-/* As the engine loads before the first pass. */
-static void fill(struct cache *c, uint32_t layer, const struct replay_pass *p)
+/* As the engine computes a pass that learns: chunk by chunk. */
+static void learn(struct cache *c, const struct wants_in *in, const struct replay_pass *p,
+                  struct fetch_want *want, size_t n)
 {
-    cache_begin(c, layer, 1);
+    uint32_t k = 0;
+    for (size_t from = 0, to; from < n; from = to) {
+        to = wants_chunk_end(want, from, n);
+        for (; k < p->n_active && p->active[k] <= want[to - 1].neuron; k++)
+            cache_use(c, in->layer, p->active[k], p->active_tok[k]);
+        wants_keep(c, in, want, from, to);
+    }
+}
+
+/* Returns how many were missing. */
+static size_t run_pass(struct cache *c, const struct wants_in *in, const struct replay_pass *p,
+                       const struct tables *tab)
+{
+    size_t n_miss = 0;
     for (uint32_t i = 0; i < p->n_needed; i++)
-        if (cache_find(c, layer, p->needed[i]) == CACHE_NONE)
-            cache_take(c, layer, p->needed[i], p->needed_tok[i] - 1);
+        tab->count[p->needed[i]] = p->needed_tok[i];
+    if (p->n_tok == 0) {
+        wants_load(c, in, tab->want);
+    } else {
+        size_t n = wants_list(c, in, tab->want, &n_miss);
+        if (p->learn)
+            learn(c, in, p, tab->want, n);
+    }
+    for (uint32_t i = 0; i < p->n_needed; i++)
+        tab->count[p->needed[i]] = 0;
+    return n_miss;
 }
 
 static void run_cached(const struct replay_trace *t, const struct replay_opts *o, struct cache *c,
@@ -113,26 +144,18 @@ static void run_cached(const struct replay_trace *t, const struct replay_opts *o
         uint32_t seen = 0;
         for (size_t k = 0; k < t->layer[l].n; k++) {
             const struct replay_pass *p = &t->layer[l].pass[k];
-            if (p->n_tok == 0) {
-                if (o->warm)
-                    fill(c, l, p);
-                continue;
-            }
-            for (uint32_t i = 0; i < p->n_needed; i++)
-                tab->count[p->needed[i]] = p->needed_tok[i];
             const struct wants_in in = { .layer = l,
                                          .n_tok = p->n_tok,
                                          .n_neuron = t->head.n_neuron,
+                                         .learn = p->learn,
                                          .count = tab->count,
                                          .slots = &memory,
-                                         .scratch = tab->scratch };
-            size_t n_miss;
-            wants_list(c, &in, tab->want, &n_miss);
-            for (uint32_t i = 0; i < p->n_active; i++)
-                cache_touch(c, l, p->active[i], p->active_tok[i]);
-            for (uint32_t i = 0; i < p->n_needed; i++)
-                tab->count[p->needed[i]] = 0;
-            count(r, o, p, &seen, n_miss);
+                                         .neuron = tab->neuron,
+                                         .slot = tab->slot };
+            /* Loading is what comes first: the cache is empty. */
+            if (p->n_tok == 0 && (!o->warm || k > 0))
+                continue;
+            count(r, o, p, &seen, run_pass(c, &in, p, tab));
         }
     }
 }
@@ -141,10 +164,12 @@ static enum status run_policy(const struct replay_trace *t, const struct replay_
                               struct replay_result *r, struct err *err)
 {
     uint32_t n = t->head.n_neuron, *quota = calloc(t->head.n_layer, sizeof *quota);
-    struct tables tab = { calloc(n, sizeof *tab.count), calloc(n, sizeof *tab.scratch),
-                          calloc(n, sizeof *tab.want) };
+    struct tables tab = { .count = calloc(n, sizeof *tab.count),
+                          .neuron = calloc(n, sizeof *tab.neuron),
+                          .slot = calloc(n, sizeof *tab.slot),
+                          .want = calloc(n, sizeof *tab.want) };
     struct cache *c = NULL;
-    if (!quota || !tab.count || !tab.scratch || !tab.want) {
+    if (!quota || !tab.count || !tab.neuron || !tab.slot || !tab.want) {
         err_set(err, ST_NOMEM, "replay");
         goto done;
     }
@@ -161,7 +186,8 @@ done:
     cache_free(c);
     free(quota);
     free(tab.count);
-    free(tab.scratch);
+    free(tab.neuron);
+    free(tab.slot);
     free(tab.want);
     return err->code;
 }

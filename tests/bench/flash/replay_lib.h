@@ -9,6 +9,7 @@
 /* One layer in one pass. */
 struct replay_pass {
     uint32_t n_tok, n_miss, n_needed, n_active;
+    bool learn;
     uint32_t *needed, *needed_tok, *active, *active_tok; /* one block, owned by needed */
 };
 

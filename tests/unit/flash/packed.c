@@ -1,6 +1,7 @@
 /* tests/unit/flash/packed.c - see packed.h. */
 #include "tests/unit/flash/packed.h"
 
+#include "engine/flash/mask.h"
 #include "engine/flash/neuron_trace.h"
 #include "engine/flash/sparse.h"
 
@@ -99,7 +100,9 @@ float *packed_logits(struct packed_run *r, size_t *n)
     struct plan plan;
     struct weights *w;
     struct rig rig;
-    struct weights_opts o = { .source = r->source, .policy = r->policy };
+    struct weights_opts o = { .source = r->source,
+                              .policy = r->policy,
+                              .mask_sigma = r->mask_sigma > 0 ? r->mask_sigma : MASK_SIGMA };
     cr_assert_eq(pool_create(r->n_thread, &pool, &err), ST_OK);
     cr_assert_eq(model_open(r->path, NULL, &m, &err), ST_OK, "%s", err.msg);
     make_plan(m, r, &plan);

@@ -15,6 +15,7 @@ struct packed_run {
     unsigned n_thread;
     enum source_kind source;
     enum cache_policy policy;
+    float mask_sigma;           /* of sketch4; 0: MASK_SIGMA */
     const char *neuron_trace;   /* NULL: none; file of the neuron trace */
     struct weights_stats stats; /* out */
 };

@@ -21,19 +21,18 @@ static struct cache *make(enum cache_policy policy, uint32_t a, uint32_t b, uint
 /* One pass that needs these neurons; returns how many were missing. */
 static uint32_t pass(struct cache *c, uint32_t layer, const uint32_t *need, uint32_t n)
 {
-    uint32_t miss = 0;
+    uint32_t miss[NEURONS], n_miss = 0;
+    int32_t slot[NEURONS];
     cache_begin(c, layer, 1);
     for (uint32_t i = 0; i < n; i++) {
-        cache_touch(c, layer, need[i], 1);
-        miss += cache_find(c, layer, need[i]) == CACHE_NONE;
+        cache_use(c, layer, need[i], 1);
+        if (cache_find(c, layer, need[i]) == CACHE_NONE)
+            miss[n_miss++] = need[i];
     }
-    uint32_t room = cache_room(c, layer, miss);
-    for (uint32_t i = 0; i < n && room; i++)
-        if (cache_find(c, layer, need[i]) == CACHE_NONE) {
-            cr_assert_neq(cache_take(c, layer, need[i], 1), CACHE_NONE);
-            room--;
-        }
-    return miss;
+    cache_admit(c, layer, miss, n_miss, slot);
+    for (uint32_t i = 0; i < n_miss; i++)
+        cr_assert_eq(cache_find(c, layer, miss[i]), slot[i]);
+    return n_miss;
 }
 
 Test(cache, no_slot_is_ever_given_to_two_neurons)
@@ -122,6 +121,68 @@ Test(cache, the_window_holds_the_union_of_the_last_passes)
         pass(c, 0, (uint32_t[]){ 2 * i, 2 * i + 1 }, 2);
         cr_expect_eq(cache_used(c, 0), 2 * (i + 1 < 4 ? i + 1 : 4), "pass %u", i);
     }
+    cache_free(c);
+}
+
+/* Misses of `policy` over passes whose neurons fire independently at unequal rates (repeat 0), or
+ * are mostly those of the pass before. */
+static uint32_t misses(enum cache_policy policy, double repeat)
+{
+    struct rng rng = { 4 };
+    struct cache *c = make(policy, 40, 0, 0);
+    bool on[NEURONS] = { false };
+    uint32_t sum = 0;
+    for (int t = 0; t < 600; t++) {
+        uint32_t need[NEURONS], n = 0;
+        for (uint32_t i = 0; i < NEURONS; i++) {
+            double rate = i % 8 == 0 ? 0.6 : 0.06;
+            if (t == 0 || rng_below(&rng, 1000) >= (uint32_t)(1000 * repeat))
+                on[i] = rng_below(&rng, 1000) < (uint32_t)(1000 * rate);
+            if (on[i])
+                need[n++] = i;
+        }
+        uint32_t miss = pass(c, 0, need, n);
+        sum += t >= 100 ? miss : 0;
+    }
+    cache_free(c);
+    return sum;
+}
+
+/* With independent tokens the best that can be done is to hold the 25 frequent neurons and any 15
+ * of the rest; with tokens that repeat, what was just used. The adaptive policy finds out which. */
+Test(cache, the_adaptive_policy_is_near_the_better_of_frequency_and_recency)
+{
+    double rare = 175 * 0.06, ideal = 500 * rare * (175 - 15) / 175;
+    uint32_t lone = misses(CACHE_ADAPTIVE, 0), lru = misses(CACHE_LRU, 0);
+    cr_expect_lt(lone, 1.08 * ideal, "%u misses, ideal %g", lone, ideal);
+    cr_expect_gt(lru, 1.08 * ideal, "%u: the control, LRU must miss the bound", lru);
+    uint32_t often = misses(CACHE_ADAPTIVE, 0.8), recent = misses(CACHE_LRU, 0.8);
+    cr_expect_leq(often, recent, "%u, LRU %u", often, recent);
+    cr_expect_lt(often, 0.5 * lone);
+}
+
+/* Neurons 0..3 were loaded with rates, the highest last: a newcomer pushes out the least of them,
+ * and only once it was needed more often. */
+Test(cache, a_seeded_rate_counts_as_one_that_was_seen)
+{
+    struct cache *c = make(CACHE_ADAPTIVE, 4, 0, 0);
+    uint32_t four[] = { 0, 1, 2, 3 };
+    int32_t slot[4];
+    cache_begin(c, 0, 1);
+    for (uint32_t i = 0; i < 4; i++)
+        cache_seed(c, 0, i, 0.12f * (float)(i + 1));
+    cache_admit(c, 0, four, 4, slot);
+    uint32_t uses = 0;
+    while (cache_find(c, 0, 9) == CACHE_NONE && uses < 20) {
+        pass(c, 0, (uint32_t[]){ 9 }, 1);
+        pass(c, 0, (uint32_t[]){ 100 + uses++ }, 1); /* so that nothing seems to repeat */
+    }
+    /* After n uses 9 has 0.03 * (1 + 0.97^2 + 0.97^4...), and 0 has 0.12 * 0.97^(2n - 1) left:
+     * 0.085 and 0.103 for 3, 0.110 and 0.097 for 4. */
+    cr_expect_eq(uses, 4u, "%u", uses);
+    cr_expect_eq(cache_find(c, 0, 0), CACHE_NONE);
+    for (uint32_t i = 1; i < 4; i++)
+        cr_expect_neq(cache_find(c, 0, i), CACHE_NONE, "%u", i);
     cache_free(c);
 }
 

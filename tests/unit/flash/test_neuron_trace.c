@@ -29,6 +29,7 @@ static const char *file(const char *name)
 /* One random pass, the same for the same number. */
 struct pass {
     uint32_t layer, n_tok, n_miss, count[N], used[N];
+    bool learn;
 };
 
 static void make(struct pass *p, uint32_t i)
@@ -37,6 +38,7 @@ static void make(struct pass *p, uint32_t i)
     memset(p, 0, sizeof *p);
     p->layer = i % LAYERS;
     p->n_tok = i % 4 == 0 ? (uint32_t)rng_below(&r, 200) + 2 : 1;
+    p->learn = i % 5 == 0;
     uint64_t share = rng_below(&r, 11);
     if (i < LAYERS) { /* what was loaded before the first pass */
         p->n_tok = 0;
@@ -68,7 +70,7 @@ static void write_passes(const char *path)
             neuron_trace_drop(w);
             continue;
         }
-        const struct neuron_trace_pass_in in = { p.layer, p.n_tok, p.n_miss, p.count };
+        const struct neuron_trace_pass_in in = { p.layer, p.n_tok, p.n_miss, p.learn, p.count };
         cr_assert_eq(neuron_trace_record(w, &in, &err), ST_OK, "%s", err.msg);
     }
     cr_assert_eq(neuron_trace_flush(w, &err), ST_OK, "%s", err.msg);
@@ -100,6 +102,7 @@ Test(neuron_trace, what_was_written_is_read)
         cr_expect_eq(got.layer, want.layer);
         cr_expect_eq(got.n_tok, want.n_tok);
         cr_expect_eq(got.n_miss, want.n_miss);
+        cr_expect_eq(got.learn, want.learn);
         uint32_t n = 0, a = 0;
         for (uint32_t k = 0; k < N; k++) {
             if (want.count[k]) {
@@ -122,10 +125,11 @@ Test(neuron_trace, what_was_written_is_read)
 /* A record that is cut anywhere is said to be, and the ones before it still count. */
 Test(neuron_trace, an_end_inside_a_record_is_an_error_and_one_between_records_is_not)
 {
-    const uint8_t records[] = { /* layer 1, 1 token, 1 miss, needs 2 and 5, 5 was active */
-                                1, 1, 1, 2, 2, 2, 1, 1,
-                                /* layer 2, 3 tokens, none missed, needs 0 (all), 0 was used once */
-                                2, 3, 0, 1, 0, 2, 1, 0, 0
+    const uint8_t records[] = {
+        /* layer 1, 1 token, 1 miss, needs 2 and 5, 5 was active */
+        1, 1, 0, 1, 2, 2, 2, 1, 1,
+        /* layer 2, 3 tokens, learning, none missed, needs 0 (all), 0 was used once */
+        2, 3, 1, 0, 1, 0, 2, 1, 0, 0
     };
     const char *path = file("cut.trace");
     struct err err = ERR_INIT;
@@ -148,9 +152,9 @@ Test(neuron_trace, an_end_inside_a_record_is_an_error_and_one_between_records_is
         enum status st = neuron_trace_parse((struct str){ bytes, cut }, &r, &bad);
         while (st == ST_OK && (st = neuron_trace_next(r, &p, &more, &bad)) == ST_OK && more)
             n++;
-        bool whole = cut == n_head || cut == n_head + 8 || cut == n_head + sizeof records;
+        bool whole = cut == n_head || cut == n_head + 9 || cut == n_head + sizeof records;
         cr_expect_eq(st, whole ? ST_OK : ST_FORMAT, "cut at %zu: %s", cut, bad.msg);
-        cr_expect_eq(n, cut < n_head + 8 ? 0u : cut < n_head + sizeof records ? 1u : 2u);
+        cr_expect_eq(n, cut < n_head + 9 ? 0u : cut < n_head + sizeof records ? 1u : 2u);
         neuron_trace_free(r);
     }
 }
@@ -161,14 +165,15 @@ Test(neuron_trace, numbers_out_of_their_bounds_are_refused)
         const char *what;
         uint8_t record[12];
     } bad[] = {
-        { "a layer that is not there", { 3, 1, 0, 0, 0 } },
-        { "a weight past the largest", { 0, 0, 0, 1, 0, 0x80, 2 } },
-        { "more misses than needed", { 0, 1, 2, 1, 0, 0 } },
-        { "more needed than there are", { 0, 1, 0, 0xbd, 5, 0 } },
-        { "a neuron past the last", { 0, 1, 0, 1, 0xbc, 5, 0 } },
-        { "more active than needed", { 0, 1, 0, 1, 0, 2, 0, 0 } },
-        { "an active one that is not needed", { 0, 1, 0, 1, 0, 1, 1 } },
-        { "more tokens than the pass had", { 0, 2, 0, 1, 0, 2, 0 } },
+        { "a layer that is not there", { 3, 1, 0, 0, 0, 0 } },
+        { "a kind that is neither", { 0, 1, 2, 0, 0, 0 } },
+        { "a weight past the largest", { 0, 0, 0, 0, 1, 0, 0x80, 2 } },
+        { "more misses than needed", { 0, 1, 0, 2, 1, 0, 0 } },
+        { "more needed than there are", { 0, 1, 0, 0, 0xbd, 5, 0 } },
+        { "a neuron past the last", { 0, 1, 0, 0, 1, 0xbc, 5, 0 } },
+        { "more active than needed", { 0, 1, 0, 0, 1, 0, 2, 0, 0 } },
+        { "an active one that is not needed", { 0, 1, 0, 0, 1, 0, 1, 1 } },
+        { "more tokens than the pass had", { 0, 2, 0, 0, 1, 0, 2, 0 } },
         { "a number of six bytes", { 0x80, 0x80, 0x80, 0x80, 0x80, 0 } },
     };
     struct err err = ERR_INIT;
@@ -198,7 +203,7 @@ Test(neuron_trace, a_full_disk_is_reported_by_record_and_flush)
     struct neuron_trace_writer *w;
     struct pass p;
     make(&p, 2);
-    const struct neuron_trace_pass_in in = { p.layer, p.n_tok, p.n_miss, p.count };
+    const struct neuron_trace_pass_in in = { p.layer, p.n_tok, p.n_miss, p.learn, p.count };
     if (neuron_trace_create("/dev/full", &head, &w, &err) != ST_OK)
         cr_skip_test("no /dev/full");
     for (int i = 0; i < 100000 && err.code == ST_OK; i++)

@@ -2,6 +2,7 @@
 #include "tests/unit/flash/packed.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -48,6 +49,11 @@ Test(sparse, logits_equal_those_of_the_model_before_packing_bit_for_bit)
               .n_thread = 3,
               .source = SOURCE_PREAD },
             { .path = packed,
+              .mode = FLASH_SPARSE,
+              .slots = 120,
+              .n_thread = 2,
+              .policy = (enum cache_policy)(1 + i % (CACHE_POLICIES - 1)) },
+            { .path = packed,
               .mode = FLASH_DENSE,
               .slots = 70,
               .n_thread = 2,
@@ -66,6 +72,11 @@ Test(sparse, logits_equal_those_of_the_model_before_packing_bit_for_bit)
             if (r.mode == FLASH_SPARSE) {
                 cr_expect_lt(s->needed, 8u * 2 * 704, "%s: every neuron was asked for", what);
                 cr_expect_geq(s->needed, s->active);
+                cr_expect_geq(s->guessed, s->guessed_right);
+                cr_expect(cases[i].mask == PACK_MASK_RESIDENT ? s->guessed == 0
+                                                              : s->guessed_right > 0,
+                          "%s: %zu guessed, %zu right", what, (size_t)s->guessed,
+                          (size_t)s->guessed_right);
             }
             free(got);
         }
@@ -112,4 +123,34 @@ Test(sparse, a_larger_cache_reads_less)
         before = r.stats.sparse.misses;
     }
     cr_expect_leq(before, 2u * 704, "with room for all, each neuron is read once at most");
+}
+
+/* Fifty deviations let everything pass: then nothing is lost, and what remains is the other
+ * arithmetic. At three, what is left out is close to nothing: the least logit error that one whole
+ * missing neuron would make is far above the bound. */
+Test(sparse, a_four_bit_sketch_is_exact_with_a_wide_margin_and_close_with_three_deviations)
+{
+    char plain[256], packed[256];
+    size_t n;
+    packed_plain(packed_dir(), "llama", "relu", DT_F16, plain);
+    packed_pack(plain, PACK_MASK_SKETCH4, packed);
+    struct packed_run whole = { .path = plain, .mode = FLASH_OFF, .n_thread = 2 };
+    struct packed_run wide = {
+        .path = packed, .mode = FLASH_SPARSE, .slots = 70, .n_thread = 2, .mask_sigma = 50
+    };
+    struct packed_run three = { .path = packed, .mode = FLASH_SPARSE, .slots = 70, .n_thread = 2 };
+    float *want = packed_logits(&whole, &n), *a = packed_logits(&wide, &n),
+          *b = packed_logits(&three, &n);
+    double worst = 0, size = 0;
+    same(a, want, n, packed);
+    for (size_t i = 0; i < n; i++) {
+        worst = fmax(worst, fabs((double)b[i] - (double)want[i]));
+        size = fmax(size, fabs((double)want[i]));
+    }
+    cr_expect_lt(worst, 1e-3 * size, "logits up to %g are off by %g", size, worst);
+    cr_expect_lt(three.stats.sparse.needed, wide.stats.sparse.needed);
+    cr_expect_geq(three.stats.sparse.active, wide.stats.sparse.active * 995 / 1000);
+    free(want);
+    free(a);
+    free(b);
 }

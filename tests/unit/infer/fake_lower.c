@@ -16,6 +16,9 @@ void fake_init(struct fake *f, uint32_t n_slot, uint32_t n_ctx, uint32_t n_batch
     f->kv = malloc((size_t)n_slot * n_ctx * sizeof *f->kv);
     f->logits = malloc((size_t)f->max_logits * FAKE_VOCAB * sizeof *f->logits);
     memset(f->kv, 0xFF, (size_t)n_slot * n_ctx * sizeof *f->kv);
+    struct err err = ERR_INIT;
+    if (trace_create(1, &f->trace, &err) != ST_OK)
+        abort();
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->moved, NULL);
 }
@@ -24,6 +27,7 @@ void fake_clear(struct fake *f)
 {
     free(f->kv);
     free(f->logits);
+    trace_free(f->trace);
     pthread_mutex_destroy(&f->lock);
     pthread_cond_destroy(&f->moved);
 }
@@ -50,6 +54,7 @@ struct scheduler_in fake_scheduler_in(struct fake *f, uint32_t n_batch, uint32_t
         .kv = (struct kv *)f,
         .forward = (struct forward *)f,
         .kernels = kernels_get(CPU_REF),
+        .trace = f->trace,
         .n_vocab = FAKE_VOCAB,
         .n_slot = f->n_slot,
         .n_ctx = f->n_ctx,

@@ -20,6 +20,7 @@ struct fake {
     uint32_t n_slot, n_ctx, max_tok, max_logits;
     int32_t *kv; /* [n_slot, n_ctx], -1: never written or void */
     float *logits;
+    struct trace *trace;
     pthread_mutex_t lock;
     pthread_cond_t moved;
     bool closed_gate; /* passes wait inside forward_run() */

@@ -98,6 +98,8 @@ Test(openai, wrong_types_and_values_are_refused_by_name)
         { "\"stop\":\"\\u0000\"", "stop" },
         { "\"stop\":[\"a\\u0000b\"]", "stop" },
         { "\"logit_bias\":[]", "logit_bias" },
+        { "\"flash\":true", "flash" },
+        { "\"flash\":{\"trace\":1}", "flash.trace" },
         { "\"logit_bias\":{\"x\":1}", "logit_bias" },
         { "\"logit_bias\":{\"-1\":1}", "logit_bias" },
         { "\"logit_bias\":{\"288\":1}", "logit_bias" },
@@ -121,7 +123,6 @@ Test(openai, what_is_not_served_is_refused_and_not_ignored)
         { "\"json_schema\":{}", "json_schema" },
         { "\"tool_choice\":\"required\"", "tool_choice" },
         { "\"tool_choice\":{\"type\":\"function\"}", "tool_choice" },
-        { "\"flash\":{\"trace\":true}", "flash.trace" },
         { "\"best_of\":3,\"n\":2", "best_of" },
         { "\"best_of\":129", "best_of" },
     };

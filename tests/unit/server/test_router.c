@@ -64,8 +64,11 @@ Test(router, only_harmless_routes_need_no_key)
 {
     static const char *const open[] = { "/health",       "/health/live", "/v1/health",
                                         "/openapi.json", "/version",     "/" };
-    static const char *const keyed[] = { "/metrics", "/v1/models",       "/v1/models/x", "/props",
-                                         "/slots",   "/api/flash/stats", "/api/events" };
+    static const char *const keyed[] = {
+        "/metrics",   "/v1/models",       "/v1/models/x",      "/props",
+        "/slots",     "/api/flash/stats", "/api/flash/layers", "/api/flash/traces/req-1",
+        "/api/events"
+    };
     for (size_t i = 0; i < sizeof open / sizeof open[0]; i++) {
         struct call c = { .srv = &server, .method = METHOD_GET, .path = open[i] };
         cr_expect(route_find(&c)->flags & ROUTE_OPEN, "%s", open[i]);
