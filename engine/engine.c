@@ -63,11 +63,44 @@ static enum status start_pool(struct engine *e, struct err *err)
     return st;
 }
 
+/* Neurons are numbered as in the model that was packed: its hash says whose they are. */
+static void put_source(const struct model *m, char hash[65])
+{
+    struct err err = ERR_INIT;
+    struct str source;
+    snprintf(hash, 65, "%s", model_hash(m));
+    if (gguf_get_str(model_gguf(m), "strobe.pack.source", true, &source, &err) != ST_OK ||
+        source.n != strlen(hash))
+        return;
+    for (size_t i = 0; i < source.n; i++)
+        if (!strchr("0123456789abcdef", source.p[i]))
+            return;
+    memcpy(hash, source.p, source.n);
+}
+
+static enum status open_neuron_trace(struct engine *e, const struct engine_opts *o, struct err *err)
+{
+    const struct model *m = e->setup.model;
+    const struct bundle *b = model_bundle(m);
+    if (!b)
+        return err_set(err, ST_UNSUPPORTED,
+                       "a neuron trace is of packed models only: strobe pack -m MODEL -o "
+                       "PACKED.gguf");
+    struct neuron_trace_head h = { .n_layer = b->n_layer,
+                                   .n_neuron = b->n_neuron,
+                                   .slots = e->setup.plan.slots_per_layer,
+                                   .policy = (enum cache_policy)o->cache };
+    if (b->n_neuron > NEURON_TRACE_NEURONS_MAX)
+        return err_set(err, ST_UNSUPPORTED, "a neuron trace of %u neurons per layer", b->n_neuron);
+    put_source(m, h.model);
+    return neuron_trace_create(o->neuron_trace, &h, &e->neuron_trace, err);
+}
+
 static enum status load(struct engine *e, const struct engine_opts *o, struct err *err)
 {
     const struct engine_setup *s = &e->setup;
     struct progress progress = { o };
-    const struct weights_opts wo = {
+    struct weights_opts wo = {
         .source = (enum source_kind)o->source,
         .policy = (enum cache_policy)o->cache,
         .keep = o->keep,
@@ -79,6 +112,9 @@ static enum status load(struct engine *e, const struct engine_opts *o, struct er
         return err_set(err, ST_ARG, "source: no such kind");
     if ((unsigned)o->cache > ENGINE_CACHE_STATIC)
         return err_set(err, ST_ARG, "cache: no such policy");
+    if (o->neuron_trace && open_neuron_trace(e, o, err))
+        return err->code;
+    wo.neuron_trace = e->neuron_trace;
     if (start_pool(e, err) ||
         weights_open(s->model, &s->plan, s->kernels, e->pool, &wo, &e->weights, err))
         return err->code;
@@ -184,11 +220,19 @@ fail:
     return opts->model ? err_ctx(err, "model '%s'", opts->model) : err->code;
 }
 
+enum status engine_neuron_trace_flush(struct engine *e, struct err *err)
+{
+    return e->neuron_trace ? neuron_trace_flush(e->neuron_trace, err) : ST_OK;
+}
+
 void engine_close(struct engine *e)
 {
+    struct err lost = ERR_INIT; /* whoever wants to know calls engine_neuron_trace_flush() */
     if (!e)
         return;
     scheduler_free(e->sched);
+    engine_neuron_trace_flush(e, &lost);
+    neuron_trace_close(e->neuron_trace);
     forward_free(e->forward);
     kv_free(e->kv);
     weights_close(e->weights);

@@ -53,17 +53,22 @@ struct engine_opts {
     enum engine_source source;
     enum engine_kv kv;
     enum engine_cache cache;
-    double keep;            /* share of neurons that a token may use, not exact; 0 or 1: all */
-    double mask_sigma;      /* of a 4-bit sketch, standard deviations (flash/mask.h); 0: 3 */
-    int cpu_level;          /* -1: best; else enum cpu_level */
-    const char *activation; /* override, see model.h */
-    const char *cache_dir;  /* calibration cache; NULL: none */
+    double keep;              /* share of neurons that a token may use, not exact; 0 or 1: all */
+    double mask_sigma;        /* of a 4-bit sketch, standard deviations (flash/mask.h); 0: 3 */
+    int cpu_level;            /* -1: best; else enum cpu_level */
+    const char *activation;   /* override, see model.h */
+    const char *cache_dir;    /* calibration cache; NULL: none */
+    const char *neuron_trace; /* packed models: file that records which neurons each pass needs
+                                 (flash/neuron_trace.h); NULL: none. A pass whose record cannot be
+                                 written fails. */
     void (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total);
     void *progress_ctx;
 };
 
 /* Loads and starts. Errors: as model_open, ST_BUDGET (names the least that works), ST_NOMEM. */
 enum status engine_open(const struct engine_opts *opts, struct engine **ret, struct err *err);
+/* Writes the rest of the neuron trace; call it when engine_idle(). Errors: ST_IO. */
+enum status engine_neuron_trace_flush(struct engine *e, struct err *err);
 /* Finishes or cancels everything, joins, frees. */
 void engine_close(struct engine *e);
 /* Fills *ret as a JSON document with the plan ("resident_bytes", "streamed_bytes", "kv_bytes",
@@ -72,6 +77,11 @@ void engine_close(struct engine *e);
 enum status engine_estimate(const struct engine_opts *opts, json_t **ret, struct err *err);
 /* The `inspect` document, without loading weights. */
 enum status engine_inspect(const struct engine_opts *opts, json_t **ret, struct err *err);
+/* Reads the whole file and compares it with the checksums that `strobe pack` wrote into it:
+ * ST_FORMAT naming the tensor that differs, ST_UNSUPPORTED for a file without any. Bounded memory;
+ * *bytes and *n_tensor: what was compared, the header counted as one. */
+enum status engine_verify(const struct engine_opts *opts, uint64_t *bytes, uint64_t *n_tensor,
+                          struct err *err);
 
 struct engine_info {
     const char *model_id; /* file stem or folder name: the id in /v1/models */

@@ -6,6 +6,7 @@
 
 #include "engine/base/pool.h"
 #include "engine/engine_setup.h"
+#include "engine/flash/neuron_trace.h"
 #include "engine/flash/trace.h"
 #include "engine/flash/weights.h"
 #include "engine/infer/forward.h"
@@ -14,6 +15,7 @@
 struct engine {
     struct engine_setup setup;
     struct pool *pool;
+    struct neuron_trace_writer *neuron_trace; /* NULL: none */
     struct weights *weights;
     struct kv *kv;
     struct forward *forward;

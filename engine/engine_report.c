@@ -1,5 +1,6 @@
 /* engine/engine_report.c - the `estimate` and `inspect` documents. See engine.h. */
 #include "engine/engine_internal.h"
+#include "engine/flash/verify.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -288,4 +289,18 @@ enum status engine_inspect(const struct engine_opts *opts, json_t **ret, struct 
         st = build_inspect(&s, opts->model, ret, err);
     setup_clear(&s);
     return st == ST_OK || !opts->model ? st : err_ctx(err, "model '%s'", opts->model);
+}
+
+enum status engine_verify(const struct engine_opts *opts, uint64_t *bytes, uint64_t *n_tensor,
+                          struct err *err)
+{
+    const struct verify_opts o = { .source = (enum source_kind)opts->source,
+                                   .progress = opts->progress,
+                                   .ctx = opts->progress_ctx };
+    struct verify_report rep;
+    if (verify_run(opts->model, &o, &rep, err) != ST_OK)
+        return err->code;
+    *bytes = rep.bytes;
+    *n_tensor = rep.n_tensor;
+    return ST_OK;
 }

@@ -295,10 +295,20 @@ static void send_finish(struct choice *ch)
     chunk_close(a);
 }
 
+/* The request was good when it was accepted: what is malformed is the model (its file was cut while
+ * in use, its logits are no numbers). */
+static int failure_status(const struct answer *a, const char **code)
+{
+    if (a->failed.code != ST_FORMAT)
+        return err_http_status(&a->failed, code);
+    *code = "model_error";
+    return 500;
+}
+
 static void send_error(struct answer *a)
 {
     const char *code;
-    int status = err_http_status(&a->failed, &code);
+    int status = failure_status(a, &code);
     buf_z(&a->line, "data: ");
     error_envelope(&a->line, status, code, NULL, a->failed.msg);
     send_line(a);
@@ -343,7 +353,7 @@ static void whole_finish(struct answer *a)
     int status = 200;
     if (a->failed.code != ST_OK) {
         const char *code;
-        status = err_http_status(&a->failed, &code);
+        status = failure_status(a, &code);
         error_envelope(&b, status, code, NULL, a->failed.msg);
     } else {
         head(a, &b, false);

@@ -10,6 +10,7 @@ struct generate {
     uint64_t n, top_k, seed, draft;
     struct opt_strs stop;
     bool special, no_bos, ignore_eos;
+    const char *trace;
 };
 
 static void declare(struct cli_opts *o, struct cli *c, struct generate *g)
@@ -44,6 +45,8 @@ static void declare(struct cli_opts *o, struct cli *c, struct generate *g)
     cli_opt(o, (struct opt){ "no-bos", 0, OPT_FLAG, &g->no_bos, .help = "do not add BOS" });
     cli_opt(o, (struct opt){ "ignore-eos", 0, OPT_FLAG, &g->ignore_eos,
                              .help = "go on past the end token" });
+    cli_opt(o, (struct opt){ "neuron-trace", 0, OPT_STR, &g->trace, 0, 0, "FILE",
+                             "packed models: record which neurons each pass needs and uses" });
 }
 
 static const char *finish_name(enum gen_finish f)
@@ -160,6 +163,7 @@ enum status cli_generate(struct cli *c, struct err *err)
         cli_data_dir(g.model.data_dir, data, err) != ST_OK)
         return err->code;
     eo.cache_dir = data;
+    eo.neuron_trace = g.trace;
     if (strcmp(g.prompt, "-") == 0)
         cli_read_all("-", 16 << 20, &text, err);
     else
@@ -167,7 +171,8 @@ enum status cli_generate(struct cli *c, struct err *err)
     if (err->code == ST_OK && buf_ok(&text, "prompt", err) == ST_OK &&
         engine_open(&eo, &e, err) == ST_OK) {
         cli_progress_end(c);
-        run(c, &g, e, buf_view(&text), err);
+        if (run(c, &g, e, buf_view(&text), err) == ST_OK)
+            engine_neuron_trace_flush(e, err);
         engine_close(e);
     }
     buf_clear(&text);

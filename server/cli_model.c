@@ -46,6 +46,18 @@ static enum status show(struct cli *c, json_t *doc, struct err *err)
     return ST_OK;
 }
 
+static enum status verify(const struct cli *c, const struct engine_opts *eo, json_t **ret,
+                          struct err *err)
+{
+    uint64_t bytes, n;
+    enum status st = engine_verify(eo, &bytes, &n, err);
+    cli_progress_end(c);
+    if (st == ST_OK)
+        *ret =
+            json_pack("{s:I, s:I}", "tensors", (json_int_t)n, "checked_bytes", (json_int_t)bytes);
+    return st;
+}
+
 enum status cli_inspect(struct cli *c, struct err *err)
 {
     struct cli_model m = { 0 };
@@ -53,17 +65,26 @@ enum status cli_inspect(struct cli *c, struct err *err)
     struct engine_opts eo;
     const char *rest[1];
     size_t n_rest;
-    json_t *doc;
-    bool done;
-    cli_opts_init(&o, c, "strobe inspect -m MODEL",
+    json_t *doc, *verified = NULL;
+    bool done, check = false;
+    cli_opts_init(&o, c, "strobe inspect -m MODEL [--verify]",
                   "Shows what a model file holds, without loading its weights.");
     cli_model_opts(&o, &m, false);
+    cli_opt(&o, (struct opt){ "verify", 0, OPT_FLAG, &check,
+                              .help = "packed models: read the whole file and compare it with its "
+                                      "checksums (exit code 3: a tensor is damaged)" });
     if (cli_parse(&o, c, rest, 1, &n_rest, &done, err) != ST_OK || done)
         return err->code;
     if (!m.model && n_rest)
         m.model = rest[0];
-    if (cli_engine_opts(c, &m, &eo, err) != ST_OK || engine_inspect(&eo, &doc, err) != ST_OK)
+    if (cli_engine_opts(c, &m, &eo, err) != ST_OK ||
+        (check && verify(c, &eo, &verified, err) != ST_OK) ||
+        engine_inspect(&eo, &doc, err) != ST_OK) {
+        json_free(verified);
         return err->code;
+    }
+    if (verified)
+        json_object_set_new(doc, "verified", verified);
     return show(c, doc, err);
 }
 

@@ -38,20 +38,21 @@ static enum status print_report(struct cli *c, const char *out, const struct pac
     char size[32];
     if (c->json)
         return cli_print_json(
-            json_pack("{s:s, s:I, s:I, s:s, s:i, s:I, s:I}", "file", out, "bytes",
+            json_pack("{s:s, s:I, s:I, s:s, s:i, s:I, s:I, s:b}", "file", out, "bytes",
                       (json_int_t)r->bytes, "resumed_bytes", (json_int_t)r->resumed_bytes, "mask",
                       r->mask, "bundle_bytes", (int)r->stride, "bundles", (json_int_t)r->n_bundle,
-                      "sketch_bytes", (json_int_t)r->sketch_bytes),
+                      "sketch_bytes", (json_int_t)r->sketch_bytes, "rates", r->rates),
             err);
-    printf("%s: %s, %u neurons of %u bytes, mask %s\n", out, num_size_text(r->bytes, size),
-           r->n_bundle, r->stride, r->mask);
+    printf("%s: %s, %u neurons of %u bytes, mask %s%s\n", out, num_size_text(r->bytes, size),
+           r->n_bundle, r->stride, r->mask, r->rates ? ", with firing rates" : "");
     return ST_OK;
 }
 
 enum status cli_pack(struct cli *c, struct err *err)
 {
     struct cli_opts o;
-    const char *model = NULL, *out = NULL, *type = NULL, *mask = NULL, *activation = NULL;
+    const char *model = NULL, *out = NULL, *type = NULL, *mask = NULL, *activation = NULL,
+               *rates = NULL;
     uint64_t align = 0;
     struct model *m;
     struct pack_report rep;
@@ -71,12 +72,16 @@ enum status cli_pack(struct cli *c, struct err *err)
                               "override: relu, drelu, fatrelu:T" });
     cli_opt(&o, (struct opt){ "align", 0, OPT_SIZE, &align, 0, 4096, "BYTES",
                               "of bundles, a power of two (default: the disk's)" });
+    cli_opt(&o, (struct opt){ "rates", 0, OPT_STR, &rates, 0, 0, "TRACE",
+                              "neuron trace of a run of this model (generate --neuron-trace): how "
+                              "often each neuron fires goes into the file, and the most active "
+                              "ones are in memory before the first token" });
     if (cli_parse(&o, c, NULL, 0, NULL, &done, err) != ST_OK || done)
         return err->code;
     if (!model || !out)
         return err_set(err, ST_ARG, "pack needs -m MODEL and -o OUT.gguf");
     struct pack_opts po = {
-        .out = out, .align = (uint32_t)align, .progress = cli_progress, .ctx = c
+        .out = out, .rates = rates, .align = (uint32_t)align, .progress = cli_progress, .ctx = c
     };
     if (align & (align - 1))
         return err_set(err, ST_ARG, "--align: %llu is no power of two", (unsigned long long)align);

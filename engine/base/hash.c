@@ -13,6 +13,21 @@ uint64_t hash_bytes(const void *p, size_t n)
     return h ^ (h >> 29);
 }
 
+uint64_t hash_chain(uint64_t h, const void *p, size_t n)
+{
+    const unsigned char *b = p;
+    for (size_t at = 0; at < n; at += 8) {
+        uint64_t word = 0;
+        size_t left = n - at < 8 ? n - at : 8;
+        memcpy(&word, b + at, left);
+        if (left < 8) /* "a" and "a\0" differ */
+            word ^= (uint64_t)left << 56;
+        h = (h ^ word) * 0x9E3779B97F4A7C15u + 1;
+        h ^= h >> 32;
+    }
+    return h;
+}
+
 static const uint32_t sha_k[64] = {
     0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
     0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,

@@ -8,6 +8,11 @@
 
 uint64_t hash_bytes(const void *p, size_t n);
 
+/* Checksum of a long run of bytes that comes in pieces: pass the result of the last piece, 0 at
+ * first. Every piece but the last is a multiple of 8 bytes; how the run is cut does not matter.
+ * Each step is a bijection of the state, so no change of up to 8 bytes goes unseen. */
+uint64_t hash_chain(uint64_t h, const void *p, size_t n);
+
 struct sha256 {
     uint32_t h[8];
     uint64_t n_byte;

@@ -185,6 +185,13 @@ void cache_use(struct cache *c, uint32_t layer, uint32_t neuron, uint32_t weight
                         l->pass };
 }
 
+void cache_seed(struct cache *c, uint32_t layer, uint32_t neuron, float rate)
+{
+    struct cell *e = cell(c, layer, neuron);
+    e->rate = rate;
+    e->clock = c->layer[layer].clock;
+}
+
 void cache_spare(struct cache *c, uint32_t layer, uint32_t neuron)
 {
     struct cell *e = cell(c, layer, neuron);

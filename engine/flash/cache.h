@@ -41,6 +41,8 @@ void cache_free(struct cache *c);
 void cache_begin(struct cache *c, uint32_t layer, uint32_t n_tok);
 /* Slot (numbered over all layers) that holds the neuron, or CACHE_NONE. */
 int32_t cache_find(const struct cache *c, uint32_t layer, uint32_t neuron);
+/* The neuron begins with that rate, 0..1, as if it had been needed so often for long. */
+void cache_seed(struct cache *c, uint32_t layer, uint32_t neuron, float rate);
 /* The pass needs it, cached or not: `weight` of its tokens do (more than one call adds up). While
  * the pass lasts it is not evicted. */
 void cache_use(struct cache *c, uint32_t layer, uint32_t neuron, uint32_t weight);

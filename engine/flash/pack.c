@@ -6,6 +6,7 @@
 #include "engine/base/hash.h"
 #include "engine/base/num.h"
 #include "engine/flash/pack_internal.h"
+#include "engine/flash/rates.h"
 #include "engine/model/gguf_write.h"
 
 #include <errno.h>
@@ -18,10 +19,8 @@
 #include <unistd.h>
 
 enum {
-    FILE_ALIGN = 4096,     /* of tensors: what direct reads want at most */
-    OUT_BYTES = 4 << 20,   /* one write */
-    SUM_BLOCK = 1 << 20,   /* checksums chain the hashes of such blocks */
-    SUM_PRIME = 1099511628 /* mixes a block's hash with those before */
+    FILE_ALIGN = 4096,  /* of tensors: what direct reads want at most */
+    OUT_BYTES = 4 << 20 /* one write */
 };
 
 struct pack {
@@ -39,7 +38,8 @@ struct pack {
     uint8_t *out;
     size_t n_out;
     uint64_t sum, written;
-    uint64_t *sums; /* [n_tensor] */
+    float *rate;    /* [n_layer, n_ff] or NULL */
+    uint64_t *sums; /* of the tensors before the last, then the header's */
 };
 
 /* ---- the table ---- */
@@ -104,6 +104,11 @@ static void add_layer(struct pack *p, uint32_t layer)
         t->src = first;
         t->sketch_type = p->b.sketch_type;
     }
+    if (p->rate) {
+        struct pack_tensor *t = add(p, PACK_RATE, DT_F32, hp->n_ff, 0, 4 * (uint64_t)hp->n_ff);
+        snprintf(t->name, sizeof t->name, "blk.%" PRIu32 ".ffn_rate.weight", layer);
+        t->data = p->rate + (size_t)layer * hp->n_ff;
+    }
 }
 
 enum { DT_ID_I8 = 24, DT_ID_I64 = 27 };
@@ -111,7 +116,7 @@ enum { DT_ID_I8 = 24, DT_ID_I64 = 27 };
 static enum status make_table(struct pack *p, struct err *err)
 {
     uint32_t n_layer = p->b.n_layer;
-    p->tensor = calloc((size_t)model_n_tensor(p->m) + 4 * (size_t)n_layer + 1, sizeof *p->tensor);
+    p->tensor = calloc((size_t)model_n_tensor(p->m) + 5 * (size_t)n_layer + 1, sizeof *p->tensor);
     if (!p->tensor)
         return err_set(err, ST_NOMEM, "tensor table");
     add_copies(p);
@@ -123,9 +128,9 @@ static enum status make_table(struct pack *p, struct err *err)
         snprintf(t->name, sizeof t->name, "blk.%" PRIu32 ".ffn_bundle.weight", l);
         t->layer = l;
     }
-    uint32_t n = p->n_tensor;
+    uint32_t n = p->n_tensor + 1;
     struct pack_tensor *t = add(p, PACK_COPY, DT_ID_I64, n, 0, 8 * (uint64_t)n);
-    snprintf(t->name, sizeof t->name, "strobe.checksums");
+    snprintf(t->name, sizeof t->name, "%s", PACK_SUMS);
     p->sums = calloc(n, sizeof *p->sums);
     return p->sums ? ST_OK : err_set(err, ST_NOMEM, "checksums");
 }
@@ -193,12 +198,16 @@ static enum status make_head(struct pack *p, struct err *err)
     gw_u32(&w, "strobe.pack.down_type", (uint32_t)p->b.down_type);
     gw_u32(&w, "strobe.pack.stride", p->b.stride);
     gw_str(&w, "strobe.pack.source", model_hash(p->m));
+    if (p->rate) /* so that a run with another trace does not go on with this one's file */
+        gw_u64(&w, "strobe.pack.rates",
+               hash_chain(0, p->rate, (size_t)p->b.n_layer * p->b.n_neuron * sizeof *p->rate));
     for (uint32_t i = 0; i < p->n_tensor; i++) {
         const struct pack_tensor *t = &p->tensor[i];
         gw_tensor_at(&w, t->name, t->type, t->n_dim, t->ne, t->offset);
     }
     gw_bytes(&w, &p->head);
     gw_clear(&w);
+    p->sums[p->n_tensor - 1] = hash_chain(0, p->head.p, p->head.n);
     return buf_ok(&p->head, "header", err);
 }
 
@@ -221,17 +230,11 @@ static enum status write_all(struct pack *p, const void *data, size_t n, struct 
     return ST_OK;
 }
 
-static void add_sum(struct pack *p, const uint8_t *data, size_t n)
-{
-    p->sum = p->sum * SUM_PRIME + hash_bytes(data, n);
-}
-
 static enum status flush(struct pack *p, struct err *err)
 {
     if (write_all(p, p->out, p->n_out, err) != ST_OK)
         return err->code;
-    for (size_t at = 0; at < p->n_out; at += SUM_BLOCK)
-        add_sum(p, p->out + at, p->n_out - at < SUM_BLOCK ? p->n_out - at : SUM_BLOCK);
+    p->sum = hash_chain(p->sum, p->out, p->n_out);
     p->written += p->n_out;
     p->n_out = 0;
     if (p->o->progress)
@@ -314,11 +317,11 @@ static uint32_t kept_tensors(struct pack *p)
     while (n + 1 < p->n_tensor && (uint64_t)st.st_size >= p->head.n + p->tensor[n + 1].offset) {
         const struct pack_tensor *t = &p->tensor[n];
         p->sum = 0;
-        for (uint64_t at = 0; at < t->bytes; at += SUM_BLOCK) {
-            size_t k = t->bytes - at < SUM_BLOCK ? (size_t)(t->bytes - at) : SUM_BLOCK;
+        for (uint64_t at = 0; at < t->bytes; at += OUT_BYTES) {
+            size_t k = t->bytes - at < OUT_BYTES ? (size_t)(t->bytes - at) : OUT_BYTES;
             if (!read_back(p, p->out, k, p->head.n + t->offset + at))
                 return n;
-            add_sum(p, p->out, k);
+            p->sum = hash_chain(p->sum, p->out, k);
         }
         p->sums[n++] = p->sum;
     }
@@ -442,6 +445,7 @@ static void clear(struct pack *p)
     free(p->path);
     free(p->tensor);
     free(p->sums);
+    free(p->rate);
     buf_clear(&p->head);
 }
 
@@ -452,12 +456,16 @@ enum status pack_run(const struct model *m, const struct pack_opts *opts, struct
     struct pack_report rep = { 0 };
     if (check(m, opts, err) != ST_OK || choose(&p, err) != ST_OK)
         return err->code;
+    if (opts->rates &&
+        rates_read(opts->rates, model_hash(m), p.b.n_layer, p.b.n_neuron, &p.rate, err) != ST_OK)
+        return err->code;
     if (open_files(&p, err) == ST_OK && make_table(&p, err) == ST_OK &&
         make_head(&p, err) == ST_OK && write_file(&p, &rep, err) == ST_OK) {
         rep.bytes = p.head.n + p.data_bytes;
         rep.stride = p.b.stride;
         rep.n_bundle = p.b.n_layer * p.b.n_neuron;
         rep.mask = bundle_mask_name(&p.b);
+        rep.rates = p.rate != NULL;
         if (p.b.sketch)
             rep.sketch_bytes =
                 rep.n_bundle * (uint64_t)dtype_row_bytes(p.b.sketch_type, model_hparams(m)->n_embd);

@@ -21,8 +21,10 @@ enum pack_mask {
 struct pack_opts {
     const char *out;
     enum pack_mask mask;
-    int type;       /* enum dtype for all matrices; -1: as they are */
-    uint32_t align; /* of bundles, a power of two; 0: what direct reads of OUT's disk want */
+    int type;          /* enum dtype for all matrices; -1: as they are */
+    uint32_t align;    /* of bundles, a power of two; 0: what direct reads of OUT's disk want */
+    const char *rates; /* neuron trace (neuron_trace.h) of this model: firing rates go into the
+                          file, and fill the cache at start; NULL: none */
     void (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total); /* may be NULL */
     void *ctx;
 };
@@ -31,6 +33,7 @@ struct pack_report {
     uint64_t bytes, resumed_bytes, sketch_bytes;
     uint32_t stride, n_bundle, align;
     const char *mask; /* "resident", "sketch", "sketch4" */
+    bool rates;
 };
 
 /* Errors: ST_UNSUPPORTED (no exact zeros: not a ReLU model; a folder; packed already; types), ST_IO

@@ -219,6 +219,8 @@ enum status pack_data(const struct pack_reader *r, const struct bundle *b,
 {
     if (t->kind == PACK_BUNDLE)
         return put_bundles(r, b, t->layer, sink, err);
+    if (t->kind == PACK_RATE)
+        return sink->put(sink->ctx, t->data, (size_t)t->bytes, err);
     if (t->kind == PACK_COPY && t->type == (uint32_t)t->src->type)
         return copy_raw(r, t, sink, err);
     return each_row(r, t, sink, err);

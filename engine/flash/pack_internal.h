@@ -4,18 +4,24 @@
 
 #include "engine/flash/pack.h"
 
+/* The last tensor of a packed file: I64, hash_chain() of each tensor before it, then of the header.
+ */
+#define PACK_SUMS "strobe.checksums"
+
 enum pack_kind {
     PACK_COPY,   /* a tensor of the model, as it is or converted row by row */
     PACK_SKETCH, /* Q8_0 of the first matrix */
     PACK_NORM,   /* |w| of its rows, rounded up */
     PACK_ERR,    /* |w - sketch| of its rows, rounded up */
-    PACK_BUNDLE
+    PACK_BUNDLE,
+    PACK_RATE /* bytes that are there already */
 };
 
 struct pack_tensor {
     char name[96];
     enum pack_kind kind;
     const struct tensor *src; /* COPY: itself; SKETCH, NORM, ERR: the first matrix */
+    const void *data;         /* RATE */
     uint32_t layer;
     uint32_t type;          /* id in the file */
     enum dtype sketch_type; /* SKETCH, ERR */

@@ -62,7 +62,8 @@ enum status rows_file_read(struct rows_file *f, uint32_t row, float *out, struct
             return err_ctx(err, "'%s' at byte %llu", f->path, (unsigned long long)(at + got));
         }
         if (n == 0)
-            return err_set(err, ST_FORMAT, "'%s' ends at byte %llu while in use: it was truncated",
+            return err_set(err, ST_FORMAT,
+                           "'%s' ends at or before byte %llu while in use: it was truncated",
                            f->path, (unsigned long long)(at + got));
         got += (size_t)n;
     }

@@ -15,13 +15,15 @@
 #include "engine/flash/fetch.h"
 #include "engine/flash/internal.h"
 #include "engine/flash/mask.h"
+#include "engine/flash/rates.h"
+#include "engine/flash/wants.h"
 #include "engine/kernel/sparse.h"
 
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { CHUNK = 256, PAGE = 4096 };
+enum { PAGE = 4096 };
 
 struct sparse {
     struct sparse_opts o;
@@ -142,19 +144,67 @@ static enum status open_fetch(struct sparse *s, struct err *err)
     return fetch_create(&fo, &s->fetch, err);
 }
 
+/* One pass over a layer, for wants.h; order and slot are its scratch. */
+static struct wants_in wants_of(struct sparse *s, uint32_t layer, size_t n_tok, bool learn)
+{
+    return (struct wants_in){ .layer = layer,
+                              .n_tok = (uint32_t)n_tok,
+                              .n_neuron = s->b->n_neuron,
+                              .learn = learn,
+                              .count = s->count,
+                              .slots = s->slots,
+                              .slot_bytes = slot_stride(s->b),
+                              .neuron = s->order,
+                              .slot = s->slot };
+}
+
+/* A pass that failed leaves no record: what came of it says nothing. */
+static enum status record(struct sparse *s, const struct wants_in *in, uint64_t n_miss,
+                          struct err *err)
+{
+    const struct neuron_trace_pass_in p = { .layer = in->layer,
+                                            .n_tok = in->n_tok,
+                                            .n_miss = (uint32_t)n_miss,
+                                            .learn = in->learn,
+                                            .count = s->count };
+    if (!s->o.neuron_trace)
+        return err->code;
+    if (err->code == ST_OK)
+        return neuron_trace_record(s->o.neuron_trace, &p, err);
+    neuron_trace_drop(s->o.neuron_trace);
+    return err->code;
+}
+
+/* Reads the neurons with a count into slots, before the first pass; count - 1 is the weight. */
+static enum status load_layer(struct sparse *s, uint32_t layer, struct err *err)
+{
+    const struct wants_in in = wants_of(s, layer, 0, false);
+    size_t n = wants_load(s->cache, &in, s->want);
+    fetch_begin(s->fetch, layer, s->want, n);
+    fetch_ready(s->fetch, n, err);
+    fetch_end(s->fetch);
+    return record(s, &in, 0, err);
+}
+
 /* Everything fits: all bundles are read now. */
 static enum status load_all(struct sparse *s, struct err *err)
 {
+    for (uint32_t i = 0; i < s->b->n_neuron; i++)
+        s->count[i] = 1;
+    for (uint32_t l = 0; l < s->b->n_layer && err->code == ST_OK; l++)
+        load_layer(s, l, err);
+    return err->code;
+}
+
+/* The file says how often neurons fire: those that fire most fill the cache. Slots are there in any
+ * case, so this takes no memory beyond the plan. */
+static enum status load_hottest(struct sparse *s, struct err *err)
+{
     for (uint32_t l = 0; l < s->b->n_layer && err->code == ST_OK; l++) {
-        cache_begin(s->cache, l, 1);
-        for (uint32_t i = 0; i < s->b->n_neuron; i++)
-            s->order[i] = i;
-        cache_admit(s->cache, l, s->order, s->b->n_neuron, s->slot);
-        for (uint32_t i = 0; i < s->b->n_neuron; i++)
-            s->want[i] = (struct fetch_want){ .neuron = i, .slot = s->slot[i] };
-        fetch_begin(s->fetch, l, s->want, s->b->n_neuron);
-        fetch_ready(s->fetch, s->b->n_neuron, err);
-        fetch_end(s->fetch);
+        const float *rate = VIEW_VEC(&s->o.layer[l], TR_FFN_RATE);
+        if (rate &&
+            rates_pick(rate, s->b->n_neuron, s->o.plan->slots_per_layer, s->count, err) == ST_OK)
+            load_layer(s, l, err);
     }
     return err->code;
 }
@@ -179,7 +229,7 @@ enum status sparse_open(const struct sparse_opts *o, struct sparse **ret, struct
     lay_out(s);
     if (open_fetch(s, err) != ST_OK)
         goto fail;
-    if (o->plan->mode == FLASH_OFF && load_all(s, err) != ST_OK)
+    if ((o->plan->mode == FLASH_OFF ? load_all(s, err) : load_hottest(s, err)) != ST_OK)
         goto fail;
     s->at_open = fetch_stats(s->fetch);
     *ret = s;
@@ -239,40 +289,10 @@ static void ask_mask(struct sparse *s, const struct weights_view *v, const struc
         ask_sketch(s, v, c->acts->x, c->n_tok, c->acts->stride);
 }
 
-/* Slots for what is missing: now, from how often it was needed so far, unless all is needed anyway
- * and a pass of many tokens shows better who is (keep_best()). */
-static void give_slots(struct sparse *s, uint32_t layer, size_t n_want)
-{
-    uint32_t n = 0;
-    for (size_t i = 0; i < n_want; i++)
-        if (!s->want[i].at)
-            s->order[n++] = s->want[i].neuron;
-    cache_admit(s->cache, layer, s->order, n, s->slot);
-    n = 0;
-    for (size_t i = 0; i < n_want; i++)
-        if (!s->want[i].at)
-            s->want[i].slot = s->slot[n++];
-}
-
 /* Fills want[]; returns how many. */
-static size_t list_wants(struct sparse *s, const struct ffn_call *c, bool learn)
+static size_t list_wants(struct sparse *s, const struct wants_in *in)
 {
-    size_t n = 0, n_miss = 0;
-    cache_begin(s->cache, c->layer, (uint32_t)c->n_tok);
-    for (uint32_t i = 0; i < s->b->n_neuron; i++) {
-        if (!s->count[i])
-            continue;
-        int32_t slot = cache_find(s->cache, c->layer, i);
-        const uint8_t *at = slot == CACHE_NONE ? NULL : s->slots + (size_t)slot * slot_stride(s->b);
-        if (!learn)
-            cache_use(s->cache, c->layer, i, s->count[i]);
-        else if (at)
-            cache_use(s->cache, c->layer, i, 0);
-        n_miss += !at;
-        s->want[n++] = (struct fetch_want){ .neuron = i, .slot = slot, .at = at };
-    }
-    if (n_miss && !learn)
-        give_slots(s, c->layer, n);
+    size_t n_miss, n = wants_list(s->cache, in, s->want, &n_miss);
     s->stats.needed += n;
     s->stats.misses += n_miss;
     return n;
@@ -337,9 +357,9 @@ struct wave {
     struct sparse *s;
     const struct weights_view *v;
     const struct ffn_call *c;
+    const struct wants_in *in;
     size_t from, to; /* wants */
     size_t n;        /* of them that are still worked on */
-    bool learn;      /* the mask let all pass: who is needed shows here */
 };
 
 /* NOLINTNEXTLINE(readability-non-const-parameter): the product writes y */
@@ -435,28 +455,31 @@ static void score(const struct wave *w)
     const struct sparse *s = w->s;
     for (size_t i = 0; i < w->n; i++) {
         uint32_t n = users(w, i);
-        if (w->learn && n)
+        if (w->in->learn && n)
             cache_use(s->cache, w->c->layer, s->neuron[i], n);
+        if (n && s->o.neuron_trace)
+            neuron_trace_active(s->o.neuron_trace, s->neuron[i], n);
         w->s->stats.active += n > 0;
     }
 }
 
-/* All neurons pass by: those that are worth a slot are copied into one. */
+/* All neurons pass by: those that are worth a slot are copied into one. This goes chunk by chunk,
+ * however many the wave has, so that what is kept does not depend on when reads came. */
 static void keep_best(const struct wave *w)
 {
     struct sparse *s = w->s;
-    uint32_t n = 0;
-    for (size_t i = w->from; i < w->to; i++) {
-        cache_spare(s->cache, w->c->layer, s->want[i].neuron);
-        if (s->want[i].slot == CACHE_NONE) {
-            s->order[n] = s->want[i].neuron;
-            s->row[n++] = s->want[i].at;
+    for (size_t from = w->from, to; from < w->to; from = to) {
+        to = wants_chunk_end(s->want, from, w->to);
+        wants_keep(s->cache, w->in, s->want, from, to);
+        for (size_t i = from; i < to; i++) {
+            const struct fetch_want *want = &s->want[i];
+            if (want->slot == CACHE_NONE)
+                continue;
+            uint8_t *home = s->slots + (size_t)want->slot * slot_stride(s->b);
+            if (want->at != home)
+                memcpy(home, want->at, s->b->stride);
         }
     }
-    cache_admit(s->cache, w->c->layer, s->order, n, s->slot);
-    for (uint32_t i = 0; i < n; i++)
-        if (s->slot[i] != CACHE_NONE)
-            memcpy(s->slots + (size_t)s->slot[i] * slot_stride(s->b), s->row[i], s->b->stride);
 }
 
 static void run_wave(struct wave *w)
@@ -489,25 +512,15 @@ static void run_wave(struct wave *w)
                              .y = w->c->y,
                              .y_stride = s->hp->n_embd };
     sum_down(s->o.k, s->o.pool, &d);
-    if (w->learn)
+    if (w->in->learn)
         keep_best(w);
-}
-
-/* The end of the chunk that want `from` lies in. */
-static size_t chunk_end(const struct sparse *s, size_t from, size_t n)
-{
-    size_t to = from;
-    uint32_t chunk = s->want[from].neuron / CHUNK;
-    while (to < n && s->want[to].neuron / CHUNK == chunk)
-        to++;
-    return to;
 }
 
 /* Whole chunks of what has come. */
 static size_t wave_end(const struct sparse *s, size_t from, size_t ready, size_t n)
 {
     size_t to = from, end = from;
-    while (to < ready && (end = chunk_end(s, to, n)) <= ready)
+    while (to < ready && (end = wants_chunk_end(s->want, to, n)) <= ready)
         to = end;
     return to;
 }
@@ -515,21 +528,22 @@ static size_t wave_end(const struct sparse *s, size_t from, size_t ready, size_t
 enum status sparse_run(struct sparse *s, const struct weights_view *v, const struct ffn_call *c,
                        struct err *err)
 {
-    uint64_t start = clock_ns();
+    uint64_t start = clock_ns(), misses = s->stats.misses;
     memset(c->y, 0, c->n_tok * s->hp->n_embd * sizeof *c->y);
     if (c->first && s->o.keep < 1)
         mask_keep_largest(s->o.pool, c->first, c->n_tok, s->b->n_neuron, s->o.keep);
     bool learn = s->o.plan->mode == FLASH_DENSE || (!c->first && c->n_tok > MASK_TOKENS);
     ask_mask(s, v, c, learn);
     s->stats.mask_ns += clock_ns() - start;
-    size_t n = list_wants(s, c, learn), done = 0;
+    const struct wants_in in = wants_of(s, c->layer, c->n_tok, learn);
+    size_t n = list_wants(s, &in), done = 0;
     link_guess(s, c->layer, n);
     fetch_begin(s->fetch, c->layer, s->want, n);
     while (done < n) {
-        size_t ready = fetch_ready(s->fetch, chunk_end(s, done, n), err);
+        size_t ready = fetch_ready(s->fetch, wants_chunk_end(s->want, done, n), err);
         if (err->code != ST_OK)
             break;
-        struct wave w = { .s = s, .v = v, .c = c, .from = done, .learn = learn };
+        struct wave w = { .s = s, .v = v, .c = c, .in = &in, .from = done };
         done = w.to = wave_end(s, done, ready, n);
         w.n = w.to - w.from;
         run_wave(&w);
@@ -537,6 +551,7 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
     }
     fetch_end(s->fetch);
     drop_guess(s);
+    record(s, &in, s->stats.misses - misses, err);
     s->stats.run_ns += clock_ns() - start;
     return err->code;
 }

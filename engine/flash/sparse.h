@@ -7,6 +7,7 @@
 #define STROBE_FLASH_SPARSE_H
 
 #include "engine/flash/cache.h"
+#include "engine/flash/neuron_trace.h"
 #include "engine/flash/weights.h"
 
 struct sparse; /* opaque */
@@ -14,14 +15,16 @@ struct sparse; /* opaque */
 struct sparse_opts {
     const struct model *m; /* packed */
     const struct plan *plan;
+    const struct weights_view *layer; /* [n_layer], loaded; borrowed during the call */
     const struct kernels *k;
     struct pool *pool;
     struct source *src; /* nobody else may submit from now on */
     uint8_t *staging;   /* plan's read buffers, aligned to 4096, borrowed */
     enum cache_policy policy;
     uint32_t window;
-    float mask_sigma; /* of a 4-bit sketch */
-    double keep;      /* share of neurons that a token may use, 1: all */
+    float mask_sigma;                         /* of a 4-bit sketch */
+    double keep;                              /* share of neurons that a token may use, 1: all */
+    struct neuron_trace_writer *neuron_trace; /* NULL: nothing is recorded; borrowed */
 };
 
 enum status sparse_open(const struct sparse_opts *o, struct sparse **ret, struct err *err);

@@ -145,13 +145,15 @@ static enum status start_sparse(struct weights *w, const struct plan *plan,
     assert(staging); /* loader_open() made room */
     struct sparse_opts o = { .m = w->m,
                              .plan = plan,
+                             .layer = w->layer,
                              .k = w->k,
                              .pool = w->pool,
                              .src = w->src,
                              .staging = staging,
                              .policy = opts->policy,
                              .mask_sigma = opts->mask_sigma,
-                             .keep = opts->keep > 0 ? opts->keep : 1 };
+                             .keep = opts->keep > 0 ? opts->keep : 1,
+                             .neuron_trace = opts->neuron_trace };
     return sparse_open(&o, &w->sparse, err);
 }
 
@@ -188,9 +190,6 @@ enum status weights_open(const struct model *m, const struct plan *plan, const s
     if (loader_open(&w->loader, plan, pool_threads(pool), err) != ST_OK ||
         load_resident(w, plan, resident, opts, err) != ST_OK)
         goto fail;
-    w->stats = (struct weights_stats){ .load_bytes = source_stats(w->src).bytes,
-                                       .load_ns = clock_ns() - start,
-                                       .source = source_name(w->src) };
     if (model_bundle(m)) {
         if (start_sparse(w, plan, opts, err) != ST_OK)
             goto fail;
@@ -198,6 +197,9 @@ enum status weights_open(const struct model *m, const struct plan *plan, const s
         loader_clear(&w->loader);
     else if (start_streaming(w, plan, err) != ST_OK)
         goto fail;
+    w->stats = (struct weights_stats){ .load_bytes = source_stats(w->src).bytes,
+                                       .load_ns = clock_ns() - start,
+                                       .source = source_name(w->src) };
     *ret = w;
     return ST_OK;
 fail:

@@ -18,6 +18,8 @@ struct weights_opts {
     enum cache_policy policy; /* packed models: of the neuron cache */
     float mask_sigma;         /* of a 4-bit sketch (mask.h) */
     double keep;              /* share of neurons that a token may use; 0 or 1: all (mask.h) */
+    /* Packed models: NULL, or records which neurons are needed (neuron_trace.h); borrowed. */
+    struct neuron_trace_writer *neuron_trace;
     void (*progress)(void *ctx, uint64_t done, uint64_t total); /* loading; may be NULL */
     void *ctx;
 };

@@ -113,7 +113,7 @@ bool source_advance(const struct source *s, struct source_req *req, long n)
      * end of the file. */
     if (n > 0 && req->got % s->align == 0)
         return false;
-    err_set(&req->err, ST_FORMAT, "'%s' ends at byte %llu while in use: it was truncated",
+    err_set(&req->err, ST_FORMAT, "'%s' ends at or before byte %llu while in use: it was truncated",
             s->path[req->file], (unsigned long long)(req->offset + req->got));
     return true;
 }

@@ -77,6 +77,30 @@ check inspect 0 "$strobe" inspect -m "$m" --json
 expect inspect 'd["architecture"] == "llama" and d["kv_type"] == "f32"'
 check "inspect f16" 0 "$strobe" inspect -m "$data/models/stories260K/stories260K.F16.gguf" --json
 expect "inspect f16" 'd["kv_type"] == "f16"'
+check pack 0 "$strobe" pack -m "$m" --activation relu --mask sketch -o "$tmp/packed.gguf"
+check "inspect --verify" 0 "$strobe" inspect --verify -m "$tmp/packed.gguf" --json
+expect "inspect --verify" 'd["verified"]["tensors"] > 40 and d["verified"]["checked_bytes"] > 10**6'
+check "neuron trace" 0 "$strobe" generate -m "$tmp/packed.gguf" -p "Once upon" -n 8 --temp 0 --flash sparse --neuron-trace "$tmp/trace" --json
+expect "neuron trace" 'd["flash"]["neurons_needed"] > 0'
+check "the trace is there" 0 grep -q ^strobeN2 "$tmp/trace"
+check "pack with rates" 0 "$strobe" pack -m "$m" --activation relu --mask sketch --rates "$tmp/trace" -o "$tmp/rated.gguf" --json
+expect "pack with rates" 'd["rates"] is True'
+check "generate with rates" 0 "$strobe" generate -m "$tmp/rated.gguf" -p "Once upon" -n 8 --temp 0 --flash sparse --json
+check "rates of no trace" 3 "$strobe" pack -m "$m" --activation relu --rates "$tmp/packed.gguf" -o "$tmp/rated2.gguf"
+check "neuron trace on a full disk" 1 "$strobe" generate -m "$tmp/packed.gguf" -p x -n 8 --neuron-trace /dev/full
+expect "neuron trace on a full disk" '"/dev/full" in e and "space" in e'
+check "neuron trace of a model that is not packed" 3 "$strobe" generate -m "$m" -p x -n 8 --neuron-trace "$tmp/trace"
+python3 - "$tmp/packed.gguf" <<'PY'
+import sys
+with open(sys.argv[1], 'r+b') as f:
+    f.seek(-9000, 2)
+    c = f.read(1)
+    f.seek(-9000, 2)
+    f.write(bytes([c[0] ^ 1]))
+PY
+check "inspect --verify of a damaged file" 3 "$strobe" inspect --verify -m "$tmp/packed.gguf"
+expect "damage is named in one line" 'len(e.splitlines()) == 1 and "blk.4.ffn_bundle.weight" in e and t == ""'
+check "inspect --verify of a file without sums" 3 "$strobe" inspect --verify -m "$m"
 check estimate 0 "$strobe" estimate -m "$m" --ram 1GiB --json
 expect estimate 'd["fits"] is True and d["total_bytes"] <= 2**30'
 bytes=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["kv_bytes"])' "$tmp/out")

@@ -2,6 +2,7 @@
 #include "engine/base/rng.h"
 
 #include <criterion/criterion.h>
+#include <stdlib.h>
 
 /* FIPS 180-4 example values. */
 Test(hash, sha256_gives_the_published_digests)
@@ -35,4 +36,27 @@ Test(rng, the_stream_is_the_published_one)
     cr_expect_eq(rng_u64(&r), 0xE220A8397B1DCDAFu);
     cr_expect_eq(rng_u64(&r), 0x6E789E6AA1B965F4u);
     cr_expect_eq(rng_u64(&r), 0x06C45D188009454Fu);
+}
+
+/* Damage anywhere in a long run shows, also far from its end. */
+Test(hash, a_chained_sum_sees_every_flipped_byte_however_the_run_is_cut)
+{
+    enum { N = 3 << 20 };
+    unsigned char *p = calloc(1, N);
+    cr_assert(p);
+    uint64_t want = hash_chain(0, p, N), cut = 0;
+    for (size_t at = 0, n; at < N; at += n) {
+        n = at % 3 * 4096 + 8;
+        n = n < N - at ? n : N - at;
+        cut = hash_chain(cut, p + at, n);
+    }
+    cr_expect_eq(cut, want);
+    for (size_t at = 0; at < N; at = at * 2 + 1) {
+        p[at] ^= 0x80;
+        cr_expect_neq(hash_chain(0, p, N), want, "byte %zu", at);
+        p[at] ^= 0x80;
+    }
+    cr_expect_neq(hash_chain(0, p, N - 1), want);
+    cr_expect_neq(hash_chain(0, p, N - 1), hash_chain(0, p, N - 2));
+    free(p);
 }

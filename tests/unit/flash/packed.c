@@ -2,6 +2,7 @@
 #include "tests/unit/flash/packed.h"
 
 #include "engine/flash/mask.h"
+#include "engine/flash/neuron_trace.h"
 #include "engine/flash/sparse.h"
 
 #include <criterion/criterion.h>
@@ -30,16 +31,24 @@ void packed_plain(const char *dir, const char *arch, const char *act, enum dtype
     cr_assert(tiny_model_gguf(&t, path));
 }
 
+enum status packed_pack_opts(const char *from, const struct pack_opts *o, struct pack_report *rep,
+                             struct err *err)
+{
+    struct model *m;
+    if (model_open(from, NULL, &m, err) != ST_OK)
+        return err->code;
+    enum status st = pack_run(m, o, rep, err);
+    model_close(m);
+    return st;
+}
+
 void packed_pack(const char *from, enum pack_mask mask, char path[256])
 {
     struct err err = ERR_INIT;
-    struct model *m;
     struct pack_report rep;
     snprintf(path, 256, "%.*s-%d.gguf", (int)strlen(from) - 5, from, (int)mask);
-    cr_assert_eq(model_open(from, NULL, &m, &err), ST_OK, "%s", err.msg);
     struct pack_opts o = { .out = path, .mask = mask, .type = -1, .align = 512 };
-    cr_assert_eq(pack_run(m, &o, &rep, &err), ST_OK, "%s", err.msg);
-    model_close(m);
+    cr_assert_eq(packed_pack_opts(from, &o, &rep, &err), ST_OK, "%s", err.msg);
 }
 
 static void make_plan(const struct model *m, const struct packed_run *r, struct plan *plan)
@@ -61,6 +70,26 @@ static void make_plan(const struct model *m, const struct packed_run *r, struct 
         cr_assert_eq(plan->slots_per_layer, r->slots);
 }
 
+static struct neuron_trace_writer *
+open_neuron_trace(const struct model *m, const struct packed_run *r, const struct plan *plan)
+{
+    struct err err = ERR_INIT;
+    struct neuron_trace_writer *w = NULL;
+    const struct bundle *b = model_bundle(m);
+    struct neuron_trace_head h = { .n_layer = b ? b->n_layer : 0,
+                                   .n_neuron = b ? b->n_neuron : 0,
+                                   .slots = plan->slots_per_layer,
+                                   .policy = r->policy };
+    if (!r->neuron_trace)
+        return NULL;
+    struct str source = str_c(model_hash(m));
+    if (b)
+        cr_assert_eq(gguf_get_str(model_gguf(m), "strobe.pack.source", true, &source, &err), ST_OK);
+    snprintf(h.model, sizeof h.model, "%.*s", (int)source.n, source.p);
+    cr_assert_eq(neuron_trace_create(r->neuron_trace, &h, &w, &err), ST_OK, "%s", err.msg);
+    return w;
+}
+
 float *packed_logits(struct packed_run *r, size_t *n)
 {
     static const uint32_t cut[] = { 0, 1, 18, 19, 21, 22, 23, 37, PACKED_TOKENS };
@@ -78,6 +107,7 @@ float *packed_logits(struct packed_run *r, size_t *n)
     cr_assert_eq(pool_create(r->n_thread, &pool, &err), ST_OK);
     cr_assert_eq(model_open(r->path, NULL, &m, &err), ST_OK, "%s", err.msg);
     make_plan(m, r, &plan);
+    o.neuron_trace = open_neuron_trace(m, r, &plan);
     cr_assert_eq(weights_open(m, &plan, kernels_get(cpu_level_max()), pool, &o, &w, &err), ST_OK,
                  "%s", err.msg);
     rig_open(&rig, m, w,
@@ -91,6 +121,9 @@ float *packed_logits(struct packed_run *r, size_t *n)
     for (int i = 0; i < PASSES; i++)
         rig_run(&rig, 0, cut[i], token + cut[i], cut[i + 1] - cut[i], y + cut[i] * vocab);
     r->stats = weights_stats(w);
+    if (o.neuron_trace)
+        cr_assert_eq(neuron_trace_flush(o.neuron_trace, &err), ST_OK, "%s", err.msg);
+    neuron_trace_close(o.neuron_trace);
     free(token);
     rig_close(&rig);
     weights_close(w);

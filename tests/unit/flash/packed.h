@@ -17,6 +17,7 @@ struct packed_run {
     enum cache_policy policy;
     float mask_sigma;           /* of sketch4; 0: MASK_SIGMA */
     double keep;                /* 0: all */
+    const char *neuron_trace;   /* NULL: none; file of the neuron trace */
     struct weights_stats stats; /* out */
 };
 
@@ -24,6 +25,9 @@ struct packed_run {
 void packed_plain(const char *dir, const char *arch, const char *act, enum dtype type,
                   char path[256]);
 void packed_pack(const char *from, enum pack_mask mask, char path[256]);
+/* With options of the test's own; o->out is where. */
+enum status packed_pack_opts(const char *from, const struct pack_opts *o, struct pack_report *rep,
+                             struct err *err);
 /* Logits [PACKED_TOKENS, n_vocab] of a fixed prompt in uneven passes; free(). */
 float *packed_logits(struct packed_run *r, size_t *n);
 const char *packed_dir(void); /* made once, below the temporary folder */

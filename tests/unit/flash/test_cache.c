@@ -161,6 +161,31 @@ Test(cache, the_adaptive_policy_is_near_the_better_of_frequency_and_recency)
     cr_expect_lt(often, 0.5 * lone);
 }
 
+/* Neurons 0..3 were loaded with rates, the highest last: a newcomer pushes out the least of them,
+ * and only once it was needed more often. */
+Test(cache, a_seeded_rate_counts_as_one_that_was_seen)
+{
+    struct cache *c = make(CACHE_ADAPTIVE, 4, 0, 0);
+    uint32_t four[] = { 0, 1, 2, 3 };
+    int32_t slot[4];
+    cache_begin(c, 0, 1);
+    for (uint32_t i = 0; i < 4; i++)
+        cache_seed(c, 0, i, 0.12f * (float)(i + 1));
+    cache_admit(c, 0, four, 4, slot);
+    uint32_t uses = 0;
+    while (cache_find(c, 0, 9) == CACHE_NONE && uses < 20) {
+        pass(c, 0, (uint32_t[]){ 9 }, 1);
+        pass(c, 0, (uint32_t[]){ 100 + uses++ }, 1); /* so that nothing seems to repeat */
+    }
+    /* After n uses 9 has 0.03 * (1 + 0.97^2 + 0.97^4...), and 0 has 0.12 * 0.97^(2n - 1) left:
+     * 0.085 and 0.103 for 3, 0.110 and 0.097 for 4. */
+    cr_expect_eq(uses, 4u, "%u", uses);
+    cr_expect_eq(cache_find(c, 0, 0), CACHE_NONE);
+    for (uint32_t i = 1; i < 4; i++)
+        cr_expect_neq(cache_find(c, 0, i), CACHE_NONE, "%u", i);
+    cache_free(c);
+}
+
 /* The selection of victims against sorting, with many equal keys. */
 Test(cache, victims_are_the_least_ones)
 {

@@ -1,4 +1,5 @@
 /* Packing: what is refused, what is kept, and going on after an interruption. */
+#include "engine/flash/verify.h"
 #include "tests/unit/flash/packed.h"
 
 #include <criterion/criterion.h>
@@ -75,6 +76,9 @@ Test(pack, an_interrupted_run_goes_on_to_the_same_bytes)
         cr_assert_eq(pack(plain, packed, PACK_MASK_SKETCH, &rep, &err), ST_OK, "%s", err.msg);
         struct str got = slurp(packed);
         cr_expect(str_eq(got, want), "cut at %zu", cut);
+        const struct verify_opts vo = { .source = SOURCE_AUTO };
+        struct verify_report checked;
+        cr_expect_eq(verify_run(packed, &vo, &checked, &err), ST_OK, "%s", err.msg);
         cr_expect_leq(rep.resumed_bytes, cut);
         if (cut > want.n * 3 / 4)
             cr_expect_gt(rep.resumed_bytes, want.n / 4, "nothing was kept of %zu", cut);
