@@ -20,96 +20,143 @@ size_t matrix_bytes(enum dtype type, uint64_t n_row, uint64_t n_col)
     return __builtin_mul_overflow(row, padded, &bytes) ? 0 : bytes;
 }
 
-/* One field of the file block: `bytes` bytes of every row, in units of `unit`. */
-static const uint8_t *put_field(const uint8_t *src, uint8_t *dst, unsigned r, unsigned unit,
-                                unsigned bytes)
-{
-    for (unsigned i = 0; i < bytes; i += unit)
-        memcpy(dst + (size_t)i * PANEL_ROWS + (size_t)unit * r, src + i, unit);
-    return src + bytes;
-}
+/* ---- block types: a file block's fields, in panel order ---- */
 
-static void pack_q8_0(const uint8_t *src, uint8_t *dst, unsigned r)
-{
-    uint8_t q[QK];
-    src = put_field(src, dst, r, 2, 2);
-    for (int i = 0; i < QK; i++)
-        q[i] = src[i] ^ 0x80;
-    put_field(q, dst + 32, r, 4, QK);
-}
-
-/* Q4_0, Q4_1, Q5_0, Q5_1: n_half half floats, maybe 32 high bits, 16 bytes of nibbles. */
-static void pack_nibbles(const uint8_t *src, uint8_t *dst, unsigned r, unsigned n_half, bool five)
-{
-    for (unsigned i = 0; i < n_half; i++, dst += 2 * PANEL_ROWS)
-        src = put_field(src, dst, r, 2, 2);
-    if (five) {
-        uint32_t h, out = 0;
-        memcpy(&h, src, 4);
-        for (unsigned k = 0; k < QK; k++) /* column k = 4s + j: bit s of byte j */
-            out |= (h >> k & 1) << (8 * (k % 4) + k / 4);
-        put_field((const uint8_t *)&out, dst, r, 4, 4);
-        src += 4;
-        dst += CHUNK;
-    }
-    put_field(src, dst, r, 4, 16);
-}
-
-/* K-quants: fields in panel order, each from its offset in the file block. */
-struct field {
-    uint8_t at, unit, bytes;
+enum how {
+    COPY,
+    SIGN, /* signed bytes: offset by 128, which makes them unsigned */
+    HIGH  /* fifth bits: column k = 4s + j becomes bit s of byte j */
 };
-static void pack_fields(const uint8_t *src, uint8_t *dst, unsigned r, const struct field *f,
-                        unsigned n)
+struct field {
+    uint8_t at, unit, bytes, how; /* at: bytes from the file block's start */
+};
+struct layout {
+    uint8_t n;
+    struct field f[5];
+};
+
+static const struct layout *layout_of(enum dtype type)
 {
-    for (unsigned i = 0; i < n; i++) {
-        put_field(src + f[i].at, dst, r, f[i].unit, f[i].bytes);
-        dst += (size_t)f[i].bytes * PANEL_ROWS;
-    }
+    static const struct layout layouts[DT_ID_MAX] = {
+        [DT_Q8_0] = { 2, { { 0, 2, 2, COPY }, { 2, 4, 32, SIGN } } },
+        [DT_Q4_0] = { 2, { { 0, 2, 2, COPY }, { 2, 4, 16, COPY } } },
+        [DT_Q4_1] = { 3, { { 0, 2, 2, COPY }, { 2, 2, 2, COPY }, { 4, 4, 16, COPY } } },
+        [DT_Q5_0] = { 3, { { 0, 2, 2, COPY }, { 2, 4, 4, HIGH }, { 6, 4, 16, COPY } } },
+        [DT_Q5_1] = { 4,
+                      { { 0, 2, 2, COPY },
+                        { 2, 2, 2, COPY },
+                        { 4, 4, 4, HIGH },
+                        { 8, 4, 16, COPY } } },
+        [DT_Q2_K] = { 4,
+                      { { 80, 2, 2, COPY },
+                        { 82, 2, 2, COPY },
+                        { 0, 4, 16, COPY },
+                        { 16, 4, 64, COPY } } },
+        [DT_Q3_K] = { 4,
+                      { { 108, 2, 2, COPY },
+                        { 96, 4, 12, COPY },
+                        { 0, 4, 32, COPY },
+                        { 32, 4, 64, COPY } } },
+        [DT_Q4_K] = { 4,
+                      { { 0, 2, 2, COPY },
+                        { 2, 2, 2, COPY },
+                        { 4, 4, 12, COPY },
+                        { 16, 4, 128, COPY } } },
+        [DT_Q5_K] = { 5,
+                      { { 0, 2, 2, COPY },
+                        { 2, 2, 2, COPY },
+                        { 4, 4, 12, COPY },
+                        { 16, 4, 32, COPY },
+                        { 48, 4, 128, COPY } } },
+        [DT_Q6_K] = { 4,
+                      { { 208, 2, 2, COPY },
+                        { 192, 4, 16, COPY },
+                        { 128, 4, 64, COPY },
+                        { 0, 4, 128, COPY } } },
+    };
+    assert(layouts[type].n); /* not a plain type */
+    return &layouts[type];
+}
+
+static void convert(enum how how, uint8_t *p, unsigned bytes)
+{
+    uint32_t h, out = 0;
+    for (unsigned i = 0; how == SIGN && i < bytes; i++)
+        p[i] ^= 0x80;
+    if (how != HIGH)
+        return;
+    memcpy(&h, p, 4);
+    for (unsigned k = 0; k < QK; k++)
+        out |= (h >> k & 1) << (8 * (k % 4) + k / 4);
+    memcpy(p, &out, 4);
+}
+
+/* One field of row r: its units lie sixteen rows apart in the panel. */
+static void put_field(const struct field *f, const uint8_t *src, uint8_t *dst, unsigned r)
+{
+    uint8_t v[128];
+    memcpy(v, src + f->at, f->bytes);
+    convert((enum how)f->how, v, f->bytes);
+    for (unsigned i = 0; i < f->bytes; i += f->unit)
+        memcpy(dst + (size_t)i * PANEL_ROWS + (size_t)f->unit * r, v + i, f->unit);
 }
 
 static void pack_block(enum dtype type, const uint8_t *src, uint8_t *dst, unsigned r)
 {
-    static const struct field q2k[] = { { 80, 2, 2 }, { 82, 2, 2 }, { 0, 4, 16 }, { 16, 4, 64 } };
-    static const struct field q3k[] = { { 108, 2, 2 }, { 96, 4, 12 }, { 0, 4, 32 }, { 32, 4, 64 } };
-    static const struct field q4k[] = { { 0, 2, 2 }, { 2, 2, 2 }, { 4, 4, 12 }, { 16, 4, 128 } };
-    static const struct field q5k[] = {
-        { 0, 2, 2 }, { 2, 2, 2 }, { 4, 4, 12 }, { 16, 4, 32 }, { 48, 4, 128 }
-    };
-    static const struct field q6k[] = {
-        { 208, 2, 2 }, { 192, 4, 16 }, { 128, 4, 64 }, { 0, 4, 128 }
-    };
-    switch (type) {
-    case DT_Q8_0:
-        pack_q8_0(src, dst, r);
-        return;
-    case DT_Q4_0:
-    case DT_Q5_0:
-        pack_nibbles(src, dst, r, 1, type == DT_Q5_0);
-        return;
-    case DT_Q4_1:
-    case DT_Q5_1:
-        pack_nibbles(src, dst, r, 2, type == DT_Q5_1);
-        return;
-    case DT_Q2_K:
-        pack_fields(src, dst, r, q2k, 4);
-        return;
-    case DT_Q3_K:
-        pack_fields(src, dst, r, q3k, 4);
-        return;
-    case DT_Q4_K:
-        pack_fields(src, dst, r, q4k, 4);
-        return;
-    case DT_Q5_K:
-        pack_fields(src, dst, r, q5k, 5);
-        return;
-    case DT_Q6_K:
-        pack_fields(src, dst, r, q6k, 4);
-        return;
-    default:
-        assert(!"pack_block: a plain type");
+    const struct layout *l = layout_of(type);
+    for (unsigned i = 0; i < l->n; dst += (size_t)l->f[i].bytes * PANEL_ROWS, i++)
+        put_field(&l->f[i], src, dst, r);
+}
+
+#ifdef __SSE2__
+/* The field of sixteen rows, four rows by four words turned in registers at a time: packing must
+ * keep up with a disk. */
+static void put_words(const struct field *f, const uint8_t *const *row, size_t at, uint8_t *dst)
+{
+    __m128i flip = _mm_set1_epi8(f->how == SIGN ? (char)0x80 : 0);
+    for (unsigned i = 0; i < f->bytes; i += 16)
+        for (unsigned r = 0; r < PANEL_ROWS; r += 4) {
+            __m128i a[4];
+            for (unsigned k = 0; k < 4; k++)
+                a[k] =
+                    _mm_loadu_si128((const __m128i *)(const void *)(row[r + k] + at + f->at + i));
+            __m128i lo0 = _mm_unpacklo_epi32(a[0], a[1]), hi0 = _mm_unpackhi_epi32(a[0], a[1]);
+            __m128i lo1 = _mm_unpacklo_epi32(a[2], a[3]), hi1 = _mm_unpackhi_epi32(a[2], a[3]);
+            a[0] = _mm_unpacklo_epi64(lo0, lo1);
+            a[1] = _mm_unpackhi_epi64(lo0, lo1);
+            a[2] = _mm_unpacklo_epi64(hi0, hi1);
+            a[3] = _mm_unpackhi_epi64(hi0, hi1);
+            uint8_t *to = dst + (size_t)i * PANEL_ROWS + (size_t)4 * r;
+            for (unsigned k = 0; k < 4; k++)
+                _mm_storeu_si128((__m128i *)(void *)(to + (size_t)k * 4 * PANEL_ROWS),
+                                 _mm_xor_si128(a[k], flip));
+        }
+}
+#endif
+
+/* The block at byte `at` of n_valid rows. */
+static void pack_blocks(enum dtype type, const uint8_t *const *row, size_t at, uint32_t n_valid,
+                        uint8_t *dst)
+{
+    const struct layout *l = layout_of(type);
+    for (unsigned i = 0; i < l->n; dst += (size_t)l->f[i].bytes * PANEL_ROWS, i++) {
+        const struct field *f = &l->f[i];
+#ifdef __SSE2__
+        if (n_valid == PANEL_ROWS && f->unit == 4 && f->bytes % 16 == 0 && f->how != HIGH) {
+            put_words(f, row, at, dst);
+            continue;
+        }
+#endif
+        for (uint32_t r = 0; r < n_valid; r++) {
+            if (f->bytes == 2) /* scales: every 34 bytes of Q8_0 */
+                memcpy(dst + 2 * (size_t)r, row[r] + at + f->at, 2);
+            else
+                put_field(f, row[r] + at, dst, r);
+        }
     }
 }
+
+/* ---- plain types ---- */
 
 /* Columns k0.. of 16 rows of 2- or 4-byte elements, column-interleaved, one element at a time. */
 static void pack_columns(size_t elem, uint32_t n_col, uint32_t n_valid, uint32_t k0,
@@ -178,8 +225,7 @@ void matrix_pack_rows(enum dtype type, uint32_t n_col, uint32_t n_valid, const u
     }
     size_t n_block = n_col / t->block_elems, stride = (size_t)t->block_bytes * PANEL_ROWS;
     for (size_t b = 0; b < n_block; b++)
-        for (uint32_t r = 0; r < n_valid; r++)
-            pack_block(type, row[r] + b * t->block_bytes, (uint8_t *)dst + b * stride, r);
+        pack_blocks(type, row, b * t->block_bytes, n_valid, (uint8_t *)dst + b * stride);
 }
 
 void matrix_pack_panel(const struct kernels *k, enum dtype type, uint32_t n_col, uint32_t n_valid,
