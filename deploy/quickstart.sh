@@ -43,7 +43,10 @@ ninja -C "$build" server/strobe >"$log" 2>&1 || {
 }
 rm -f "$log"
 trap - EXIT
-[ -z "${STROBE_NO_START:-}" ] || exit 0
+if [ -n "${STROBE_NO_START:-}" ]; then
+    echo "built $build/server/strobe" >&2
+    exit 0
+fi
 port=${STROBE_PORT:-8080}
 echo "dashboard: http://127.0.0.1:$port/" >&2
 if [ -n "$model" ]; then

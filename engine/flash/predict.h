@@ -1,5 +1,5 @@
 /* engine/flash/predict.h - the decode rate that a plan allows, from the calibrated machine: the
- * greater of the disk's, and the memory's time for a pass (flash.md 5.1). Pure arithmetic. */
+ * disk's and the memory's time for a pass (flash.md 5.1). Pure arithmetic. */
 #ifndef STROBE_FLASH_PREDICT_H
 #define STROBE_FLASH_PREDICT_H
 
