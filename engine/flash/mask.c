@@ -89,6 +89,7 @@ static void keep_task(void *arg, size_t t, unsigned worker)
             v[i] = 0;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the tasks write first */
 void mask_keep_largest(struct pool *pool, float *first, size_t n_tok, uint32_t n, double share)
 {
     double want = ceil(share * n);

@@ -51,7 +51,8 @@ static void bundle_ring(const struct model *m, const struct disk_model *disk, ui
     p->read_bytes = least > BUNDLE_READ_BYTES ? least : BUNDLE_READ_BYTES;
     p->ring_bytes = fetch_ring_least(b, (size_t)p->read_bytes) +
                     (ahead < BUNDLE_AHEAD_BYTES ? ahead : BUNDLE_AHEAD_BYTES);
-    p->gap_bytes = (uint64_t)(disk->read_s * disk->bytes_per_s);
+    double gap = disk->read_s * disk->bytes_per_s;
+    p->gap_bytes = gap < (double)p->read_bytes ? (uint64_t)gap : p->read_bytes;
     p->scratch_stride = p->pack_bytes = 0;
     if (b->sketch)
         p->guess_bytes = p->read_bytes + (ahead < BUNDLE_AHEAD_BYTES ? ahead : BUNDLE_AHEAD_BYTES);

@@ -59,12 +59,13 @@ static struct times sparse_times(const struct model *m, const struct plan_in *in
     double fire = hparams_exact_zeros(model_hparams(m)) ? ACTIVE_SHARE : 1;
     double needed = (fire < all ? fire : all) * (b->sketch ? OVERLOAD : 1);
     double miss = miss_share(needed, (double)p->slots_per_layer / n);
-    double gap = (double)(p->gap_bytes / b->stride), over = 0, near = 1;
-    for (int k = 1; k <= (int)gap; k++) {
+    uint64_t gap = p->gap_bytes / b->stride; /* bundles */
+    double over = 0, near = 1;
+    for (uint64_t k = 1; k <= gap; k++) {
         near *= 1 - miss;
-        over += k * miss * near;
+        over += (double)k * miss * near;
     }
-    double reads = miss * pow(1 - miss, gap + 1);
+    double reads = miss * pow(1 - miss, (double)gap + 1);
     double bytes = miss * (1 + over) * b->stride;
     double least = bytes / (double)p->read_bytes; /* reads are no longer than that */
     reads = reads > least ? reads : least;
