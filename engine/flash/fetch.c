@@ -312,6 +312,7 @@ void fetch_end(struct fetch *f)
         if (!f->w[i].at && f->w[i].slot != CACHE_NONE)
             cache_drop(f->o.cache, f->layer, f->w[i].neuron);
     f->n = 0;
+    f->err = (struct err)ERR_INIT; /* the reader of misses looks at that of its guesses */
 }
 
 void fetch_free(struct fetch *f)

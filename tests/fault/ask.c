@@ -35,7 +35,15 @@ static void on_event(void *ctx, const struct gen_event *ev)
 
 enum status ask(struct engine *e, uint32_t max_tokens, struct answer *a)
 {
-    static const int32_t prompt[] = { 40, 50, 60, 70, 80 };
+    return ask_prompt(e, ASK_PROMPT, max_tokens, a);
+}
+
+enum status ask_prompt(struct engine *e, uint32_t n_prompt, uint32_t max_tokens, struct answer *a)
+{
+    int32_t prompt[ASK_PROMPT_MAX];
+    assert(n_prompt <= ASK_PROMPT_MAX);
+    for (uint32_t i = 0; i < n_prompt; i++)
+        prompt[i] = 40 + 10 * (int32_t)(i % 20);
     struct waiter w = { .a = a,
                         .lock = PTHREAD_MUTEX_INITIALIZER,
                         .moved = PTHREAD_COND_INITIALIZER };
@@ -50,8 +58,7 @@ enum status ask(struct engine *e, uint32_t max_tokens, struct answer *a)
     p.stop[0] = "not to be found";
     p.n_stop = 1;
     *a = (struct answer){ .n = 0 };
-    if (engine_submit(e, prompt, sizeof prompt / sizeof prompt[0], &p, on_event, &w, &id,
-                      &a->err) != ST_OK)
+    if (engine_submit(e, prompt, n_prompt, &p, on_event, &w, &id, &a->err) != ST_OK)
         return a->err.code;
     pthread_mutex_lock(&w.lock);
     while (!w.done)

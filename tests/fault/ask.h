@@ -16,6 +16,9 @@ struct answer {
 /* Greedy, exactly max_tokens of them, nothing reused from earlier requests; waits for the end. The
  * callback is neither counted nor hit by faults. Returns a->err.code. */
 enum status ask(struct engine *e, uint32_t max_tokens, struct answer *a);
+/* The same with so many tokens of prompt, at most ASK_PROMPT_MAX. */
+enum { ASK_PROMPT = 5, ASK_PROMPT_MAX = 24 };
+enum status ask_prompt(struct engine *e, uint32_t n_prompt, uint32_t max_tokens, struct answer *a);
 void answer_print(const struct answer *a, struct buf *out);
 
 #endif
