@@ -180,7 +180,7 @@ static void fill_info(struct engine *e, const struct engine_opts *opts, double l
         .mask = b ? bundle_mask_name(b) : "",
         .cache = b ? cache_policy_name((enum cache_policy)opts->cache) : "",
         .exact = (opts->keep <= 0 || opts->keep >= 1) &&
-                 (s->plan.mode != FLASH_SPARSE || !b || b->sketch_type != DT_Q4_0),
+                 (s->plan.mode == FLASH_DENSE || !b || b->sketch_type != DT_Q4_0),
         .has_chat_template = s->has_template,
         .chat_template_error = s->chat_err.msg,
         .tokenizer_warning = tokenizer_warning(s->tok),

@@ -8,8 +8,8 @@
  *   p + (1 - p) r   for what this pass used,   (1 - p) r   for the rest.
  * p is estimated per layer from pass to pass: 0 where tokens are independent of each other (then a
  * rare newcomer does not push out a frequent neuron), and near 1 where they repeat (then recency
- * decides). On the four kinds of traces of flash.md 5.5, at 3, 10 and 15 % needed and 5 to 30 %
- * cached, it loads the least of all policies here, up to a fifth less than LRU and LFU. */
+ * decides). On recorded neuron traces (tests/bench/flash/replay) it loads the least of all policies
+ * here at 5 to 60 % cached. */
 #include "engine/flash/cache.h"
 
 #include "engine/base/num.h"
@@ -20,7 +20,7 @@
 #include <string.h>
 
 enum { WINDOW_DEFAULT = 5, PROTECTED_PASSES = 2 };
-/* Of a rate, per token; 0.95 to 0.98 differ by less than 5 % in loads on those traces. */
+/* Of a rate, per token. */
 #define DECAY_LOG2 (-0.0439f) /* 0.97 */
 #define AGAIN_STEP 0.1f       /* of the estimate of p, per pass */
 

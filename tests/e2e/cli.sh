@@ -86,6 +86,19 @@ check "the trace is there" 0 grep -q ^strobeN2 "$tmp/trace"
 check "pack with rates" 0 "$strobe" pack -m "$m" --activation relu --mask sketch --rates "$tmp/trace" -o "$tmp/rated.gguf" --json
 expect "pack with rates" 'd["rates"] is True'
 check "generate with rates" 0 "$strobe" generate -m "$tmp/rated.gguf" -p "Once upon" -n 8 --temp 0 --flash sparse --json
+expect "generate with rates" 'd["flash"]["exact"] is True'
+check "pack sketch4" 0 "$strobe" pack -m "$m" --activation relu --mask sketch4 -o "$tmp/four.gguf"
+check "a 4-bit sketch" 0 "$strobe" generate -m "$tmp/four.gguf" -p "Once upon" -n 8 --temp 0 --json
+expect "a 4-bit sketch" 'd["flash"]["exact"] is False'
+check "a 4-bit sketch, all neurons" 0 "$strobe" generate -m "$tmp/four.gguf" -p "Once upon" -n 8 --temp 0 --flash dense --json
+expect "a 4-bit sketch, all neurons" 'd["flash"]["exact"] is True'
+check "pack SiLU" 0 "$strobe" pack -m "$m" --mask resident -o "$tmp/silu.gguf"
+check "all of a SiLU model" 0 "$strobe" generate -m "$tmp/silu.gguf" -p "Once upon a time" -n 12 --temp 0 --json
+expect "all of a SiLU model" 'd["flash"]["exact"] is True and d["text"].startswith(", there was a little girl")'
+check "some of a SiLU model" 0 "$strobe" generate -m "$tmp/silu.gguf" -p "Once upon a time" -n 12 --temp 0 --keep 0.6 --json
+expect "some of a SiLU model" 'd["flash"]["exact"] is False'
+check "a share of a sketched file" 2 "$strobe" generate -m "$tmp/packed.gguf" -p x -n 2 --keep 0.5
+expect "a share of a sketched file" '"--mask resident" in e'
 check "rates of no trace" 3 "$strobe" pack -m "$m" --activation relu --rates "$tmp/packed.gguf" -o "$tmp/rated2.gguf"
 check "neuron trace on a full disk" 1 "$strobe" generate -m "$tmp/packed.gguf" -p x -n 8 --neuron-trace /dev/full
 expect "neuron trace on a full disk" '"/dev/full" in e and "space" in e'
