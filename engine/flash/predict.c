@@ -4,7 +4,8 @@
  *   sparse   T = N a + B / BW + N c + weights used / memory rate, N reads of B bytes in all, of the
  *            neurons that are needed and not cached; neighbours within the gap are one read. c is
  *            the engine thread's time to submit and reap one. The parts add up: that thread
- *            computes, too. (Measured at 40, 50, 60 and 80 % of a 2.2 GB model: 0.9 to 1.1 of it.)
+ *            computes, too. (tests/bench/flash/p8_sweep.sh, 2.2 GB model at 50, 60 and 80 %:
+ * measured 4, 16 and 1 % faster.)
  *
  * Which neurons a token needs is not known before it runs. Assumed is what is published of ReLU
  * models: unequal rates, with z_i normal and neuron i needed by a share Phi(-z_i) of the tokens,
@@ -16,12 +17,10 @@
 #include <stdio.h>
 
 enum { QUANTILES = 128 };
-#define ACTIVE_SHARE 0.1 /* of an unmeasured model's neurons, per token */
-#define OVERLOAD                                                                                   \
-    1.45                /* neurons that a sketch lets pass, per active one: measured, flash.md 5.4 \
-                         */
-#define SPREAD     0.8  /* deviation of z */
-#define READ_CPU_S 6e-6 /* c, measured with io_uring on a 3 GHz core */
+#define ACTIVE_SHARE 0.1  /* of an unmeasured model's neurons, per token */
+#define OVERLOAD     1.45 /* neurons that a sketch lets pass for an active one, measured */
+#define SPREAD       0.8  /* deviation of z */
+#define READ_CPU_S   6e-6 /* c, measured with io_uring on a 3 GHz core */
 
 /* The neurons of a layer that are needed and not cached, as a share of all. */
 static double miss_share(double needed, double cached)
