@@ -1,0 +1,36 @@
+/* engine/kernel/gemm.h - general matrix products for training, C = alpha op(A) op(B) + beta C, all
+ * row-major. F32 and F64 go to CBLAS (blas.c, one thread each), BF16 to a kernel of ours
+ * (gemm_bf16.c). The pool splits rows of C (or columns, where rows are few), never a sum, at places
+ * that do not depend on the number of threads: 1 and N threads agree bit for bit. Owner: one
+ * thread. */
+#ifndef STROBE_KERNEL_GEMM_H
+#define STROBE_KERNEL_GEMM_H
+
+#include "engine/base/err.h"
+#include "engine/base/pool.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+struct gemm_call {
+    bool ta, tb;    /* A is stored [k, m], B is stored [n, k] */
+    size_t m, n, k; /* C [m, n], op(A) [m, k], op(B) [k, n] */
+    const void *a, *b;
+    size_t lda, ldb, ldc; /* elements from row to row as stored */
+    void *c;
+    double alpha, beta; /* beta 0: C is not read */
+};
+
+void gemm_f32(struct pool *p, const struct gemm_call *g);
+void gemm_f64(struct pool *p, const struct gemm_call *g);
+
+/* BF16: operands f32 in memory, rounded to nearest even while they are packed, sums in f32. */
+struct gemm_bf16;               /* scratch for packed operands */
+bool gemm_bf16_supported(void); /* AVX-512 BF16 */
+/* Room for products with m, n, k up to these. Errors: ST_NOMEM, ST_UNSUPPORTED. */
+enum status gemm_bf16_create(size_t m, size_t n, size_t k, struct gemm_bf16 **ret, struct err *err);
+size_t gemm_bf16_bytes(size_t m, size_t n, size_t k);
+void gemm_bf16_free(struct gemm_bf16 *g);
+void gemm_bf16(struct gemm_bf16 *s, struct pool *p, const struct gemm_call *g);
+
+#endif

@@ -1,0 +1,63 @@
+/* engine/train/data.h - token shards: what a trainer reads. A shard is one file, mapped read-only:
+ *
+ *   bytes 0..7    "STRBTOK1"
+ *   8  u32        header bytes (128)          12 u32  bytes per token: 2 or 4
+ *   16 u64        number of tokens            24 u64  number of documents
+ *   32 u32        vocabulary size             36 u32  flags: 1 = a loss mask follows
+ *   40 u64        checksum (hash_chain) of everything behind the header
+ *   48 u64        bytes of the text that the tokens stand for (for bits per byte)
+ *   56 [32]       SHA-256 of the tokenizer (tokenizer_digest), zero: unknown
+ *   128           tokens; padding to 8; document starts, u64 each, ascending from 0; with flag 1
+ *                 one byte per token: its loss counts (1) or not (0)
+ *
+ * Little-endian. A reader checks every size against the file before it believes it. A data set is a
+ * folder of shards "NAME-00000.tok" in order, or one file. Any thread may read. */
+#ifndef STROBE_TRAIN_DATA_H
+#define STROBE_TRAIN_DATA_H
+
+#include "engine/base/buf.h"
+#include "engine/base/err.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct shard_writer; /* opaque */
+/* Writes path.tmp, renames on finish. */
+enum status shard_create(const char *path, uint32_t n_vocab, bool masked,
+                         const unsigned char digest[32], struct shard_writer **ret,
+                         struct err *err);
+/* One document. mask: NULL (all count) or [n]; only for masked shards. n_byte: of its text. */
+enum status shard_add(struct shard_writer *w, const int32_t *token, const uint8_t *mask, size_t n,
+                      uint64_t n_byte, struct err *err);
+enum status shard_finish(struct shard_writer **w, struct err *err); /* frees, also on failure */
+void shard_abandon(struct shard_writer *w); /* removes the temporary file; NULL is fine */
+
+struct data; /* opaque: all shards of a set, as one run of tokens */
+
+struct data_info {
+    uint64_t n_token, n_doc, n_byte;
+    uint32_t n_vocab;
+    bool masked;
+    unsigned char digest[32];
+};
+/* Errors: ST_NOTFOUND, ST_FORMAT (names file and field; shards that disagree). verify: checksums
+ * too, which reads everything once. */
+enum status data_open(const char *path, bool verify, struct data **ret, struct err *err);
+void data_close(struct data *d);
+struct data_info data_info(const struct data *d);
+
+/* Sequence number `seq` of epoch-wise order: sequences of n_tok + 1 tokens at stride n_tok, in an
+ * order that is a keyed permutation of each epoch (seed, epoch), the same for any batch size and
+ * number of machines. Fills token [n_tok], target [n_tok], weight [n_tok] (0 where masked), doc
+ * [n_tok] (document numbers counted from the sequence's first). */
+struct data_order {
+    uint64_t seed;
+    uint32_t n_tok;
+    bool shuffle;
+};
+uint64_t data_n_seq(const struct data *d, uint32_t n_tok); /* per epoch; 0: smaller than one */
+void data_seq(const struct data *d, const struct data_order *o, uint64_t seq, int32_t *token,
+              int32_t *target, float *weight, int32_t *doc);
+
+#endif
