@@ -165,7 +165,10 @@ static enum status open_source(struct weights *w, enum source_kind kind, struct 
         return err_set(err, ST_UNSUPPORTED, "%u weight files, at most 64 are supported", n);
     for (uint32_t i = 0; i < n; i++)
         path[i] = model_file(w->m, i);
-    return source_open(path, n, (struct source_opts){ .kind = kind, .depth = depth }, &w->src, err);
+    const struct source_opts so = { .kind = kind,
+                                    .depth = depth,
+                                    .helper = model_bundle(w->m) != NULL };
+    return source_open(path, n, so, &w->src, err);
 }
 
 enum status weights_open(const struct model *m, const struct plan *plan, const struct kernels *k,
