@@ -104,6 +104,7 @@ static enum status load(struct engine *e, const struct engine_opts *o, struct er
         .source = (enum source_kind)o->source,
         .policy = (enum cache_policy)o->cache,
         .keep = o->keep,
+        .no_overlap = o->no_overlap,
         .mask_sigma = o->mask_sigma > 0 ? (float)o->mask_sigma : MASK_SIGMA,
         .progress = o->progress ? on_weights : NULL,
         .ctx = &progress,

@@ -54,6 +54,7 @@ struct engine_opts {
     enum engine_kv kv;
     enum engine_cache cache;
     double keep;              /* share of neurons that a token may use, not exact; 0 or 1: all */
+    bool no_overlap;          /* read what a layer misses, then compute: for comparison */
     double mask_sigma;        /* of a 4-bit sketch, standard deviations (flash/mask.h); 0: 3 */
     int cpu_level;            /* -1: best; else enum cpu_level */
     const char *activation;   /* override, see model.h */

@@ -49,6 +49,9 @@ void cli_model_opts(struct cli_opts *o, struct cli_model *m, bool serving)
     cli_opt(o, (struct opt){ "cache-policy", 0, OPT_STR, &m->cache, 0, 0, "NAME",
                              "which neurons of a packed model stay: adaptive (default), lfu, "
                              "lru, window, static" });
+    cli_opt(o, (struct opt){ "no-overlap", 0, OPT_FLAG, &m->no_overlap, 0, 0, NULL,
+                             "packed models: read what a layer misses, then compute (for "
+                             "comparison)" });
     cli_opt(o, (struct opt){ "mask-sigma", 0, OPT_REAL, &m->mask_sigma, 0, 100, "X",
                              "margin of a 4-bit sketch in standard deviations (default 3)" });
     cli_opt(o, (struct opt){ "keep", 0, OPT_REAL, &m->keep, 0, 1, "SHARE",
@@ -139,6 +142,7 @@ enum status cli_engine_opts(struct cli *c, const struct cli_model *m, struct eng
         .n_batch = (uint32_t)m->batch,
         .queue_max = (uint32_t)m->queue,
         .activation = m->activation,
+        .no_overlap = m->no_overlap,
         .mask_sigma = m->mask_sigma,
         .keep = m->keep,
         .progress = cli_progress,

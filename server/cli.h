@@ -23,6 +23,7 @@ struct cli_model {
     const char *cpu;
     const char *kv;
     const char *cache;
+    bool no_overlap;
     double mask_sigma, keep;
     const char *data_dir;
     uint64_t ram, ctx, slots, batch, queue;

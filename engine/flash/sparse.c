@@ -331,8 +331,8 @@ static bool guessing_pays(const struct sparse *s)
 
 bool sparse_guesses(const struct sparse *s, uint32_t layer, size_t n_tok)
 {
-    return s->guess && s->o.plan->mode == FLASH_SPARSE && n_tok <= MASK_TOKENS &&
-           s->missing[layer] && guessing_pays(s);
+    return s->guess && !s->o.no_overlap && s->o.plan->mode == FLASH_SPARSE &&
+           n_tok <= MASK_TOKENS && s->missing[layer] && guessing_pays(s);
 }
 
 void sparse_guess(struct sparse *s, const struct weights_view *v, const struct ffn_guess *g)
@@ -539,6 +539,8 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
     link_guess(s, c->layer, n);
     fetch_begin(s->fetch, c->layer, s->want, n);
     while (done < n) {
+        if (s->o.no_overlap)
+            fetch_settle(s->fetch);
         size_t ready = fetch_ready(s->fetch, wants_chunk_end(s->want, done, n), err);
         if (err->code != ST_OK)
             break;

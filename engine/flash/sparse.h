@@ -22,6 +22,7 @@ struct sparse_opts {
     uint8_t *staging;   /* plan's read buffers, aligned to 4096, borrowed */
     enum cache_policy policy;
     uint32_t window;
+    bool no_overlap;                          /* no guesses; waits for all reads of a layer */
     float mask_sigma;                         /* of a 4-bit sketch */
     double keep;                              /* share of neurons that a token may use, 1: all */
     struct neuron_trace_writer *neuron_trace; /* NULL: nothing is recorded; borrowed */

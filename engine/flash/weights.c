@@ -151,6 +151,7 @@ static enum status start_sparse(struct weights *w, const struct plan *plan,
                              .src = w->src,
                              .staging = staging,
                              .policy = opts->policy,
+                             .no_overlap = opts->no_overlap,
                              .mask_sigma = opts->mask_sigma,
                              .keep = opts->keep > 0 ? opts->keep : 1,
                              .neuron_trace = opts->neuron_trace };

@@ -16,6 +16,7 @@ struct weights; /* opaque */
 struct weights_opts {
     enum source_kind source;
     enum cache_policy policy; /* packed models: of the neuron cache */
+    bool no_overlap;          /* packed models: read what a layer misses, then compute */
     float mask_sigma;         /* of a 4-bit sketch (mask.h) */
     double keep;              /* share of neurons that a token may use; 0 or 1: all (mask.h) */
     /* Packed models: NULL, or records which neurons are needed (neuron_trace.h); borrowed. */

@@ -103,6 +103,7 @@ float *packed_logits(struct packed_run *r, size_t *n)
     struct weights_opts o = { .source = r->source,
                               .policy = r->policy,
                               .keep = r->keep,
+                              .no_overlap = r->no_overlap,
                               .mask_sigma = r->mask_sigma > 0 ? r->mask_sigma : MASK_SIGMA };
     cr_assert_eq(pool_create(r->n_thread, &pool, &err), ST_OK);
     cr_assert_eq(model_open(r->path, NULL, &m, &err), ST_OK, "%s", err.msg);

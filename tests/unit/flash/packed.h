@@ -15,6 +15,7 @@ struct packed_run {
     unsigned n_thread;
     enum source_kind source;
     enum cache_policy policy;
+    bool no_overlap;
     float mask_sigma;           /* of sketch4; 0: MASK_SIGMA */
     double keep;                /* 0: all */
     const char *neuron_trace;   /* NULL: none; file of the neuron trace */
