@@ -184,6 +184,7 @@ static enum status join(struct data *d, struct err *err)
     if (differs)
         return err_set(err, ST_FORMAT, "'%s' and '%s' differ in their %s", d->part[0].path, p->path,
                        differs);
+    in->sum = hash_chain(in->sum, &h->sum, sizeof h->sum);
     in->n_token += h->n_token;
     in->n_doc += h->n_doc;
     in->n_byte += h->n_byte;

@@ -47,7 +47,8 @@ struct data_info {
     uint64_t n_token, n_doc, n_byte;
     uint32_t n_vocab;
     bool masked;
-    unsigned char digest[32];
+    unsigned char digest[32]; /* of the tokenizer; zero: unknown */
+    uint64_t sum;             /* of the shards' checksums: what tells two data sets apart */
 };
 /* Errors: ST_NOTFOUND, ST_FORMAT (names file and field; shards that disagree or are missing),
  * ST_IO, ST_NOMEM. verify: checksums too, which reads everything once. */
