@@ -208,6 +208,8 @@ static enum status count_word(void *ctx, struct str s, struct err *err)
     struct bpe *b = ctx;
     b->stats.n_word++;
     b->stats.n_long += s.n > BPE_WORD_MAX;
+    b->stats.counted_byte += s.n == 1;
+    b->stats.counted_token += s.n == 1;
     if (s.n < 2 || s.n > BPE_WORD_MAX)
         return ST_OK; /* one byte has no pairs */
     if (grow_words(b, err) != ST_OK)

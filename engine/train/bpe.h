@@ -58,6 +58,8 @@ struct bpe_stats {
     uint64_t n_distinct;     /* words of two bytes and more that were counted to the end */
     uint64_t n_forgotten;    /* times a word was forgotten for want of room */
     uint64_t n_long;         /* words that were too long */
+    uint64_t counted_byte, counted_token; /* of the words that were counted to the end, and what
+                                             the vocabulary makes of them: the ratio is its yield */
     uint32_t n_vocab, n_merge;
 };
 struct bpe_stats bpe_stats(const struct bpe *b);

@@ -365,6 +365,8 @@ static enum status count_pairs(struct learn *l, struct err *err)
         return err_set(err, ST_NOMEM, "symbols of %u words", b->n_word);
     for (size_t i = 0; i < b->pool.n; i++)
         l->sym[i] = (uint8_t)b->pool.p[i];
+    for (uint32_t w = 0; w < b->n_word; w++)
+        b->stats.counted_byte += b->word[w].count * b->word[w].n;
     buf_clear(&b->pool);
     free(b->slot);
     b->slot = NULL;
@@ -399,6 +401,8 @@ enum status bpe_merge_words(struct bpe *b, struct err *err)
     if (grow_pairs(&l, err) == ST_OK && start_tokens(&l, err) == ST_OK &&
         count_pairs(&l, err) == ST_OK)
         merge_all(&l, err);
+    for (uint32_t w = 0; w < b->n_word; w++)
+        b->stats.counted_token += b->word[w].count * b->word[w].n;
     free(l.sym);
     free(l.pair);
     free(l.node);

@@ -64,6 +64,11 @@ enum status out_file_put(struct out_file *f, const void *p, size_t n, struct err
     return ST_OK;
 }
 
+const char *out_file_partial(const struct out_file *f)
+{
+    return f->partial;
+}
+
 enum status out_file_commit(struct out_file *f, struct err *err)
 {
     const char *failed = fsync(f->fd) != 0 ? "fsync" : NULL;

@@ -14,6 +14,7 @@ struct out_file; /* opaque */
 /* An older PATH.partial is replaced. Errors name the path: ST_IO, ST_NOTFOUND, ST_NOMEM. */
 enum status out_file_create(const char *path, struct out_file **ret, struct err *err);
 enum status out_file_put(struct out_file *f, const void *p, size_t n, struct err *err);
+const char *out_file_partial(const struct out_file *f); /* where the bytes are so far */
 /* Syncs and renames. Frees f whatever happens; on failure PATH is as it was. */
 enum status out_file_commit(struct out_file *f, struct err *err);
 void out_file_abandon(struct out_file *f); /* removes PATH.partial; NULL is fine */

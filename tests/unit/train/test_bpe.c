@@ -641,6 +641,8 @@ Test(bpe, words_are_counted_with_their_limits)
     cr_expect_eq(s.n_long, 1u);
     cr_expect_eq(s.n_word, 7u); /* xxx, "\n", ab, " ab", " ", 7, " ab" */
     cr_expect_eq(s.n_distinct, 2u);
+    cr_expect_eq(s.counted_byte, 3u + 2 + 3 + 3); /* without xxx */
+    cr_expect_eq(s.counted_token, 3u + 3);
     cr_expect(str_is(bpe_token(b, 256), "ab"));
     cr_expect(str_is(bpe_token(b, 257), " ab"));
     bpe_free(b);
