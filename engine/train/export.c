@@ -27,9 +27,10 @@ struct out_tensor {
     enum dtype type;
     uint32_t n_dim, cols, zero_rows, n_part;
     struct piece part[PARTS];
-    uint64_t rows, bytes, offset;
+    uint64_t rows, bytes;
 };
-struct export {
+struct export
+{
     const struct export_opts *o;
     const struct net_shape *s;
     const char *arch;
@@ -206,7 +207,8 @@ static void put_description(struct export *e, const char *act)
         buf_printf(&b,
                    "%sThe feed-forward activation is %s%s (strobe.activation%s). Programs that do "
                    "not read these keys compute %s in its place and give nonsense.",
-                   b.n ? " " : "", act, e->s->norm_relu ? ", the norms before it are rectified" : "",
+                   b.n ? " " : "", act,
+                   e->s->norm_relu ? ", the norms before it are rectified" : "",
                    e->s->norm_relu ? ", strobe.norm_relu" : "",
                    strcmp(e->arch, "llama") == 0 ? "SiLU" : "relu squared");
     if (b.n || b.failed)
@@ -249,19 +251,17 @@ static void put_shape(struct export *e)
     const struct {
         const char *name;
         uint32_t v;
-    } rows[] = { { "context_length", s->n_ctx },
-                 { "embedding_length", s->d_model },
-                 { "block_count", s->n_layer },
-                 { "feed_forward_length", s->d_ff },
-                 { "attention.head_count", s->n_head },
-                 { "attention.head_count_kv", s->n_kv_head },
-                 { "attention.key_length", s->d_head },
-                 { "attention.value_length", s->d_head },
+    } rows[] = { { "context_length", s->n_ctx },        { "embedding_length", s->d_model },
+                 { "block_count", s->n_layer },         { "feed_forward_length", s->d_ff },
+                 { "attention.head_count", s->n_head }, { "attention.head_count_kv", s->n_kv_head },
+                 { "attention.key_length", s->d_head }, { "attention.value_length", s->d_head },
                  { "vocab_size", s->n_vocab } };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         gw_u32(&e->w, key(e, rows[i].name, k), rows[i].v);
     gw_f32(&e->w,
-           key(e, s->norm == NET_RMS ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon",
+           key(e,
+               s->norm == NET_RMS ? "attention.layer_norm_rms_epsilon"
+                                  : "attention.layer_norm_epsilon",
                k),
            (float)s->norm_eps);
     if (s->pos == NET_ROPE) {
@@ -318,26 +318,30 @@ static void add_tensor(struct export *e, const struct net_tensor *t)
 static enum status make_table(struct export *e, struct err *err)
 {
     uint32_t n = net_n_tensor(e->s);
-    uint64_t offset = 0;
     struct net_tensor *t = calloc(n, sizeof *t);
     e->t = calloc(n, sizeof *e->t);
     if (!t || !e->t) {
         free(t);
-        return err_set(err, ST_NOMEM, "tensor table");
+        err_set(err, ST_NOMEM, "tensor table");
+        return ST_NOMEM;
     }
     net_tensors(e->s, t);
     for (uint32_t i = 0; i < n; i++)
         add_tensor(e, &t[i]);
     free(t);
+    return ST_OK;
+}
+
+static void put_table(struct export *e)
+{
+    uint64_t offset = 0;
     for (uint32_t i = 0; i < e->n_tensor; i++) {
         struct out_tensor *x = &e->t[i];
         uint64_t ne[2] = { x->n_dim == 1 ? x->rows : x->cols, x->rows };
         x->bytes = dtype_row_bytes(x->type, x->cols) * x->rows;
-        x->offset = offset;
+        gw_tensor_at(&e->w, x->name, (uint32_t)x->type, x->n_dim, ne, offset);
         offset += (x->bytes + ALIGN - 1) / ALIGN * ALIGN;
-        gw_tensor_at(&e->w, x->name, (uint32_t)x->type, x->n_dim, ne, x->offset);
     }
-    return ST_OK;
 }
 
 /* ---- data ---- */
@@ -417,7 +421,7 @@ static enum status check_file(const char *path, struct err *err)
 
 static enum status write_file(struct export *e, struct err *err)
 {
-    struct out_file *f;
+    struct out_file *f = NULL;
     if (out_file_create(e->o->path, &f, err) != ST_OK)
         return err->code;
     if (put_all(e, f, err) != ST_OK || check_file(out_file_partial(f), err) != ST_OK) {
@@ -438,8 +442,10 @@ enum status export_gguf(const struct export_opts *o, struct err *err)
         put_general(&e);
         put_shape(&e);
         put_vocab(&e);
-        if (make_table(&e, err) == ST_OK)
+        if (make_table(&e, err) == ST_OK) {
+            put_table(&e);
             write_file(&e, err);
+        }
     }
     free(e.t);
     gguf_close(e.vocab);
