@@ -7,6 +7,7 @@
 #include "engine/model/tokenizer.h"
 #include "engine/train/out_file.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -39,7 +40,7 @@ struct export
     uint32_t n_tensor;
     struct gguf *vocab;
     struct buf vocab_bytes; /* what vocab points into, for a struct bpe */
-    struct gguf_writer w;
+    struct gguf_writer *w;
 };
 
 /* ---- what the shape is called ---- */
@@ -141,7 +142,7 @@ static bool put_tokens(struct export *e, const struct gguf_kv *kv)
     }
     bool ok = s && pad;
     if (ok)
-        gw_strs(&e->w, "tokenizer.ggml.tokens", s, n);
+        gw_strs(e->w, "tokenizer.ggml.tokens", s, n);
     free(s);
     free(pad);
     return ok;
@@ -164,9 +165,9 @@ static bool put_numbers(struct export *e, const struct gguf_kv *kv, bool types)
     }
     bool ok = type || score;
     if (type)
-        gw_array(&e->w, "tokenizer.ggml.token_type", GGUF_I32, type, n, bytes);
+        gw_array(e->w, "tokenizer.ggml.token_type", GGUF_I32, type, n, bytes);
     if (score)
-        gw_array(&e->w, "tokenizer.ggml.scores", GGUF_F32, score, n, bytes);
+        gw_array(e->w, "tokenizer.ggml.scores", GGUF_F32, score, n, bytes);
     free(type);
     free(score);
     return ok;
@@ -185,10 +186,10 @@ static void put_vocab(struct export *e)
         else if (str_is(kv->key, "tokenizer.ggml.scores"))
             ok &= put_numbers(e, kv, false);
         else
-            gw_kv(&e->w, kv);
+            gw_kv(e->w, kv);
     }
     ok &= put_numbers(e, gguf_find(e->vocab, "tokenizer.ggml.token_type"), true);
-    e->w.kv.failed |= !ok;
+    e->w->kv.failed |= !ok;
 }
 
 /* ---- metadata ---- */
@@ -212,8 +213,8 @@ static void put_description(struct export *e, const char *act)
                    e->s->norm_relu ? ", strobe.norm_relu" : "",
                    strcmp(e->arch, "llama") == 0 ? "SiLU" : "relu squared");
     if (b.n || b.failed)
-        gw_text(&e->w, "general.description", buf_view(&b));
-    e->w.kv.failed |= b.failed;
+        gw_text(e->w, "general.description", buf_view(&b));
+    e->w->kv.failed |= b.failed;
     buf_clear(&b);
 }
 
@@ -225,23 +226,23 @@ static void put_general(struct export *e)
         enum dtype type;
         uint32_t id; /* model-formats.md 1.4 */
     } file_type[] = { { DT_F32, 0 }, { DT_F16, 1 }, { DT_Q8_0, 7 }, { DT_BF16, 32 } };
-    gw_str(&e->w, "general.architecture", e->arch);
-    gw_str(&e->w, "general.type", "model");
-    gw_str(&e->w, "general.name", o->name ? o->name : "model");
+    gw_str(e->w, "general.architecture", e->arch);
+    gw_str(e->w, "general.type", "model");
+    gw_str(e->w, "general.name", o->name ? o->name : "model");
     if (o->license.n)
-        gw_text(&e->w, "general.license", o->license);
+        gw_text(e->w, "general.license", o->license);
     hparams_act_text(&e->hp, act);
     put_description(e, act);
     for (size_t i = 0; i < sizeof file_type / sizeof file_type[0]; i++)
         if (file_type[i].type == o->type)
-            gw_u32(&e->w, "general.file_type", file_type[i].id);
+            gw_u32(e->w, "general.file_type", file_type[i].id);
     if (o->type == DT_Q8_0)
-        gw_u32(&e->w, "general.quantization_version", 2);
+        gw_u32(e->w, "general.quantization_version", 2);
     if (o->recipe.n)
-        gw_text(&e->w, "strobe.recipe", o->recipe);
-    gw_str(&e->w, "strobe.activation", act);
+        gw_text(e->w, "strobe.recipe", o->recipe);
+    gw_str(e->w, "strobe.activation", act);
     if (e->s->norm_relu)
-        gw_bool(&e->w, "strobe.norm_relu", true);
+        gw_bool(e->w, "strobe.norm_relu", true);
 }
 
 static void put_shape(struct export *e)
@@ -257,16 +258,16 @@ static void put_shape(struct export *e)
                  { "attention.key_length", s->d_head }, { "attention.value_length", s->d_head },
                  { "vocab_size", s->n_vocab } };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        gw_u32(&e->w, key(e, rows[i].name, k), rows[i].v);
-    gw_f32(&e->w,
+        gw_u32(e->w, key(e, rows[i].name, k), rows[i].v);
+    gw_f32(e->w,
            key(e,
                s->norm == NET_RMS ? "attention.layer_norm_rms_epsilon"
                                   : "attention.layer_norm_epsilon",
                k),
            (float)s->norm_eps);
     if (s->pos == NET_ROPE) {
-        gw_u32(&e->w, key(e, "rope.dimension_count", k), s->d_head);
-        gw_f32(&e->w, key(e, "rope.freq_base", k), (float)s->rope_theta);
+        gw_u32(e->w, key(e, "rope.dimension_count", k), s->d_head);
+        gw_f32(e->w, key(e, "rope.freq_base", k), (float)s->rope_theta);
     }
 }
 
@@ -322,8 +323,7 @@ static enum status make_table(struct export *e, struct err *err)
     e->t = calloc(n, sizeof *e->t);
     if (!t || !e->t) {
         free(t);
-        err_set(err, ST_NOMEM, "tensor table");
-        return ST_NOMEM;
+        return err_set(err, ST_NOMEM, "tensor table");
     }
     net_tensors(e->s, t);
     for (uint32_t i = 0; i < n; i++)
@@ -339,7 +339,7 @@ static void put_table(struct export *e)
         struct out_tensor *x = &e->t[i];
         uint64_t ne[2] = { x->n_dim == 1 ? x->rows : x->cols, x->rows };
         x->bytes = dtype_row_bytes(x->type, x->cols) * x->rows;
-        gw_tensor_at(&e->w, x->name, (uint32_t)x->type, x->n_dim, ne, offset);
+        gw_tensor_at(e->w, x->name, (uint32_t)x->type, x->n_dim, ne, offset);
         offset += (x->bytes + ALIGN - 1) / ALIGN * ALIGN;
     }
 }
@@ -382,6 +382,7 @@ static enum status put_rows(const struct out_tensor *t, const struct block *b, c
 static enum status put_tensor(const struct out_tensor *t, struct out_file *f, struct err *err)
 {
     static const char zeros[ALIGN];
+    assert(t->cols > 0);
     struct block b = { .rows = t->cols < BLOCK ? BLOCK / t->cols : 1 };
     b.x = malloc((size_t)b.rows * t->cols * sizeof *b.x);
     b.bytes = malloc((size_t)b.rows * dtype_row_bytes(t->type, t->cols));
@@ -399,8 +400,8 @@ static enum status put_tensor(const struct out_tensor *t, struct out_file *f, st
 static enum status put_all(struct export *e, struct out_file *f, struct err *err)
 {
     struct buf head = BUF_INIT;
-    gw_bytes(&e->w, &head);
-    head.failed |= e->w.kv.failed || e->w.info.failed;
+    gw_bytes(e->w, &head);
+    head.failed |= e->w->kv.failed || e->w->info.failed;
     if (buf_ok(&head, "header", err) == ST_OK)
         out_file_put(f, head.p, head.n, err);
     buf_clear(&head);
@@ -433,10 +434,11 @@ static enum status write_file(struct export *e, struct err *err)
 
 enum status export_gguf(const struct export_opts *o, struct err *err)
 {
-    struct export e = { .o = o, .s = o->shape };
+    struct gguf_writer w;
+    struct export e = { .o = o, .s = o->shape, .w = &w };
     if (o->type != DT_F32 && o->type != DT_F16 && o->type != DT_BF16 && o->type != DT_Q8_0)
         return err_set(err, ST_UNSUPPORTED, "export as F32, F16, BF16 or Q8_0");
-    gw_init(&e.w);
+    gw_init(&w);
     if (export_arch(o->shape, &e.arch, err) == ST_OK && act_of(o->shape, &e.hp, err) == ST_OK &&
         open_vocab(&e, err) == ST_OK) {
         put_general(&e);
@@ -450,6 +452,6 @@ enum status export_gguf(const struct export_opts *o, struct err *err)
     free(e.t);
     gguf_close(e.vocab);
     buf_clear(&e.vocab_bytes);
-    gw_clear(&e.w);
+    gw_clear(&w);
     return err->code ? err_ctx(err, "export to '%s'", o->path) : ST_OK;
 }
