@@ -4,6 +4,7 @@
 #include "tests/fault/place.h"
 
 #include <criterion/criterion.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
