@@ -17,7 +17,7 @@
 static const double luck_prior[DRAFT_SOURCES] = {
     [DRAFT_LOOKUP] = 0.5, [DRAFT_MODEL] = 0.8, [DRAFT_SELF] = 0.8
 };
-#define MODEL_STEP_SHARE 0.3 /* of a pass, until measured */
+#define MODEL_STEP_SHARE 0.1 /* of a pass, until measured: low, so that it is measured */
 
 static uint32_t min_u32(uint32_t a, uint32_t b)
 {
