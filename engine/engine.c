@@ -117,8 +117,7 @@ static enum status load(struct engine *e, const struct engine_opts *o, struct er
     if (o->neuron_trace && open_neuron_trace(e, o, err))
         return err->code;
     wo.neuron_trace = e->neuron_trace;
-    if (start_pool(e, err) ||
-        (s->draft && engine_draft_load(s->draft, s, e->pool, &wo, err)) ||
+    if (start_pool(e, err) || (s->draft && engine_draft_load(s->draft, s, e->pool, &wo, err)) ||
         weights_open(s->model, &s->plan, s->kernels, e->pool, &wo, &e->weights, err))
         return err->code;
     const struct hparams *hp = model_hparams(s->model);
@@ -196,7 +195,9 @@ static void fill_info(struct engine *e, const struct engine_opts *opts, double l
         .cpu_level = cpu_level_name(kernels_level(s->kernels)),
         .mask = b ? bundle_mask_name(b) : "",
         .cache = b ? cache_policy_name((enum cache_policy)opts->cache) : "",
-        .draft_model = s->draft ? s->draft->id : opts->draft_self ? "self" : "",
+        .draft_model = s->draft           ? s->draft->id
+                       : opts->draft_self ? "self"
+                                          : "",
         .draft_path = s->draft ? s->draft->path : NULL,
         .draft_bytes = s->plan.draft_bytes,
         .reuse = opts->reuse,

@@ -53,11 +53,11 @@ struct engine_opts {
     enum engine_source source;
     enum engine_kv kv;
     enum engine_cache cache;
-    double keep;              /* share of neurons that a token may use, not exact; 0 or 1: all */
-    double mask_sigma;        /* of a 4-bit sketch, standard deviations (flash/mask.h); 0: 3 */
+    double keep;       /* share of neurons that a token may use, not exact; 0 or 1: all */
+    double mask_sigma; /* of a 4-bit sketch, standard deviations (flash/mask.h); 0: 3 */
     /* A second model that guesses tokens, in memory whole, in the same budget; NULL: none. Its
-     * vocabulary is the model's. Nor does draft_self change what comes out: packed models guess with
-     * the neurons that are in memory. Not both, and neither with reuse. */
+     * vocabulary is the model's. Nor does draft_self change what comes out: packed models guess
+     * with the neurons that are in memory. Not both, and neither with reuse. */
     const char *draft_model;
     bool draft_self;
     /* Packed models, not exact: after a pass that read neurons, so many passes of one token per
@@ -168,8 +168,8 @@ enum status engine_layers_write(const struct engine *e, struct buf *out, struct 
 
 /* ---- figures: struct engine_stats is in infer/gen.h ---- */
 void engine_stats(const struct engine *e, struct engine_stats *ret);
-/* Of the activations' sizes in passes that read nothing, the share that was left out; NaN: there was
- * no such pass, or the mask does not know. */
+/* Of the activations' sizes in passes that read nothing, the share that was left out; NaN: there
+ * was no such pass, or the mask does not know. */
 double engine_mass_dropped(const struct engine_stats *st);
 /* Share of what was needed that memory answered, 0..1. Packed models count neurons; else streamed
  * bytes are read anew on every pass, resident ones never. */

@@ -24,7 +24,8 @@ enum status engine_draft_check(const struct engine_opts *o, const struct engine_
                        "what --reuse leaves out",
                        o->draft_model ? "--draft-model" : "--draft-self");
     if (o->reuse && o->neuron_trace)
-        return err_set(err, ST_ARG, "--reuse with --neuron-trace: the trace is of passes that read");
+        return err_set(err, ST_ARG,
+                       "--reuse with --neuron-trace: the trace is of passes that read");
     if ((o->reuse || o->draft_self) && !packed)
         return err_set(err, ST_UNSUPPORTED,
                        "%s needs a packed model: strobe pack -m MODEL -o PACKED.gguf",
@@ -37,8 +38,7 @@ enum status engine_draft_check(const struct engine_opts *o, const struct engine_
 static enum status open_tokenizer(const struct model *m, struct tokenizer **ret, struct err *err)
 {
     const struct gguf *g = model_gguf(m);
-    return g ? tokenizer_from_gguf(g, NULL, ret, err)
-             : tokenizer_from_dir(model_dir(m), ret, err);
+    return g ? tokenizer_from_gguf(g, NULL, ret, err) : tokenizer_from_dir(model_dir(m), ret, err);
 }
 
 /* A guess is an id: it must mean the same text to both. */
@@ -51,9 +51,8 @@ static enum status same_vocabulary(const struct tokenizer *own, const struct tok
         struct str x = tokenizer_text(own, (int32_t)i), y = tokenizer_text(draft, (int32_t)i);
         if (str_eq(x, y))
             continue;
-        return err_set(err, ST_ARG,
-                       "another vocabulary: token %u is '%.*s', in the model '%.*s'", i,
-                       (int)(y.n < SHOWN ? y.n : SHOWN), y.p, (int)(x.n < SHOWN ? x.n : SHOWN),
+        return err_set(err, ST_ARG, "another vocabulary: token %u is '%.*s', in the model '%.*s'",
+                       i, (int)(y.n < SHOWN ? y.n : SHOWN), y.p, (int)(x.n < SHOWN ? x.n : SHOWN),
                        x.p);
     }
     if (a + PADDING_MAX < b || b + PADDING_MAX < a)
@@ -128,8 +127,7 @@ static struct drafter_in drafter_of(const struct engine_draft *d)
                                 .width = model_hparams(d->model)->n_vocab };
 }
 
-static struct drafter_in self_of(const struct engine_setup *s, struct forward *f,
-                                 struct weights *w)
+static struct drafter_in self_of(const struct engine_setup *s, struct forward *f, struct weights *w)
 {
     uint32_t n_vocab = model_hparams(s->model)->n_vocab;
     return (struct drafter_in){ .source = DRAFT_SELF,

@@ -1,7 +1,7 @@
 /* engine/engine_draft.h - who guesses tokens ahead: a second, small model that is in memory whole
- * (engine_opts.draft_model), or the model itself with the neurons that are (draft_self). Internal to
- * the facade. A draft model's memory is a row of the model's plan: everything that stays is counted
- * before anything is loaded. */
+ * (engine_opts.draft_model), or the model itself with the neurons that are (draft_self). Internal
+ * to the facade. A draft model's memory is a row of the model's plan: everything that stays is
+ * counted before anything is loaded. */
 #ifndef STROBE_ENGINE_DRAFT_H
 #define STROBE_ENGINE_DRAFT_H
 
@@ -26,8 +26,8 @@ struct engine_draft {
 /* Which of the options go together, and with the opened model. Errors: ST_ARG, ST_UNSUPPORTED. */
 enum status engine_draft_check(const struct engine_opts *o, const struct engine_setup *s,
                                struct err *err);
-/* Opens o->draft_model into s->draft, without weights. Errors: as model_open; ST_ARG: its vocabulary
- * is another, naming the first token that differs. */
+/* Opens o->draft_model into s->draft, without weights. Errors: as model_open; ST_ARG: its
+ * vocabulary is another, naming the first token that differs. */
 enum status engine_draft_open(const struct engine_opts *o, struct engine_setup *s, struct err *err);
 /* Sizes for the slots and the context of s, into the model's plan. Errors: ST_NOMEM, ST_RANGE. */
 enum status engine_draft_plan(struct engine_draft *d, const struct engine_setup *s,

@@ -55,17 +55,16 @@ static json_t *stats_doc(const struct engine_info *in, const struct engine_stats
                          "read_latency", latency_list(st)));
     if (d)
         json_object_update_new(
-            d, json_pack("{s:s, s:I, s:I, s:I, s:I, s:f, s:i, s:I, s:I, s:o}", "draft_model",
-                         in->draft_model, "draft_bytes", (json_int_t)in->draft_bytes,
-                         "drafted_by_model",
-                         (json_int_t)(st->drafted_by[DRAFT_MODEL] + st->drafted_by[DRAFT_SELF]),
-                         "accepted_by_model",
-                         (json_int_t)(st->accepted_by[DRAFT_MODEL] + st->accepted_by[DRAFT_SELF]),
-                         "draft_passes", (json_int_t)st->draft_passes, "draft_ms",
-                         (double)st->draft_ns / 1e6, "reuse", (int)in->reuse, "reuse_passes",
-                         (json_int_t)st->reuse_passes, "neurons_dropped",
-                         (json_int_t)st->neurons_dropped, "activation_mass_dropped",
-                         mass_dropped(st)));
+            d, json_pack(
+                   "{s:s, s:I, s:I, s:I, s:I, s:f, s:i, s:I, s:I, s:o}", "draft_model",
+                   in->draft_model, "draft_bytes", (json_int_t)in->draft_bytes, "drafted_by_model",
+                   (json_int_t)(st->drafted_by[DRAFT_MODEL] + st->drafted_by[DRAFT_SELF]),
+                   "accepted_by_model",
+                   (json_int_t)(st->accepted_by[DRAFT_MODEL] + st->accepted_by[DRAFT_SELF]),
+                   "draft_passes", (json_int_t)st->draft_passes, "draft_ms",
+                   (double)st->draft_ns / 1e6, "reuse", (int)in->reuse, "reuse_passes",
+                   (json_int_t)st->reuse_passes, "neurons_dropped", (json_int_t)st->neurons_dropped,
+                   "activation_mass_dropped", mass_dropped(st)));
     return d;
 }
 

@@ -58,7 +58,8 @@ static const char *finish_name(enum gen_finish f)
     return names[f];
 }
 
-/* Guesses: in all, and of the second model or of the resident neurons (the rest came from the text).
+/* Guesses: in all, and of the second model or of the resident neurons (the rest came from the
+ * text).
  */
 static json_t *drafts_doc(const struct engine_info *in, const struct engine_stats *st)
 {

@@ -46,8 +46,8 @@ static void log_start(const struct engine *e)
              "threads=%u cpu=%s draft=%s load_ms=%.0f",
              in->model_id, in->arch, in->quant, in->flash_mode, in->flash_why,
              num_size_text(in->resident_bytes, a), num_size_text(in->streamed_bytes, b), in->n_ctx,
-             in->n_slot, in->n_thread, in->cpu_level,
-             in->draft_model[0] ? in->draft_model : "text", in->load_ms);
+             in->n_slot, in->n_thread, in->cpu_level, in->draft_model[0] ? in->draft_model : "text",
+             in->load_ms);
     if (in->chat_template_error[0])
         log_line(LOG_WARN, "engine", NULL, "chat template unusable", "why=\"%s\"",
                  in->chat_template_error);

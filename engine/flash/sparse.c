@@ -38,8 +38,8 @@ struct sparse {
     uint32_t *count, *order, *neuron;
     int32_t *slot;
     struct fetch_want *want, *guess_want;
-    uint32_t guess_layer;          /* that guess_want is of; UINT32_MAX: none */
-    bool *missing;                 /* [n_layer]: the last pass read some of its neurons */
+    uint32_t guess_layer; /* that guess_want is of; UINT32_MAX: none */
+    bool *missing;        /* [n_layer]: the last pass read some of its neurons */
     enum weights_reads reads;
     const uint8_t **bundle, **row; /* of the wave */
     void *mask_scratch;

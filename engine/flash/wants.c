@@ -55,8 +55,8 @@ size_t wants_list(struct cache *c, const struct wants_in *in, struct fetch_want 
     return n;
 }
 
-size_t wants_present(struct cache *c, const struct wants_in *in, bool tell,
-                     struct fetch_want *want, size_t *n_miss)
+size_t wants_present(struct cache *c, const struct wants_in *in, bool tell, struct fetch_want *want,
+                     size_t *n_miss)
 {
     size_t n = 0, miss = 0;
     if (tell)

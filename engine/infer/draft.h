@@ -1,10 +1,10 @@
-/* engine/infer/draft.h - guesses of what a sequence says next, to be verified in one pass: the guess
- * that costs nothing (what followed the last few tokens the last time they stood there: prompt
- * lookup), and how many guesses pay, from measured times and from how the guesses before did.
- * Nothing is lost whatever guesses are worth: a token is sent only when the pass over the tokens
- * before it chose it (flash.md 5.8; kernels are batch-invariant, so verified tokens are those of
- * one-by-one decoding, bit for bit). Other guesses come from drafter.h.
- * Pure but for the structs; owner: the engine thread. Internal to infer. */
+/* engine/infer/draft.h - guesses of what a sequence says next, to be verified in one pass: the
+ * guess that costs nothing (what followed the last few tokens the last time they stood there:
+ * prompt lookup), and how many guesses pay, from measured times and from how the guesses before
+ * did. Nothing is lost whatever guesses are worth: a token is sent only when the pass over the
+ * tokens before it chose it (flash.md 5.8; kernels are batch-invariant, so verified tokens are
+ * those of one-by-one decoding, bit for bit). Other guesses come from drafter.h. Pure but for the
+ * structs; owner: the engine thread. Internal to infer. */
 #ifndef STROBE_INFER_DRAFT_H
 #define STROBE_INFER_DRAFT_H
 
@@ -51,7 +51,7 @@ void draft_luck_init(struct draft_luck *l, double prior);
 void draft_luck_add(struct draft_luck *l, uint32_t drafted, uint32_t accepted);
 double draft_luck_mean(const struct draft_luck *l);             /* over all positions */
 double draft_luck_at(const struct draft_luck *l, uint32_t pos); /* pos < DRAFT_MAX */
-bool draft_luck_known(const struct draft_luck *l); /* more than the prior speaks */
+bool draft_luck_known(const struct draft_luck *l);              /* more than the prior speaks */
 
 /* The number of guesses, 0..max, that makes tokens per second highest: with acceptance a_i at
  * position i a sequence gets 1 + a_1 + a_1 a_2 + ... tokens out of a pass; with one a that is

@@ -1,5 +1,5 @@
-/* engine/infer/drafter.h - whoever guesses tokens with passes of its own, one token per sequence and
- * step:
+/* engine/infer/drafter.h - whoever guesses tokens with passes of its own, one token per sequence
+ * and step:
  *
  *   DRAFT_MODEL  a second, small model with its own weights and its own cache of keys and values,
  *                one slot for each of the scheduler's
@@ -24,8 +24,8 @@ struct drafter_in { /* borrowed until drafter_free() */
     struct forward *forward; /* made for n_slot + n_batch tokens and n_slot rows of logits */
     struct weights *weights; /* of `forward` */
     uint32_t n_slot, n_batch;
-    uint32_t n_ctx;           /* positions that its cache has per slot */
-    uint32_t n_vocab, width;  /* of a row that the sampler wants, and of its own rows */
+    uint32_t n_ctx;          /* positions that its cache has per slot */
+    uint32_t n_vocab, width; /* of a row that the sampler wants, and of its own rows */
 };
 /* Memory of its own, for the plan, from the numbers alone; 0: does not fit size_t. */
 size_t drafter_bytes(const struct drafter_in *in);

@@ -34,7 +34,7 @@ struct scheduler_in { /* everything borrowed until scheduler_free() */
     struct trace *trace; /* this thread records */
     uint32_t n_vocab;    /* width of a row of logits */
     uint32_t n_slot, n_ctx, n_batch, queue_max;
-    bool streaming; /* weights come from the disk in every pass */
+    bool streaming;          /* weights come from the disk in every pass */
     struct drafter *drafter; /* guesses tokens; NULL: only the text itself is asked */
     uint32_t dear_tok;       /* from so many tokens on a pass costs far more; 0: none */
     /* Not exact: after a pass that reads neurons, this many passes of one token per sequence read

@@ -21,10 +21,9 @@ enum { SHADOW_MEMORY = 1 };
 enum { SHADOW_MEMORY = 0 };
 #endif
 
-static const char *const opening[] = {
-    "Once upon a time", "The dog", "Tom and Sam went to the park. They saw a big tree and",
-    "One day, a boy found a red ball. He"
-};
+static const char *const opening[] = { "Once upon a time", "The dog",
+                                       "Tom and Sam went to the park. They saw a big tree and",
+                                       "One day, a boy found a red ball. He" };
 enum { N_OPENING = sizeof opening / sizeof opening[0] };
 
 static bool real_models(char large[4096], char small[4096])

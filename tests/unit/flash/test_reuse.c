@@ -1,5 +1,5 @@
-/* Passes that read no neurons: what is in memory computes, what is not is taken for idle, and a pass
- * that only drafts leaves no mark. */
+/* Passes that read no neurons: what is in memory computes, what is not is taken for idle, and a
+ * pass that only drafts leaves no mark. */
 #include "engine/base/rng.h"
 #include "tests/unit/flash/packed.h"
 
@@ -36,8 +36,8 @@ static void ffn_open(struct ffn *f, const char *packed)
     packed_open(&r, &f->l);
     f->n_embd = f->l.rig.hp->n_embd;
     size_t bytes = acts_bytes(1, f->n_embd);
-    f->acts = (struct acts){ .store = aligned_alloc(64, (bytes + 63) / 64 * 64),
-                             .store_bytes = bytes };
+    f->acts =
+        (struct acts){ .store = aligned_alloc(64, (bytes + 63) / 64 * 64), .store_bytes = bytes };
     f->x = calloc(f->n_embd, sizeof *f->x);
     f->y = calloc(f->n_embd, sizeof *f->y);
     f->first = calloc(N_FF, sizeof *f->first);

@@ -1,7 +1,7 @@
 /* tests/unit/infer/fake_lower.h - a model that is only arithmetic: stands in for forward, kv,
- * tokenizer and weights when the scheduler is tested alone, and for a draft model. The logits of a position are a hash of
- * every token in the slot's cache up to it, so any mistake with positions, slots, reuse or order
- * changes what comes out. Token 0 ends generation; tokens read as letters. */
+ * tokenizer and weights when the scheduler is tested alone, and for a draft model. The logits of a
+ * position are a hash of every token in the slot's cache up to it, so any mistake with positions,
+ * slots, reuse or order changes what comes out. Token 0 ends generation; tokens read as letters. */
 #ifndef STROBE_TESTS_FAKE_LOWER_H
 #define STROBE_TESTS_FAKE_LOWER_H
 

@@ -94,8 +94,8 @@ struct gen_params greedy(uint32_t max_tokens)
 }
 
 /* Decodes alone; returns the generated tokens. */
-uint32_t solo(const int32_t *prompt, uint32_t n_prompt, const struct gen_params *p,
-                     uint32_t n_ctx, int32_t *out)
+uint32_t solo(const int32_t *prompt, uint32_t n_prompt, const struct gen_params *p, uint32_t n_ctx,
+              int32_t *out)
 {
     struct sampler *smp = NULL;
     struct err err = ERR_INIT;
@@ -119,7 +119,7 @@ uint32_t solo(const int32_t *prompt, uint32_t n_prompt, const struct gen_params 
 }
 
 void expect_solo(const struct seen *s, const int32_t *prompt, uint32_t n_prompt,
-                        const struct gen_params *p, uint32_t n_ctx, const char *what)
+                 const struct gen_params *p, uint32_t n_ctx, const char *what)
 {
     int32_t want[SEEN_MAX];
     uint32_t n = solo(prompt, n_prompt, p, n_ctx, want);
@@ -196,7 +196,7 @@ void rig_close(struct rig *g)
 }
 
 void rig_send(struct rig *g, const int32_t *prompt, uint32_t n, const struct gen_params *p,
-                 struct seen *seen)
+              struct seen *seen)
 {
     struct err err = ERR_INIT;
     cr_assert_eq(scheduler_submit(g->s, prompt, n, p, on_event, seen, &seen->id, &err), ST_OK, "%s",
@@ -205,11 +205,10 @@ void rig_send(struct rig *g, const int32_t *prompt, uint32_t n, const struct gen
 
 /* Sends, waits, compares with the oracle. */
 void run_alone(struct rig *g, const int32_t *prompt, uint32_t n, const struct gen_params *p,
-                      struct seen *seen)
+               struct seen *seen)
 {
     seen_init(seen);
     rig_send(g, prompt, n, p, seen);
     await_done(seen);
     expect_solo(seen, prompt, n, p, g->n_ctx, "alone");
 }
-

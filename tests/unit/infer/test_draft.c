@@ -102,13 +102,13 @@ static struct draft_choice choose(const struct draft_costs *c, double alpha,
                                   enum draft_source source)
 {
     struct draft_luck l = luck_of(alpha);
-    return draft_choose(&(struct draft_ask){
-        .costs = c, .luck = &l, .source = source, .max = DRAFT_MAX });
+    return draft_choose(
+        &(struct draft_ask){ .costs = c, .luck = &l, .source = source, .max = DRAFT_MAX });
 }
 
-/* On a line the estimate is exact, but for what the assumed step is worth beside 60 measured ones (20
- * passes with 3 each): a quarter of a measurement. A choice whose rate the closed form puts within
- * that of the best is right. */
+/* On a line the estimate is exact, but for what the assumed step is worth beside 60 measured ones
+ * (20 passes with 3 each): a quarter of a measurement. A choice whose rate the closed form puts
+ * within that of the best is right. */
 Test(draft, the_length_is_that_of_the_closed_form_where_time_is_a_line)
 {
     for (double share = 0.005; share < 1; share *= 2)
@@ -137,10 +137,10 @@ static double miss(const struct draft_costs *c, pass_time *t, double param)
 }
 
 /* Each number of tokens was measured every 17th pass: within memory that is 0.97^16 / (1 - 0.97^17)
- * = 1.5 measurements at least, beside which the line has the weight 0.25 / (0.25 + 1.5) = 0.143. The
- * line through such a curve is furthest off at one token, by less than the time itself (0.9 of it at
- * most over this grid). Of two lengths whose times are known within d, the wrong one is at most
- * (1 + d) / (1 - d) worse. */
+ * = 1.5 measurements at least, beside which the line has the weight 0.25 / (0.25 + 1.5) = 0.143.
+ * The line through such a curve is furthest off at one token, by less than the time itself (0.9 of
+ * it at most over this grid). Of two lengths whose times are known within d, the wrong one is at
+ * most (1 + d) / (1 - d) worse. */
 Test(draft, the_length_follows_the_union_of_neurons)
 {
     for (double u = 0.02; u < 0.9; u *= 1.5)
@@ -212,8 +212,8 @@ Test(draft, one_slow_pass_is_forgotten)
     cr_expect_float_eq(draft_costs_pass(&c, 9), 1, 1e-3);
 }
 
-/* A hiccup of a hundred passes' time counts as one pass; and it fades, 0.95^n, until the assumed 0.3
- * of a pass speaks: (w + 0.25 * 0.3) / (w + 0.25) < 0.6 where w < 0.19, after 33 passes. */
+/* A hiccup of a hundred passes' time counts as one pass; and it fades, 0.95^n, until the assumed
+ * 0.3 of a pass speaks: (w + 0.25 * 0.3) / (w + 0.25) < 0.6 where w < 0.19, after 33 passes. */
 Test(draft, a_source_that_was_slow_once_gets_another_try)
 {
     struct draft_costs c = costs_of(flat, 1, 0);

@@ -81,9 +81,9 @@ Test(scheduler_draft, a_perfect_drafter_is_always_right_and_saves_passes)
     for (int source = DRAFT_MODEL; source <= DRAFT_SELF; source++)
         for (int hot = 0; hot < 2; hot++)
             for (uint32_t n_slot = 1; n_slot <= 3; n_slot += 2) {
-                const struct rig_draft d = {
-                    .source = (enum draft_source)source, .n_ctx = CTX, .pass_us = 2000
-                };
+                const struct rig_draft d = { .source = (enum draft_source)source,
+                                             .n_ctx = CTX,
+                                             .pass_us = 2000 };
                 struct outcome o = run(&d, hot ? 0.7f : 0, n_slot, 2 * n_slot, hot);
                 expect_counts(&o.st, d.source);
                 cr_expect_eq(o.st.accepted_by[source], o.st.drafted_by[source],
@@ -206,10 +206,9 @@ Test(scheduler_draft, cancelling_between_guesses_leaves_sound_slots)
             struct rig g;
             struct seen s, again;
             int32_t prompt[LEN];
-            const struct rig_draft d = { .source = (enum draft_source)source,
-                                         .n_ctx = CTX,
-                                         .wrong_one_in = 5,
-                                         .pass_us = 300 };
+            const struct rig_draft d = {
+                .source = (enum draft_source)source, .n_ctx = CTX, .wrong_one_in = 5, .pass_us = 300
+            };
             struct gen_params p = greedy(60);
             p.ignore_eos = true;
             fill_prompt(prompt, LEN, 46);
