@@ -44,6 +44,9 @@ void sparse_guess(struct sparse *s, const struct weights_view *v, const struct f
 enum status sparse_run(struct sparse *s, const struct weights_view *v, const struct ffn_call *c,
                        struct err *err);
 
+/* As weights_set_reads(). */
+void sparse_set_reads(struct sparse *s, enum weights_reads r);
+
 struct sparse_stats sparse_stats(const struct sparse *s);
 uint32_t sparse_cached(const struct sparse *s, uint32_t layer); /* neurons in memory */
 

@@ -283,6 +283,12 @@ enum status weights_ffn(struct weights *w, const struct ffn_call *c, struct err 
     return sparse_run(w->sparse, weights_layer(w, c->layer), c, err);
 }
 
+void weights_set_reads(struct weights *w, enum weights_reads r)
+{
+    if (w->sparse)
+        sparse_set_reads(w->sparse, r);
+}
+
 bool weights_guesses(const struct weights *w, uint32_t layer, size_t n_tok)
 {
     return w->sparse && sparse_guesses(w->sparse, layer, n_tok);
