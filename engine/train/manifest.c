@@ -121,7 +121,7 @@ static enum status sum_of(const json_t *obj, uint64_t *ret, struct err *err)
 enum status manifest_print(const struct checkpoint *c, const struct net_tensor *t, uint32_t n,
                            const uint64_t *sum, struct buf *out, struct err *err)
 {
-    uint64_t own;
+    uint64_t own = 0;
     json_t *obj = build(c, t, n, sum);
     if (!obj)
         err_set(err, ST_NOMEM, "manifest");
@@ -154,7 +154,7 @@ static enum status check_format(const json_t *obj, struct err *err)
 
 static enum status check_sum(json_t *obj, struct err *err)
 {
-    uint64_t said, is;
+    uint64_t said = 0, is = 0;
     if (get_hex64(obj, "sum", &said, err) != ST_OK)
         return err->code;
     json_object_del(obj, "sum");
