@@ -160,22 +160,23 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* Insertions, deletions and changes from a to b (Levenshtein 1966); both shorter than KEY_BYTES. */
+/* Insertions, deletions, changes and swaps of neighbours from a to b (Damerau 1964, each letter
+ * edited once); both shorter than KEY_BYTES. */
 static size_t edit_distance(const char *a, const char *b)
 {
-    size_t row[KEY_BYTES + 1], n = strlen(b);
-    for (size_t j = 0; j <= n; j++)
-        row[j] = j;
-    for (size_t i = 0; a[i]; i++) {
-        size_t diagonal = row[0];
-        row[0] = i + 1;
-        for (size_t j = 0; j < n; j++) {
-            size_t change = diagonal + (a[i] != b[j]);
-            diagonal = row[j + 1];
-            row[j + 1] = least(change, least(row[j], diagonal) + 1);
+    size_t d[KEY_BYTES + 1][KEY_BYTES + 1], n = strlen(a), k = strlen(b);
+    for (size_t i = 0; i <= n; i++)
+        for (size_t j = 0; j <= k; j++) {
+            if (i == 0 || j == 0) {
+                d[i][j] = i + j;
+                continue;
+            }
+            size_t change = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            d[i][j] = least(change, least(d[i - 1][j], d[i][j - 1]) + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1);
         }
-    }
-    return row[n];
+    return d[n][k];
 }
 
 static enum status unknown(struct str key, struct err *err)

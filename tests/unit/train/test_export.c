@@ -5,6 +5,7 @@
  * layers deep: with test_oracle's bound, 8 sqrt(N) 2^-24 of the size of a logit's terms, N about
  * 900 here and terms of about 4 in sum, each side is within 6e-5 of the exact value in the worst
  * case; 1e-4 is asked of their difference. */
+#include "engine/base/rng.h"
 #include "engine/engine.h"
 #include "engine/flash/pack.h"
 #include "engine/kernel/matrix.h"
@@ -15,8 +16,6 @@
 #include "tests/support/loaded.h"
 #include "tests/support/rig.h"
 #include "tests/support/tiny_model.h"
-
-#include "engine/base/rng.h"
 
 #include <criterion/criterion.h>
 #include <dirent.h>
@@ -248,9 +247,7 @@ Test(export, types_round_as_they_do_everywhere)
         cr_assert_eq(import_gguf(path, &got, &q, &err), ST_OK, "%s", err.msg);
         for (uint32_t i = 0; i < n; i++) {
             bool plain = t[i].rows == 1 || !strcmp(t[i].name, "position_embd.weight");
-            enum dtype use = plain                                ? DT_F32
-                             : dtype_row_bytes(type, t[i].cols) ? type
-                                                                  : DT_F16;
+            enum dtype use = plain ? DT_F32 : dtype_row_bytes(type, t[i].cols) ? type : DT_F16;
             for (uint32_t r = 0; r < t[i].rows; r++) {
                 float row[96], want[96];
                 char bytes[96 * 4];
@@ -272,7 +269,8 @@ Test(export, types_round_as_they_do_everywhere)
 
 /* ---- the same mathematics ---- */
 
-static float *engine_logits(const char *path, const int32_t *token, uint32_t n_tok, uint32_t *vocab_n)
+static float *engine_logits(const char *path, const int32_t *token, uint32_t n_tok,
+                            uint32_t *vocab_n)
 {
     struct loaded l;
     struct rig r;
@@ -384,9 +382,15 @@ Test(export, files_of_others_become_networks, .timeout = 120)
     }
     static const struct {
         const char *arch, *act;
-    } rows[] = { { "llama", NULL },        { "llama", "relu" },   { "bamboo", NULL },
-                 { "arcee", NULL },        { "gpt2", NULL },      { "opt", NULL },
-                 { "opt", "shifted_relu:0.1" }, { "gpt2", "relu" }, { "llama", "fatrelu:0.2" } };
+    } rows[] = { { "llama", NULL },
+                 { "llama", "relu" },
+                 { "bamboo", NULL },
+                 { "arcee", NULL },
+                 { "gpt2", NULL },
+                 { "opt", NULL },
+                 { "opt", "shifted_relu:0.1" },
+                 { "gpt2", "relu" },
+                 { "llama", "fatrelu:0.2" } };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         char path[256];
         struct tiny_model t = tiny_model_default(rows[i].arch);
@@ -564,7 +568,8 @@ Test(export, inspect_describes_the_file)
 /* Readers take the number of tokens for the number of rows. */
 Test(export, tokens_fill_the_rows_of_the_embedding)
 {
-    static const char *const archs[] = { NULL, "llama", "gpt2" }; /* learned, with scores, without */
+    static const char *const archs[] = { NULL, "llama",
+                                         "gpt2" }; /* learned, with scores, without */
     for (int i = 0; i < 3; i++) {
         struct net_shape s = base();
         char path[256], source[256];
