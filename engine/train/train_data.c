@@ -118,8 +118,6 @@ static enum status learn_vocab(const struct train_data_opts *o, const char *path
                            .eos = 0,
                            .pad = UINT32_MAX };
     struct learner l = { .o = o };
-    if (!textset_is_text(c->data))
-        return err_set(err, ST_ARG, "n_vocab: '%s' is no text to learn a vocabulary from", c->data);
     if (bo.n_special == 0)
         return err_set(err, ST_ARG, "special: no token in '%.60s'", c->special);
     if (bpe_create(&bo, &l.bpe, err) == ST_OK &&
@@ -149,6 +147,9 @@ static enum status make_all(const struct train_data_opts *o, struct err *err)
 enum status train_data_make(const struct train_data_opts *o, struct err *err)
 {
     char mark[FILE_PATH_MAX], dir[FILE_PATH_MAX];
+    if (o->config->n_vocab && !textset_is_text(o->config->data))
+        return err_set(err, ST_ARG, "n_vocab: '%s' is no text to learn a vocabulary from",
+                       o->config->data);
     if (!from_text(o->config))
         return ST_OK;
     if (file_path(dir, err, "%s/data", o->dir) != ST_OK ||
