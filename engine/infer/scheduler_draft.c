@@ -34,7 +34,7 @@ void scheduler_draft_init(struct scheduler *s, double token_share)
 
 void scheduler_draft_admit(struct scheduler *s, struct session *ses)
 {
-    ses->n_draft = 0;
+    ses->n_draft = ses->n_want = 0;
     for (int i = 0; i < DRAFT_SOURCES; i++) /* begins with what other sequences taught */
         draft_luck_init(&ses->luck[i], draft_luck_mean(&s->luck[i]));
 }
