@@ -1,0 +1,12 @@
+/* engine/kernel/gemm_internal.h - what gemm.c asks of the library below it: one tile on the calling
+ * thread. blas.c or, without CBLAS, gemm_plain.c. Same call, same bits; any thread. */
+#ifndef STROBE_KERNEL_GEMM_INTERNAL_H
+#define STROBE_KERNEL_GEMM_INTERNAL_H
+
+#include "engine/kernel/gemm.h"
+
+/* m, n, k are at least 1 and below 2^31. */
+void gemm_tile_f32(const struct gemm_call *g);
+void gemm_tile_f64(const struct gemm_call *g);
+
+#endif
