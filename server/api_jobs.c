@@ -47,17 +47,12 @@ static int store_fault(enum status st, const char **code)
     return 500;
 }
 
+/* Status and code of what went wrong. */
 static int fault_of(const struct jobs_ask *a, const char **code)
 {
-    bool setting = a->verb == JOBS_SUBMIT && a->param[0];
-    bool key = a->verb == JOBS_SUBMIT && !a->param[0] && a->err.code == ST_ARG;
     if (a->no_store)
         return store_fault(a->err.code, code);
-    if (setting && a->err.code != ST_NOMEM) {
-        *code = "invalid_value";
-        return 400;
-    }
-    if (key) {
+    if (a->conflict) {
         *code = "idempotency_conflict";
         return 409;
     }
@@ -66,10 +61,11 @@ static int fault_of(const struct jobs_ask *a, const char **code)
         return 409;
     }
     switch (a->err.code) {
+    case ST_ARG:
+    case ST_RANGE:
     case ST_NOTFOUND:
     case ST_BUSY:
     case ST_CLOSED:
-    case ST_RANGE:
         return err_http_status(&a->err, code);
     default:
         return store_fault(a->err.code, code);

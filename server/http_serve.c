@@ -287,9 +287,9 @@ enum status serve_run(const struct serve_opts *o, struct engine *engine, struct 
     struct sigaction sa = { .sa_handler = on_signal };
     sigaction(SIGTERM, &sa, NULL);
     sigaction(SIGINT, &sa, NULL);
-    if (check_exposure(o, h, host, err) == ST_OK && start_jobs(o, h, err) == ST_OK &&
+    if (check_exposure(o, h, host, err) == ST_OK &&
         (fd = bind_socket(host, o->port, name, sizeof name, err)) >= 0 &&
-        start(h, fd, err) == ST_OK) {
+        start_jobs(o, h, err) == ST_OK && start(h, fd, err) == ST_OK) {
         printf("listening on %s\n", name);
         fflush(stdout);
         while (!asked_to_stop)

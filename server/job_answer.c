@@ -114,7 +114,9 @@ static enum status submit_row(struct jobs *j, struct jobs_ask *a, struct buf *pa
         return err_set(&a->err, ST_NOMEM, "job");
     if (new_id(row->id, &a->err) != ST_OK)
         return a->err.code;
-    return store_job_add(j->store, row, a->key[0] ? a->key : NULL, hash, &a->known, &a->err);
+    store_job_add(j->store, row, a->key[0] ? a->key : NULL, hash, &a->known, &a->err);
+    a->conflict = a->err.code == ST_ARG;
+    return a->err.code;
 }
 
 static void submit(struct jobs *j, struct jobs_ask *a)

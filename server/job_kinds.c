@@ -1,6 +1,9 @@
 /* server/job_kinds.c - see job_kinds.h. */
 #include "server/job_kinds.h"
 
+#include "engine/engine.h"
+
+#include <limits.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -13,7 +16,7 @@ static const char *const soup_paths[] = { "base", "ingredients", NULL };
 const struct job_kind *job_kinds(size_t *n)
 {
     static const struct job_kind kinds[] = {
-        { .name = "pretrain", .verb = "train", .paths = train_paths },
+        { .name = "pretrain", .verb = "train", .paths = train_paths, .check = engine_train_check },
         { .name = "relufy", .verb = "relufy", .paths = align_paths },
         { .name = "sft", .verb = "sft", .paths = align_paths },
         { .name = "reward", .verb = "reward", .paths = align_paths },
@@ -34,10 +37,19 @@ struct look {
     struct err *err;
 };
 
+/* Dashes in a name count as underscores, as on the command line. */
+static bool same_name(const char *name, const char *key)
+{
+    size_t i = 0;
+    while (name[i] && name[i] == (key[i] == '-' ? '_' : key[i]))
+        i++;
+    return name[i] == '\0' && key[i] == '\0';
+}
+
 static bool is_path(const struct job_kind *k, const char *key)
 {
     for (size_t i = 0; k->paths && k->paths[i]; i++)
-        if (strcmp(k->paths[i], key) == 0)
+        if (same_name(k->paths[i], key))
             return true;
     return false;
 }
@@ -60,7 +72,8 @@ static json_t *resolve(const struct look *l, const char *text)
     struct buf full = BUF_INIT;
     json_t *v = NULL;
     buf_printf(&full, text[0] == '/' ? "%s" : "%s/%s", text[0] == '/' ? text : l->dir, text);
-    char *real = full.failed ? NULL : realpath(full.p, NULL);
+    char path[PATH_MAX];
+    const char *real = full.failed ? NULL : realpath(full.p, path);
     if (real && (l->anywhere || lies_in(real, l->dir)))
         v = json_text(str_c(real));
     else if (full.failed)
@@ -72,9 +85,8 @@ static json_t *resolve(const struct look *l, const char *text)
         err_set(l->err, ST_ARG,
                 "'%s' must name something in the data directory (serve --allow-paths lifts this)",
                 l->key);
-    if (real && !v)
+    if (!v) /* where nothing was said yet */
         err_set(l->err, ST_NOMEM, "settings");
-    free(real);
     buf_clear(&full);
     return v;
 }
@@ -155,7 +167,8 @@ static enum status resolve_all(struct look *l, const json_t *params, json_t *out
 enum status job_config(const struct job_kind *k, const json_t *params, const char *dir,
                        bool anywhere, json_t **ret, char param[JOB_PARAM_MAX], struct err *err)
 {
-    char *real = realpath(dir, NULL);
+    char path[PATH_MAX];
+    const char *real = realpath(dir, path);
     json_t *out = json_object();
     struct look l = { .kind = k, .dir = real, .anywhere = anywhere, .key = "", .err = err };
     param[0] = '\0';
@@ -165,7 +178,6 @@ enum status job_config(const struct job_kind *k, const json_t *params, const cha
         k->check(out, param, err);
     if (err->code != ST_OK && !param[0] && err->code != ST_NOMEM)
         snprintf(param, JOB_PARAM_MAX, "%s", l.key);
-    free(real);
     if (err->code == ST_OK)
         *ret = out;
     else

@@ -9,7 +9,7 @@
 
 #include "engine/base/json.h"
 
-enum { JOB_PARAM_MAX = 64 };
+enum { JOB_PARAM_MAX = 64 }; /* ENGINE_PARAM_MAX */
 
 struct job_run; /* opaque: a running job, for functions on a worker's thread */
 

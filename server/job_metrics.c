@@ -10,18 +10,20 @@
 
 enum { LINES_MAX = 4000000, LINE_USUAL = 1024, CHUNK = 4 * METRIC_LINE_MAX };
 
-/* An object, or NULL: torn, too long, no memory. */
-static json_t *parse_line(struct str line)
+/* *ret is an object, or NULL: torn, too long. false: no memory, who knows what it is. */
+static bool parse_line(struct str line, json_t **ret)
 {
     struct err err = ERR_INIT;
     json_t *v = NULL;
+    *ret = NULL;
     if (line.n == 0 || line.n > METRIC_LINE_MAX ||
         json_parse(line, "metrics line", &v, &err) != ST_OK)
-        return NULL;
+        return err.code != ST_NOMEM;
     if (json_is_object(v))
-        return v;
-    json_free(v);
-    return NULL;
+        *ret = v;
+    else
+        json_free(v);
+    return true;
 }
 
 /* ---- reading by lines ---- */
@@ -90,14 +92,14 @@ bool metric_tail_read(struct metric_tail *t, void (*fn)(void *ctx, const json_t 
     if (ok && (uint64_t)st.st_size > t->at) {
         struct lines l = { .fd = fd, .at = t->at, .end = UINT64_MAX, .chunk = malloc(CHUNK) };
         struct str line;
-        while (l.chunk && next_line(&l, &line)) {
-            json_t *v = parse_line(line);
+        json_t *v;
+        ok = l.chunk != NULL;
+        while (ok && next_line(&l, &line) && (ok = parse_line(line, &v))) {
             if (v)
                 fn(ctx, v);
             json_free(v);
+            t->at = l.at;
         }
-        ok = l.chunk != NULL;
-        t->at = l.at;
         free(l.chunk);
     }
     close(fd);
@@ -188,15 +190,18 @@ uint64_t metric_events(int fd, uint64_t from, uint64_t to, struct buf *out)
     struct lines l = { .fd = fd, .at = from, .end = to, .chunk = malloc(CHUNK) };
     struct str line;
     size_t start = out->n;
-    while (l.chunk && out->n - start < METRIC_LINE_MAX && next_line(&l, &line)) {
-        json_t *v = parse_line(line);
+    uint64_t at = from;
+    json_t *v;
+    while (l.chunk && out->n - start < METRIC_LINE_MAX && next_line(&l, &line) &&
+           parse_line(line, &v)) {
+        at = l.at;
         if (v)
-            buf_printf(out, "id: %llu\nevent: metrics\ndata: %.*s\n\n", (unsigned long long)l.at,
+            buf_printf(out, "id: %llu\nevent: metrics\ndata: %.*s\n\n", (unsigned long long)at,
                        (int)line.n, line.p);
         json_free(v);
     }
     free(l.chunk);
-    return l.at;
+    return at;
 }
 
 /* ---- series ---- */
@@ -325,7 +330,7 @@ static void fill_columns(int fd, const struct index *x, char *chunk, struct colu
         ssize_t n = pread(fd, chunk, LINE_USUAL, (off_t)l.at); /* next_line() reads on if need be */
         l.have = n > 0 ? (size_t)n : 0;
         if (next_line(&l, &line))
-            v = parse_line(line);
+            c->failed |= !parse_line(line, &v);
         if (v)
             add_row(c, v);
         json_free(v);

@@ -14,6 +14,7 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -330,7 +331,8 @@ static void parse_result(struct job_run *r)
 {
     struct err err = ERR_INIT;
     json_t *doc = NULL;
-    char *real = realpath(r->job->jobs->dir, NULL);
+    char path[PATH_MAX];
+    const char *real = realpath(r->job->jobs->dir, path);
     if (json_parse(str_trim(buf_view(&r->out)), "result", &doc, &err) == ST_OK &&
         json_is_object(doc)) {
         hide_paths(doc, r->job->jobs->dir);
@@ -341,7 +343,6 @@ static void parse_result(struct job_run *r)
     } else {
         json_free(doc);
     }
-    free(real);
 }
 
 static void keep_result(struct job_run *r)
@@ -365,10 +366,11 @@ struct attempt {
     int how, signal_no;
 };
 
-static bool has_checkpoint(const struct job *job)
+/* A run was begun in the directory: it is continued, from its last checkpoint if there is one. */
+static bool was_begun(const struct job *job)
 {
     struct buf path = BUF_INIT;
-    buf_printf(&path, "%s/checkpoints/last", job->dir);
+    buf_printf(&path, "%s/run.json", job->dir);
     bool there = !path.failed && access(path.p, F_OK) == 0;
     buf_clear(&path);
     return there;
@@ -383,22 +385,13 @@ static enum status start(struct job_run *r, struct process *p, struct err *err)
     if (buf_ok(&config, "job", err) != ST_OK)
         return err->code;
     snprintf(verb, sizeof verb, "%s", job->kind->verb);
+    bool again = was_begun(job);
     char name[] = "strobe", json[] = "--json", verbose[] = "-v", with[] = "--config",
          out[] = "--out", resume[] = "--resume";
-    bool again = has_checkpoint(job);
-    char *const argv[] = { name,
-                           verb,
-                           json,
-                           verbose,
-                           with,
-                           config.p,
-                           out,
-                           job->dir,
-                           again ? resume : NULL,
-                           again ? job->dir : NULL,
-                           NULL };
+    char *const argv[] = { name,     verb, json, verbose, with, config.p, again ? resume : out,
+                           job->dir, NULL };
     if (process_start(job->jobs->program, argv, job->dir, p, err) == ST_OK) {
-        note_log(r, again ? "resumed from the last checkpoint" : "started");
+        note_log(r, again ? "started again" : "started");
         row_lock(job);
         job->row.pid = p->pid;
         job->row.pid_birth = p->birth;
@@ -528,7 +521,8 @@ static void run_child(struct job_run *r)
     }
 }
 
-/* The process of a server that died may still be writing its checkpoint: it was told to end. */
+/* The process of a server that died may still be writing its checkpoint. The kernel told it to end;
+ * a second signal would end it before it has, so that waits. */
 static void outlive_orphan(struct job *job)
 {
     pid_t pid = (pid_t)job->row.pid;
@@ -536,10 +530,8 @@ static void outlive_orphan(struct job *job)
     uint64_t start = clock_ns();
     if (!job->was_running || pid <= 0 || birth == 0)
         return;
-    for (int i = 0; process_birth(pid) == birth; i++) {
-        if (i == 0)
-            kill(-pid, SIGTERM);
-        else if (clock_ms_since(start) > (double)job->jobs->o.kill_ms)
+    while (process_birth(pid) == birth) {
+        if (clock_ms_since(start) > (double)job->jobs->o.kill_ms)
             kill(-pid, SIGKILL);
         if (atomic_load(&job->jobs->kill)) /* the next server sees to it */
             return;

@@ -287,7 +287,7 @@ static void try_open(struct jobs *j)
     }
     bool passing = err.code != ST_FORMAT && err.code != ST_UNSUPPORTED;
     if (j->store_err.code != err.code) /* once, not every five seconds */
-        log_line(LOG_ERROR, "jobs", NULL, "no job database, jobs are refused",
+        log_line(LOG_WARN, "jobs", NULL, "no job database, jobs are refused",
                  "dir=\"%s\" why=\"%s\"", j->dir, err.msg);
     j->store_err = err;
     j->open_at_ns = passing ? clock_ns() + (uint64_t)j->o.store_again_ms * 1000000u : UINT64_MAX;

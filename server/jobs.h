@@ -79,9 +79,10 @@ struct jobs_ask {
     void *ctx;
 
     /* ST_OK; ST_NOTFOUND: no such job; ST_BUSY: too many queued; ST_CLOSED: it has ended, or the
-     * server stops; ST_ARG with param: a setting; ST_ARG: the key; else the store's. */
+     * server stops; ST_ARG, ST_RANGE: settings; else the store's. */
     struct err err;
     bool no_store; /* err says why there is none */
+    bool conflict; /* the key came before with another request */
     char param[JOB_PARAM_MAX];
     struct buf body;      /* JSON */
     char job[JOB_ID_MAX]; /* that is spoken of */

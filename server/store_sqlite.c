@@ -124,6 +124,8 @@ static enum status fail(struct sqlite *s, int rc, const char *what, struct err *
 {
     int extended = s->db ? sqlite3_extended_errcode(s->db) : rc;
     s->broken |= is_flush(extended);
+    if (extended == SQLITE_IOERR_NOMEM)
+        rc = SQLITE_NOMEM;
     switch (rc & 0xff) {
     case SQLITE_NOMEM:
         return err_set(err, ST_NOMEM, "job database: %s", what);
@@ -284,6 +286,15 @@ static enum status take_row(sqlite3_stmt *st, struct job_row *ret, struct err *e
     return ST_OK;
 }
 
+/* false: no memory for its text. */
+static bool put_column(sqlite3_stmt *st, int i, struct buf *out)
+{
+    const char *text = (const char *)sqlite3_column_text(st, i);
+    if (text)
+        buf_z(out, text);
+    return (text || sqlite3_column_type(st, i) == SQLITE_NULL) && !out->failed;
+}
+
 /* One row or ST_NOTFOUND. hash: NULL, or takes the column behind the row's. */
 static enum status one_row(struct sqlite *s, enum query q, const struct value *v, int n,
                            struct job_row *ret, struct buf *hash, struct err *err)
@@ -296,8 +307,10 @@ static enum status one_row(struct sqlite *s, enum query q, const struct value *v
         err_set(err, ST_NOTFOUND, "there is no such job");
     else if (rc != SQLITE_ROW)
         fail(s, rc, "reading", err);
-    else if (take_row(st, ret, err) == ST_OK && hash)
-        buf_z(hash, (const char *)sqlite3_column_text(st, sqlite3_column_count(st) - 1));
+    else if (hash && !put_column(st, sqlite3_column_count(st) - 1, hash))
+        err_set(err, ST_NOMEM, "job database: a row");
+    else
+        take_row(st, ret, err);
     done(st);
     return err->code;
 }
@@ -562,12 +575,12 @@ static enum status ask(struct sqlite *s, const char *text, struct buf *out, stru
     int rc = sqlite3_prepare_v2(s->db, text, -1, &st, NULL);
     if (rc == SQLITE_OK)
         rc = sqlite3_step(st);
-    if (rc == SQLITE_ROW)
-        buf_z(out, (const char *)sqlite3_column_text(st, 0));
-    else if (rc != SQLITE_DONE)
+    if (rc == SQLITE_ROW && !put_column(st, 0, out))
+        err_set(err, ST_NOMEM, "job database");
+    else if (rc != SQLITE_ROW && rc != SQLITE_DONE)
         fail(s, rc, "opening", err);
     sqlite3_finalize(st);
-    return err->code == ST_OK ? buf_ok(out, "job database", err) : err->code;
+    return err->code;
 }
 
 static enum status ask_number(struct sqlite *s, const char *text, int64_t *ret, struct err *err)

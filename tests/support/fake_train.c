@@ -131,8 +131,12 @@ static int run(const struct script *s, const char *dir, long steps, long from)
 {
     char path[4200];
     long step = from;
+    snprintf(path, sizeof path, "%s/run.json", dir);
+    FILE *f = fopen(path, "we");
+    if (f)
+        fclose(f);
     snprintf(path, sizeof path, "%s/metrics.jsonl", dir);
-    FILE *f = fopen(path, "ae");
+    f = fopen(path, "ae");
     if (!f)
         return 1;
     for (long n = 0; n < s->noise; n += 64)

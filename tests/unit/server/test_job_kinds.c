@@ -43,10 +43,12 @@ static void teardown(void)
 
 TestSuite(job_kinds, .init = setup, .fini = teardown);
 
-static const struct job_kind *pretrain(void)
+/* Without a check of its own: here the paths are looked at. */
+static const struct job_kind *any_kind(void)
 {
-    size_t n;
-    return job_kinds(&n);
+    static const char *const paths[] = { "data", "held_out", NULL };
+    static const struct job_kind k = { .name = "any", .verb = "train", .paths = paths };
+    return &k;
 }
 
 static enum status resolve(const char *text, bool anywhere, json_t **ret, char param[JOB_PARAM_MAX],
@@ -55,7 +57,7 @@ static enum status resolve(const char *text, bool anywhere, json_t **ret, char p
     json_t *v = NULL;
     struct err none = ERR_INIT;
     cr_assert_eq(json_parse(str_c(text), "test", &v, &none), ST_OK, "%s", none.msg);
-    enum status st = job_config(pretrain(), v, dir, anywhere, ret, param, err);
+    enum status st = job_config(any_kind(), v, dir, anywhere, ret, param, err);
     json_free(v);
     return st;
 }
@@ -138,5 +140,40 @@ Test(job_kinds, settings_that_are_not_for_clients_are_refused_by_name)
         cr_expect_eq(resolve(cases[i].text, false, &v, param, &err), ST_ARG, "%s", cases[i].text);
         cr_expect_str_eq(param, cases[i].param, "%s: %s", cases[i].text, err.msg);
         cr_expect(strstr(err.msg, cases[i].param), "%s", err.msg);
+    }
+}
+
+/* The check behind the paths: that of the trainer itself. */
+Test(job_kinds, settings_of_a_training_are_checked_by_name)
+{
+    static const struct {
+        const char *text, *param; /* param NULL: fine; "": none alone */
+    } cases[] = {
+        { "{\"data\":\"text.txt\",\"steps\":3,\"n_vocab\":256}", NULL },
+        { "{\"data\":\"text.txt\",\"steps\":3,\"n_vocab\":256,\"held-out\":\"sub/more.txt\"}",
+          NULL },
+        { "{\"data\":\"text.txt\",\"step\":3}", "step" },
+        { "{\"data\":\"text.txt\",\"steps\":-1}", "steps" },
+        { "{\"data\":\"text.txt\",\"steps\":\"many\"}", "steps" },
+        { "{\"data\":\"text.txt\",\"steps\":3,\"act\":\"tanh\"}", "act" },
+        { "{\"data\":\"text.txt\",\"steps\":3,\"n_vocab\":256,\"n_kv_head\":3}", "n_head" },
+        { "{\"data\":\"text.txt\",\"steps\":3,\"n_vocab\":256,\"d_head\":33}", "d_head" },
+        { "{\"data\":\"text.txt\",\"steps\":3,\"tokens\":3}", "steps" },
+        { "{\"data\":\"text.txt\"}", "steps" },
+        { "{\"steps\":3}", "data" },
+    };
+    size_t n;
+    const struct job_kind *pretrain = job_kinds(&n);
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        char param[JOB_PARAM_MAX];
+        struct err err = ERR_INIT, none = ERR_INIT;
+        json_t *v = NULL, *got = NULL;
+        cr_assert_eq(json_parse(str_c(cases[i].text), "test", &v, &none), ST_OK);
+        enum status st = job_config(pretrain, v, dir, false, &got, param, &err);
+        cr_expect((st == ST_OK) == !cases[i].param, "%s: %s", cases[i].text, err.msg);
+        if (cases[i].param)
+            cr_expect_str_eq(param, cases[i].param, "%s: %s", cases[i].text, err.msg);
+        json_free(got);
+        json_free(v);
     }
 }

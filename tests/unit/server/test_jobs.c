@@ -127,7 +127,7 @@ Test(jobs, the_queue_is_bounded)
     for (int i = 0; i < 2; i++)
         rig_train(&rig, "", 5, id);
     rig_file(&rig, "more.txt", "");
-    struct jobs_ask *a = rig_submit(&rig, "pretrain", "{\"data\":\"more.txt\"}");
+    struct jobs_ask *a = rig_submit(&rig, "pretrain", "{\"data\":\"more.txt\",\"steps\":3}");
     cr_expect_eq(a->err.code, ST_BUSY, "%s", a->err.msg);
     jobs_ask_free(a);
 }
@@ -147,7 +147,7 @@ Test(jobs, a_process_that_a_signal_killed_goes_on_from_its_checkpoint)
     cr_expect(strstr(a->body.p, "\"points\":40,"), "%.200s", a->body.p);
     jobs_ask_free(a);
     a = rig_get(&rig, JOBS_LOG, id);
-    cr_expect(strstr(a->body.p, "resumed from the last checkpoint"), "%s", a->body.p);
+    cr_expect(strstr(a->body.p, "started again"), "%s", a->body.p);
     jobs_ask_free(a);
 }
 
@@ -314,7 +314,7 @@ Test(jobs, the_process_of_a_killed_server_is_ended_before_another_starts)
     rig_wait(&rig, id, "running");
     for (int i = 0; i < 300; i++) {
         struct jobs_ask *a = rig_get(&rig, JOBS_LOG, id);
-        bool again = strstr(a->body.p, "resumed") != NULL;
+        bool again = strstr(a->body.p, "started again") != NULL;
         jobs_ask_free(a);
         if (again)
             break;
@@ -387,7 +387,7 @@ Test(jobs, a_job_runs_to_its_end_while_the_database_is_locked)
     cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
     cr_assert_eq(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
     rig_file(&rig, "other.txt", "");
-    struct jobs_ask *a = rig_submit(&rig, "pretrain", "{\"data\":\"other.txt\"}");
+    struct jobs_ask *a = rig_submit(&rig, "pretrain", "{\"data\":\"other.txt\",\"steps\":3}");
     cr_expect_eq(a->err.code, ST_TIMEOUT, "%s", a->err.msg);
     jobs_ask_free(a);
     rig_wait_step(&rig, id, 40);
@@ -456,7 +456,7 @@ Test(jobs, a_file_that_goes_before_its_job_starts_fails_the_job)
     jobs_rig_open(&rig);
     rig_train(&rig, "step_ms=5", 40, first);
     rig_file(&rig, "gone.txt", "");
-    struct jobs_ask *a = rig_submit(&rig, "pretrain", "{\"data\":\"gone.txt\"}");
+    struct jobs_ask *a = rig_submit(&rig, "pretrain", "{\"data\":\"gone.txt\",\"steps\":3}");
     snprintf(id, sizeof id, "%s", a->job);
     jobs_ask_free(a);
     snprintf(path, sizeof path, "%s/gone.txt", rig.dir);
