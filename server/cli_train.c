@@ -81,6 +81,7 @@ static enum status config_of_run(struct train_config *tc, const char *dir, struc
         json_parse_unique(buf_view(&text), path, &doc, err) == ST_OK &&
         train_config_json(tc, json_object_get(doc, "config"), err) != ST_OK)
         err_ctx(err, "'%s'", path);
+    tc->stop_at = 0; /* it has been reached */
     json_free(doc);
     buf_clear(&text);
     return err->code;

@@ -23,6 +23,9 @@ struct gemm_call {
 
 void gemm_f32(struct pool *p, const struct gemm_call *g);
 void gemm_f64(struct pool *p, const struct gemm_call *g);
+/* What computes them here: "openblas Haswell", "plain C"; static storage. The first call, or the
+ * first product, loads the library and sets OPENBLAS_NUM_THREADS: not beside another getenv(). */
+const char *gemm_name(void);
 
 /* BF16: operands f32 in memory, rounded to nearest even while they are packed, sums in f32. */
 struct gemm_bf16;               /* scratch for packed operands */

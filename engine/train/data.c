@@ -126,6 +126,7 @@ static enum status check_sum(const struct part *p, unsigned char *chunk, struct 
             return err->code;
         sum = hash_chain(sum, chunk, n);
     }
+    sum = shard_sum(&p->head, sum);
     if (sum != p->head.sum)
         return err_set(err, ST_FORMAT,
                        "'%s' is damaged: checksum %016" PRIx64 ", its header says %016" PRIx64,

@@ -4,7 +4,8 @@
  *   8  u32        header bytes (128)          12 u32  bytes per token: 2 or 4
  *   16 u64        number of tokens            24 u64  number of documents
  *   32 u32        vocabulary size             36 u32  flags: 1 = a loss mask follows
- *   40 u64        checksum (hash_chain) of everything behind the header
+ *   40 u64        checksum: hash_chain() of everything behind the header, carried on over the
+ *                 header with this field zero
  *   48 u64        bytes of the text that the tokens stand for (for bits per byte)
  *   56 [32]       SHA-256 of the tokenizer (tokenizer_digest), zero: unknown
  *   128           tokens; padding to 8; document starts, u64 each, ascending from 0; with flag 1

@@ -1,6 +1,5 @@
-/* engine/train/manifest.c - see manifest.h. The checksum at the end is taken over the compact text
- * of the object without it; jansson keeps the members' order and prints doubles with 17 digits, so
- * that parsing and printing again gives the same text. */
+/* engine/train/manifest.c - see manifest.h. The text is one object whose last member is the
+ * checksum of every byte before it:  {...,"sum":"0123456789abcdef"}  and a line break. */
 #include "engine/train/manifest.h"
 
 #include "engine/base/hash.h"
@@ -12,6 +11,7 @@
 
 enum { TENSORS_MAX = 1 << 20, DIGEST = 32 };
 
+static const char sum_head[] = ",\"sum\":\"", sum_tail[] = "\"}\n";
 static const char *const sum_key[MANIFEST_ARRAYS] = { "params", "m", "v" };
 
 /* ---- small values ---- */
@@ -109,30 +109,22 @@ static json_t *build(const struct checkpoint *c, const struct net_tensor *t, uin
                      digest_text(c->tokenizer), "tensors", tensor_list(t, n, sum));
 }
 
-static enum status sum_of(const json_t *obj, uint64_t *ret, struct err *err)
-{
-    struct buf text = BUF_INIT;
-    if (json_write(obj, &text, err) == ST_OK)
-        *ret = hash_chain(0, text.p, text.n);
-    buf_clear(&text);
-    return err->code;
-}
-
 enum status manifest_print(const struct checkpoint *c, const struct net_tensor *t, uint32_t n,
                            const uint64_t *sum, struct buf *out, struct err *err)
 {
-    uint64_t own;
+    struct buf text = BUF_INIT;
     json_t *obj = build(c, t, n, sum);
     if (!obj)
         err_set(err, ST_NOMEM, "manifest");
-    else if (sum_of(obj, &own, err) == ST_OK) {
-        if (json_object_set_new(obj, "sum", hex64(own)) != 0)
-            err_set(err, ST_NOMEM, "manifest");
-        else if (json_write(obj, out, err) == ST_OK)
-            buf_char(out, '\n');
+    else if (json_write(obj, &text, err) == ST_OK && buf_ok(&text, "manifest", err) == ST_OK) {
+        size_t open = text.n - 1; /* without the last brace */
+        buf_put(out, text.p, open);
+        buf_printf(out, "%s%016" PRIx64 "%s", sum_head, hash_chain(0, text.p, open), sum_tail);
+        buf_ok(out, "manifest", err);
     }
     json_free(obj);
-    return err->code ? err->code : buf_ok(out, "manifest", err);
+    buf_clear(&text);
+    return err->code;
 }
 
 /* ---- parsing ---- */
@@ -152,15 +144,19 @@ static enum status check_format(const json_t *obj, struct err *err)
     return str_is(type, "f32") ? ST_OK : err_set(err, ST_UNSUPPORTED, "numbers are not f32");
 }
 
-static enum status check_sum(json_t *obj, struct err *err)
+static enum status check_sum(const json_t *obj, struct str text, struct err *err)
 {
-    uint64_t said, is;
+    uint64_t said = 0;
+    size_t tail = strlen(sum_head) + 16 + strlen(sum_tail);
+    size_t at = text.n > tail ? text.n - tail : 0;
+    struct str end = { text.p + at, text.n - at };
+    if (!str_starts(end, str_c(sum_head)) || !str_ends(end, str_c(sum_tail)))
+        return err_set(err, ST_FORMAT, "the manifest does not end with its checksum");
     if (get_hex64(obj, "sum", &said, err) != ST_OK)
         return err->code;
-    json_object_del(obj, "sum");
-    if (sum_of(obj, &is, err) != ST_OK)
-        return err->code;
-    return is == said ? ST_OK : err_set(err, ST_FORMAT, "the manifest is damaged (checksum)");
+    return hash_chain(0, text.p, at) == said
+               ? ST_OK
+               : err_set(err, ST_FORMAT, "the manifest is damaged (checksum)");
 }
 
 static enum status parse_state(const json_t *obj, struct checkpoint *c, struct err *err)
@@ -227,7 +223,7 @@ enum status manifest_parse(struct str text, struct manifest *ret, struct err *er
         return err->code;
     if (!json_is_object(obj))
         err_set(err, ST_FORMAT, "the manifest is not an object");
-    else if (check_format(obj, err) == ST_OK && check_sum(obj, err) == ST_OK &&
+    else if (check_format(obj, err) == ST_OK && check_sum(obj, text, err) == ST_OK &&
              parse_state(obj, &m.state, err) == ST_OK)
         parse_tensors(json_object_get(obj, "tensors"), &m, err);
     json_free(obj);

@@ -211,6 +211,7 @@ enum status net_create(const struct net_opts *o, struct net **ret, struct err *e
     n->bytes = bytes;
     n->ops.pool = o->pool;
     n->ops.pass = pass_get(cpu_level_max());
+    gemm_name(); /* loads the library now, not between two clocks */
     if (n->table)
         ops_rope_table(n->table, o->shape.n_ctx, o->shape.d_head, o->shape.rope_theta);
     *ret = n;

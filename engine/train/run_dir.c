@@ -115,40 +115,61 @@ enum status run_dir_get_json(const struct run_dir *r, const char *name, json_t *
 
 /* ---- the log ---- */
 
-/* A line that tells a step; anything else is what a crash left. */
-static bool parse_line(struct str line, struct run_tail *ret)
+/* *good: the line tells a step; anything else is what a crash left. Errors: ST_NOMEM. */
+static enum status parse_line(struct str line, struct run_tail *ret, bool *good, struct err *err)
 {
-    struct err ignored = ERR_INIT;
+    struct err e = ERR_INIT;
     json_t *doc = NULL;
     struct run_tail t = { 0 };
     int64_t step = 0;
-    bool good = json_parse(line, "metrics", &doc, &ignored) == ST_OK && json_is_object(doc) &&
-                json_get_i64(doc, "step", true, 0, INT64_MAX, &step, &ignored) == ST_OK &&
-                json_get_f64(doc, "seconds", true, 0, DBL_MAX, &t.seconds, &ignored) == ST_OK &&
-                json_get_f64(doc, "dollars", true, 0, DBL_MAX, &t.dollars, &ignored) == ST_OK;
+    *good = json_parse(line, "metrics", &doc, &e) == ST_OK && json_is_object(doc) &&
+            json_get_i64(doc, "step", true, 0, INT64_MAX, &step, &e) == ST_OK &&
+            json_get_f64(doc, "seconds", true, 0, DBL_MAX, &t.seconds, &e) == ST_OK &&
+            json_get_f64(doc, "dollars", true, 0, DBL_MAX, &t.dollars, &e) == ST_OK;
     json_free(doc);
+    if (e.code == ST_NOMEM)
+        *err = e;
     t.step = (uint64_t)step;
-    if (good)
+    if (*good)
         *ret = t;
-    return good;
+    return err->code;
 }
 
-/* Length of the text up to its last whole line that parses; 0: none. */
-static size_t whole_lines(struct str text, struct run_tail *ret)
+/* *keep: length of the text up to its last whole line that parses; 0: none does. */
+static enum status whole_lines(struct str text, struct run_tail *ret, size_t *keep, struct err *err)
 {
     size_t end = text.n;
-    for (;;) {
+    bool good = false;
+    *keep = 0;
+    while (!good) {
         while (end > 0 && text.p[end - 1] != '\n')
             end--;
         if (end == 0)
-            return 0;
+            return ST_OK;
         size_t start = end - 1;
         while (start > 0 && text.p[start - 1] != '\n')
             start--;
-        if (parse_line((struct str){ text.p + start, end - 1 - start }, ret))
-            return end;
+        if (parse_line((struct str){ text.p + start, end - 1 - start }, ret, &good, err) != ST_OK)
+            return err->code;
+        *keep = good ? end : 0;
         end = start;
     }
+    return ST_OK;
+}
+
+/* Cuts off what is behind the last whole line of the file's last bytes, from `from` on. */
+static enum status cut_tail(struct run_dir *r, off_t from, struct str text, struct run_tail *ret,
+                            struct err *err)
+{
+    size_t keep;
+    if (whole_lines(text, ret, &keep, err) != ST_OK)
+        return err->code;
+    if (keep == 0 && from > 0)
+        return err_set(err, ST_FORMAT, "'%s' is no log of a run: its last %zu bytes hold no line",
+                       r->log_path, text.n);
+    if (keep < text.n && ftruncate(r->log, from + (off_t)keep) != 0)
+        return fail(errno, "truncate", r->log_path, err);
+    return ST_OK;
 }
 
 static enum status read_tail(struct run_dir *r, struct run_tail *ret, struct err *err)
@@ -163,14 +184,8 @@ static enum status read_tail(struct run_dir *r, struct run_tail *ret, struct err
         return err_set(err, ST_NOMEM, "'%s'", r->log_path);
     if (lseek(r->log, from, SEEK_SET) < 0)
         fail(errno, "seek", r->log_path, err);
-    else if (file_read(r->log, text, n, r->log_path, err) == ST_OK) {
-        size_t keep = whole_lines((struct str){ text, n }, ret);
-        if (keep == 0 && from > 0)
-            err_set(err, ST_FORMAT, "'%s' is no log of a run: its last %zu bytes hold no line",
-                    r->log_path, n);
-        else if (keep < n && ftruncate(r->log, from + (off_t)keep) != 0)
-            fail(errno, "truncate", r->log_path, err);
-    }
+    else if (file_read(r->log, text, n, r->log_path, err) == ST_OK)
+        cut_tail(r, from, (struct str){ text, n }, ret, err);
     free(text);
     return err->code;
 }

@@ -54,6 +54,15 @@ void shard_head_put(const struct shard_head *h, unsigned char out[SHARD_HEAD])
     memcpy(out + 56, h->digest, sizeof h->digest);
 }
 
+uint64_t shard_sum(const struct shard_head *h, uint64_t rest)
+{
+    unsigned char head[SHARD_HEAD];
+    struct shard_head without = *h;
+    without.sum = 0;
+    shard_head_put(&without, head);
+    return hash_chain(rest, head, sizeof head);
+}
+
 const char *shard_head_get(const unsigned char in[SHARD_HEAD], struct shard_head *ret)
 {
     struct shard_head h = { .width = get_u32(in + 12),
@@ -92,7 +101,7 @@ enum { OUT_BYTES = 64 << 10 }; /* a multiple of 8: hash_chain() wants such piece
 struct shard_writer {
     char *path, *tmp;
     int fd;
-    struct shard_head head;
+    struct shard_head head; /* its sum: of what is written so far, header left out */
     struct buf docs, mask;
     size_t n_out;
     unsigned char out[OUT_BYTES];
@@ -223,6 +232,7 @@ uint64_t shard_n_token(const struct shard_writer *w)
 static enum status put_head(struct shard_writer *w, struct err *err)
 {
     unsigned char head[SHARD_HEAD];
+    w->head.sum = shard_sum(&w->head, w->head.sum);
     shard_head_put(&w->head, head);
     if (lseek(w->fd, 0, SEEK_SET) != 0) {
         err_sys(err, errno, "seek");

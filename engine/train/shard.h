@@ -15,6 +15,8 @@ struct shard_head {
     unsigned char digest[32];
 };
 
+/* The file's checksum from that of everything behind the header; h->sum does not matter. */
+uint64_t shard_sum(const struct shard_head *h, uint64_t rest);
 void shard_head_put(const struct shard_head *h, unsigned char out[SHARD_HEAD]);
 /* NULL, or the name of the field that cannot be; *ret is then unchanged. Sizes are the caller's to
  * check against the file. */

@@ -13,6 +13,7 @@
 enum kind { U32, U64, F64, BOOL, STR };
 enum {
     FREE = 1,       /* may change when a run is resumed */
+    LOCAL = 2,      /* names a file of this machine */
     KEY_BYTES = 32, /* bytes of a name */
     FILE_MAX = 1 << 20
 };
@@ -34,6 +35,8 @@ static const char *const gemm_words[] = { "f32", "bf16", NULL };
 static const char *const attn_words[] = { "tiled", "naive", NULL };
 static const char *const schedule_words[] = { "constant", "cosine", "linear", "wsd", NULL };
 
+static const char *const model_words[] = { "f32", "f16", "bf16", "q8_0", "none", NULL };
+
 /* Whole numbers stand as doubles in the table: exact to 2^53, above any bound here. */
 #define N_MAX     2147483647.0
 #define STEPS_MAX 1e15
@@ -51,12 +54,13 @@ static const char *const schedule_words[] = { "constant", "cosine", "linear", "w
 
 /* clang-format off */
 static const struct row rows[] = {
-    R(data, 0, 0, 0, NULL, FREE, "what to learn: token shards (a folder or .tok file) or text (.txt; .jsonl with \"text\" or \"prompt\" and \"response\", of which the prompt is not trained)"),
-    R(held_out, 0, 0, 0, NULL, FREE, "what the model is measured on, same kinds (default: the end of data)"),
+    R(data, 0, 0, 0, NULL, FREE | LOCAL, "what to learn: token shards (a folder or .tok file) or text (.txt; .jsonl with \"text\" or \"prompt\" and \"response\", of which the prompt is not trained)"),
+    R(held_out, 0, 0, 0, NULL, FREE | LOCAL, "what the model is measured on, same kinds (default: the end of data)"),
     R(held_out_fraction, 0.05, 0, 0.9, NULL, 0, "share of data kept for measuring when held_out is not given; 0: none"),
-    R(tokenizer, 0, 0, 0, NULL, FREE, "GGUF file with the vocabulary, for text; also goes into the model"),
+    R(tokenizer, 0, 0, 0, NULL, FREE | LOCAL, "GGUF file with the vocabulary, for text; also goes into the model"),
     R(n_vocab, 0, 0, 1000000, NULL, 0, "size of the vocabulary to learn from data when there is no tokenizer"),
-    R(init, 0, 0, 0, NULL, 0, "checkpoint folder to take the parameters from (default: random)"),
+    R(special, 0, 0, 0, NULL, 0, "special tokens of a vocabulary to learn, with commas between; the first ends a document [<|endoftext|>]"),
+    R(init, 0, 0, 0, NULL, LOCAL, "checkpoint folder or GGUF file to take the parameters from; act, act_shift, up_relu and norm_relu may be others (default: random)"),
     R(n_layer, 4, 1, 1000, NULL, 0, "layers"),
     R(d_model, 128, 2, 65536, NULL, 0, "width of the residual stream"),
     R(n_head, 4, 1, 1024, NULL, 0, "attention heads"),
@@ -104,6 +108,10 @@ static const struct row rows[] = {
     R(keep_every, 0, 0, STEPS_MAX, NULL, FREE, "checkpoints of these steps stay beside last and best; 0: none"),
     R(stop_at, 0, 0, STEPS_MAX, NULL, FREE, "stop after this step, as if interrupted; 0: run to the end"),
     R(price_per_hour, 0, 0, 1e6, NULL, FREE, "dollars, for the cost so far"),
+    R(model_type, MODEL_F16, 0, 0, model_words, FREE, "matrices of model.gguf"),
+    R(name, 0, 0, 0, NULL, FREE, "model.gguf: its name (default: the run's folder)"),
+    R(license, 0, 0, 0, NULL, FREE, "model.gguf: its licence"),
+    R(description, 0, 0, 0, NULL, FREE, "model.gguf: a sentence about it"),
 };
 /* clang-format on */
 enum { N_ROWS = sizeof rows / sizeof rows[0] };
@@ -152,22 +160,23 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* Insertions, deletions and changes from a to b (Levenshtein 1966); both shorter than KEY_BYTES. */
+/* Insertions, deletions, changes and swaps of neighbours from a to b (Damerau 1964, each letter
+ * edited once); both shorter than KEY_BYTES. */
 static size_t edit_distance(const char *a, const char *b)
 {
-    size_t row[KEY_BYTES + 1], n = strlen(b);
-    for (size_t j = 0; j <= n; j++)
-        row[j] = j;
-    for (size_t i = 0; a[i]; i++) {
-        size_t diagonal = row[0];
-        row[0] = i + 1;
-        for (size_t j = 0; j < n; j++) {
-            size_t change = diagonal + (a[i] != b[j]);
-            diagonal = row[j + 1];
-            row[j + 1] = least(change, least(row[j], diagonal) + 1);
+    size_t d[KEY_BYTES + 1][KEY_BYTES + 1], n = strlen(a), k = strlen(b);
+    for (size_t i = 0; i <= n; i++)
+        for (size_t j = 0; j <= k; j++) {
+            if (i == 0 || j == 0) {
+                d[i][j] = i + j;
+                continue;
+            }
+            size_t change = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
+            d[i][j] = least(change, least(d[i - 1][j], d[i][j - 1]) + 1);
+            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+                d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1);
         }
-    }
-    return row[n];
+    return d[n][k];
 }
 
 static enum status unknown(struct str key, struct err *err)
@@ -363,11 +372,12 @@ static json_t *dump_value(const struct train_config *c, const struct row *r)
     return json_text(str_c(*(char *const *)v));
 }
 
-json_t *train_config_dump(const struct train_config *c)
+json_t *train_config_dump(const struct train_config *c, bool public)
 {
     json_t *obj = json_object();
     for (int i = 0; obj && i < N_ROWS; i++)
-        if (json_object_set_new(obj, rows[i].name, dump_value(c, &rows[i])) != 0) {
+        if (!(public && (rows[i].flags & LOCAL)) &&
+            json_object_set_new(obj, rows[i].name, dump_value(c, &rows[i])) != 0) {
             json_free(obj);
             return NULL;
         }

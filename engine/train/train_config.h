@@ -14,7 +14,7 @@
 
 struct train_config {
     /* text and shards; strings are owned, "" stands for none */
-    char *data, *held_out, *tokenizer, *init;
+    char *data, *held_out, *tokenizer, *special, *init;
     double held_out_fraction;
     uint32_t n_vocab; /* 0: the tokenizer's; else of the vocabulary to learn */
     /* shape; 0 in n_kv_head, d_head, d_ff: derived (train_config_shape()) */
@@ -37,7 +37,12 @@ struct train_config {
     /* watching and keeping */
     uint64_t log_every, eval_every, eval_tokens, checkpoint_every, keep_every, stop_at;
     double price_per_hour;
+    /* the model's file */
+    char *name, *license, *description;
+    uint32_t model_type; /* enum train_model_type */
 };
+/* Of the matrices in model.gguf; MODEL_NONE: none is written. */
+enum train_model_type { MODEL_F32, MODEL_F16, MODEL_BF16, MODEL_Q8_0, MODEL_NONE };
 
 /* Defaults. Errors: ST_NOMEM. */
 enum status train_config_init(struct train_config *c, struct err *err);
@@ -52,8 +57,8 @@ bool train_config_has(struct str key);
 /* One setting from text, as on the command line. Errors as train_config_json(). */
 enum status train_config_set(struct train_config *c, struct str key, struct str value,
                              struct err *err);
-/* All settings as a JSON object; NULL: no memory. */
-json_t *train_config_dump(const struct train_config *c);
+/* All settings as a JSON object; NULL: no memory. public: without those that name files. */
+json_t *train_config_dump(const struct train_config *c, bool public);
 /* The table, one setting a line. */
 void train_config_help(FILE *out);
 /* ST_ARG naming the first setting that two halves of one run may not have different: what would

@@ -7,10 +7,13 @@
 
 #include "engine/base/file.h"
 #include "engine/base/hash.h"
+#include "engine/train/bpe.h"
 #include "engine/train/textset.h"
 
 #include <inttypes.h>
 #include <math.h>
+
+enum { SPECIALS_MAX = 64 };
 
 /* ---- text into shards ---- */
 
@@ -72,6 +75,59 @@ static enum status make_set(const struct train_data_opts *o, const char *text, c
                         err);
 }
 
+/* ---- learning a vocabulary ---- */
+
+static const char usual_special[] = "<|endoftext|>";
+
+/* The words between commas. Returns how many, at most `max`. */
+static uint32_t split_words(const char *list, struct str *out, uint32_t max)
+{
+    uint32_t n = 0;
+    for (const char *at = list; *at && n < max; n++) {
+        const char *comma = strchrnul(at, ',');
+        out[n] = str_trim((struct str){ at, (size_t)(comma - at) });
+        at = *comma ? comma + 1 : comma;
+    }
+    return n;
+}
+
+struct learner {
+    const struct train_data_opts *o;
+    struct bpe *bpe;
+};
+
+static enum status learn_piece(void *ctx, const struct textset_piece *p, uint64_t done,
+                               uint64_t total, struct err *err)
+{
+    struct learner *l = ctx;
+    if (l->o->progress && !l->o->progress(l->o->ctx, done, total))
+        return err_set(err, ST_CANCELLED, "stopped while learning the vocabulary");
+    return bpe_add_text(l->bpe, p->prompt, err) == ST_OK ? bpe_add_text(l->bpe, p->text, err)
+                                                         : err->code;
+}
+
+static enum status learn_vocab(const struct train_data_opts *o, const char *path, struct err *err)
+{
+    const struct train_config *c = o->config;
+    struct str special[SPECIALS_MAX];
+    struct bpe_opts bo = { .n_vocab = c->n_vocab,
+                           .special = special,
+                           .n_special = split_words(c->special[0] ? c->special : usual_special,
+                                                    special, SPECIALS_MAX),
+                           .bos = UINT32_MAX,
+                           .eos = 0,
+                           .pad = UINT32_MAX };
+    struct learner l = { .o = o };
+    if (bo.n_special == 0)
+        return err_set(err, ST_ARG, "special: no token in '%.60s'", c->special);
+    if (bpe_create(&bo, &l.bpe, err) == ST_OK &&
+        textset_each(c->data, special[0], learn_piece, &l, err) == ST_OK &&
+        bpe_learn(l.bpe, err) == ST_OK)
+        bpe_save(l.bpe, path, err);
+    bpe_free(l.bpe);
+    return err->code;
+}
+
 static enum status make_all(const struct train_data_opts *o, struct err *err)
 {
     char path[FILE_PATH_MAX];
@@ -79,11 +135,10 @@ static enum status make_all(const struct train_data_opts *o, struct err *err)
     const struct train_config *c = o->config;
     if (!c->tokenizer[0] && !c->n_vocab)
         return err_set(err, ST_ARG, "'%s' is text: give tokenizer (a GGUF file) or n_vocab",
-                       c->data);
-    if (c->n_vocab)
-        return err_set(err, ST_UNSUPPORTED, "n_vocab: learning a vocabulary");
-    if (vocab_path(o, path, err) == ST_OK && vocab_open(path, &v, err) == ST_OK &&
-        make_set(o, c->data, "train", &v, err) == ST_OK)
+                       textset_is_text(c->data) ? c->data : c->held_out);
+    if (vocab_path(o, path, err) != ST_OK || (c->n_vocab && learn_vocab(o, path, err) != ST_OK))
+        return err->code;
+    if (vocab_open(path, &v, err) == ST_OK && make_set(o, c->data, "train", &v, err) == ST_OK)
         make_set(o, c->held_out, "held_out", &v, err);
     vocab_close(&v);
     return err->code;
@@ -92,6 +147,9 @@ static enum status make_all(const struct train_data_opts *o, struct err *err)
 enum status train_data_make(const struct train_data_opts *o, struct err *err)
 {
     char mark[FILE_PATH_MAX], dir[FILE_PATH_MAX];
+    if (o->config->n_vocab && !textset_is_text(o->config->data))
+        return err_set(err, ST_ARG, "n_vocab: '%s' is no text to learn a vocabulary from",
+                       o->config->data);
     if (!from_text(o->config))
         return ST_OK;
     if (file_path(dir, err, "%s/data", o->dir) != ST_OK ||

@@ -282,8 +282,8 @@ static bool due(uint64_t step, uint64_t every)
 static enum status advance(struct trainer *t, bool *go, struct err *err)
 {
     const struct train_config *c = t->config;
-    double norm;
-    bool stop;
+    double norm = 0;
+    bool stop = false;
     if (run_step(t, &norm, &stop, err) != ST_OK)
         return err->code;
     uint64_t step = t->state.step;

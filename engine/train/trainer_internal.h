@@ -43,7 +43,9 @@ void trainer_close(struct trainer *t);
 double trainer_seconds(const struct trainer *t); /* the whole run so far */
 void trainer_note(const struct trainer *t, const char *fmt, ...)
     __attribute__((format(printf, 2, 3)));
-/* Writes the model where the vocabulary is known; its name to out, else "". */
+/* Notes why no model will be written, if that is so: before hours are spent. */
+void trainer_check_export(const struct trainer *t);
+/* Writes the model where that can be; its name in the run's folder to out, else "". */
 enum status trainer_export(struct trainer *t, char out[64], struct err *err);
 
 #endif

@@ -4,6 +4,7 @@
 #include "engine/base/file.h"
 #include "engine/base/rng.h"
 #include "engine/base/rss.h"
+#include "engine/train/export.h"
 #include "engine/train/shape_json.h"
 #include "engine/train/trainer_internal.h"
 
@@ -196,18 +197,49 @@ static struct checkpoint_arrays arrays_of(struct trainer *t)
     return (struct checkpoint_arrays){ net_params(t->net), optim_m(t->optim), optim_v(t->optim) };
 }
 
+/* The parameters mean the same: all but what an experiment may change between two trainings. */
+static enum status check_init_shape(const struct trainer *t, const struct net_shape *from,
+                                    struct err *err)
+{
+    struct net_shape here = *net_shape_of(t->net);
+    here.act = from->act;
+    here.act_shift = from->act_shift;
+    here.up_relu = from->up_relu;
+    here.norm_relu = from->norm_relu;
+    if (here.pos == NET_ROPE) /* no parameter depends on it */
+        here.n_ctx = from->n_ctx;
+    return shape_same(from, &here, err);
+}
+
+static enum status init_from_checkpoint(struct trainer *t, struct err *err)
+{
+    struct checkpoint from;
+    struct checkpoint_arrays a = { .param = net_params(t->net) };
+    if (checkpoint_peek(t->config->init, &from, err) != ST_OK ||
+        check_init_shape(t, &from.shape, err) != ST_OK)
+        return err->code;
+    return checkpoint_load(t->config->init, &from.shape, &from, &a, err);
+}
+
+static enum status init_from_gguf(struct trainer *t, struct err *err)
+{
+    struct net_shape shape;
+    real *param = NULL;
+    if (import_gguf(t->config->init, &shape, &param, err) == ST_OK &&
+        check_init_shape(t, &shape, err) == ST_OK)
+        memcpy(net_params(t->net), param, t->n_param * sizeof *param);
+    free(param);
+    return err->code;
+}
+
 static enum status fresh_state(struct trainer *t, struct err *err)
 {
     const struct train_config *c = t->config;
     const struct net_shape *shape = net_shape_of(t->net);
-    if (c->init[0]) {
-        struct checkpoint from;
-        struct checkpoint_arrays a = { .param = net_params(t->net) };
-        if (checkpoint_load(c->init, shape, &from, &a, err) != ST_OK)
-            return err_ctx(err, "init");
-    } else {
+    if (!c->init[0])
         net_init(t->net, rng_at(c->seed, PURPOSE_INIT));
-    }
+    else if ((file_is_dir(c->init) ? init_from_checkpoint : init_from_gguf)(t, err) != ST_OK)
+        return err_ctx(err, "init '%s'", c->init);
     t->state = (struct checkpoint){ .shape = *shape,
                                     .seed = c->seed,
                                     .data = train_data_identity(&t->data),
@@ -256,15 +288,15 @@ static json_t *describe(const struct trainer *t)
     return json_pack("{s:s, s:o, s:o, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I}, s:{s:I, s:I, s:I, "
                      "s:I, s:I, s:I, s:I, "
                      "s:I}}",
-                     "strobe", STROBE_VERSION, "config", train_config_dump(t->config), "shape",
-                     shape_dump(net_shape_of(t->net)), "n_param", (json_int_t)t->n_param, "steps",
-                     (json_int_t)t->n_step, "data", "tokens", (json_int_t)t->data.info.n_token,
-                     "documents", (json_int_t)t->data.info.n_doc, "bytes",
-                     (json_int_t)t->data.info.n_byte, "sequences", (json_int_t)t->data.train.n,
-                     "held_out_sequences", (json_int_t)t->data.held.n, "memory", "params",
-                     (json_int_t)p->params, "grads", (json_int_t)p->grads, "moments",
-                     (json_int_t)p->moments, "activations", (json_int_t)p->activations, "scratch",
-                     (json_int_t)p->scratch, "batch", (json_int_t)p->batch, "program",
+                     "strobe", STROBE_VERSION, "config", train_config_dump(t->config, false),
+                     "shape", shape_dump(net_shape_of(t->net)), "n_param", (json_int_t)t->n_param,
+                     "steps", (json_int_t)t->n_step, "data", "tokens",
+                     (json_int_t)t->data.info.n_token, "documents", (json_int_t)t->data.info.n_doc,
+                     "bytes", (json_int_t)t->data.info.n_byte, "sequences",
+                     (json_int_t)t->data.train.n, "held_out_sequences", (json_int_t)t->data.held.n,
+                     "memory", "params", (json_int_t)p->params, "grads", (json_int_t)p->grads,
+                     "moments", (json_int_t)p->moments, "activations", (json_int_t)p->activations,
+                     "scratch", (json_int_t)p->scratch, "batch", (json_int_t)p->batch, "program",
                      (json_int_t)p->program, "total", (json_int_t)p->total);
 }
 
@@ -284,6 +316,7 @@ static enum status start_files(struct trainer *t, struct err *err)
     t->before_s = t->state.seconds;
     if (!t->run)
         return ST_OK;
+    trainer_check_export(t);
     if (run_dir_put_json(t->run, "run.json", describe(t), err) != ST_OK ||
         checkpoint_sweep(t->o->dir, t->config->keep_every, err) != ST_OK)
         return err->code;

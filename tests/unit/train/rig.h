@@ -21,7 +21,7 @@ struct net_shape rig_shape(void);
 struct net_opts rig_opts(const struct net_shape *s); /* batch 2, n_tok 7 */
 
 double rig_normal(struct rng *r);
-/* Fails the running test when the network cannot be made. Parameters are drawn so that every
+/* Aborts when the network cannot be made. Parameters are drawn so that every
  * activation is of the order of 1; one target is -1, one weight 0. docs: two or three documents a
  * row. */
 void rig_open(struct net_rig *r, const struct net_opts *o, uint64_t seed, bool docs);

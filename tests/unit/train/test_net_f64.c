@@ -165,3 +165,106 @@ Test(net_f64, every_combination_of_options_has_the_right_slope, .timeout = 600)
     cr_expect_eq(n_shape, 1920u);
     cr_log_info("%u shapes, %u directions with a kink", n_shape, n_kink);
 }
+
+/* Single elements and a direction of each tensor, where the one above could miss a small one. */
+static void check_tensors(struct check *c, struct rng *rng)
+{
+    const struct net_shape *s = net_shape_of(c->r->n);
+    uint32_t count = net_n_tensor(s);
+    struct net_tensor *t = calloc(count, sizeof *t);
+    cr_assert_not_null(t);
+    net_tensors(s, t);
+    for (uint32_t i = 0; i < count; i++) {
+        uint64_t n = (uint64_t)t[i].rows * t[i].cols;
+        draw_dir(c, rng, t[i].at, n);
+        check_dir(c, t[i].name);
+        draw_dir(c, rng, t[i].at + rng_below(rng, n), 1);
+        check_dir(c, t[i].name);
+    }
+    free(t);
+}
+
+/* Every 41st shape: 47 of them, each option on and off at least a dozen times. */
+Test(net_f64, every_tensor_has_the_right_gradient, .timeout = 600)
+{
+    struct rng rng = { 6 };
+    unsigned n_done = 0, n_kink = 0;
+    for (unsigned i = 0; i < N_SHAPE; i += 41) {
+        struct net_shape s;
+        struct net_rig r;
+        struct check c;
+        char what[160];
+        bool docs;
+        if (!nth_shape(i, &s, &docs))
+            continue;
+        struct net_opts o = rig_opts(&s);
+        describe(&s, docs, what);
+        rig_open(&r, &o, 200 + i, docs);
+        check_open(&c, &r, what);
+        check_tensors(&c, &rng);
+        n_done += c.n_done;
+        n_kink += c.n_kink;
+        check_close(&c);
+        rig_close(&r);
+    }
+    cr_expect_gt(n_done, 1000u);
+    cr_expect_lt(n_kink, n_done / 20, "%u of %u directions have a kink", n_kink, n_done);
+}
+
+/* Loss and gradient of the same network in another form; free(). */
+static real *grad_of(const struct net_opts *o, uint64_t seed, bool docs, double *loss)
+{
+    struct net_rig r;
+    rig_open(&r, o, seed, docs);
+    *loss = rig_grad(&r);
+    size_t bytes = r.n_param * sizeof(real);
+    real *g = malloc(bytes);
+    cr_assert_not_null(g);
+    memcpy(g, net_grads(r.n), bytes);
+    rig_close(&r);
+    return g;
+}
+
+static void expect_near(const real *a, const real *b, uint64_t n, const char *what,
+                        const char *form)
+{
+    double diff = 0, size = 0;
+    for (uint64_t i = 0; i < n; i++) {
+        diff = fmax(diff, fabs(a[i] - b[i]));
+        size = fmax(size, fabs(a[i]));
+    }
+    /* Some hundred roundings in another order. */
+    cr_expect_leq(diff, ROUNDINGS * DBL_EPSILON * size, "%s, %s", what, form);
+}
+
+Test(net_f64, recomputing_is_bit_equal_and_pieces_and_naive_attention_are_equal, .timeout = 600)
+{
+    for (unsigned i = 0; i < N_SHAPE; i += 3) {
+        struct net_shape s;
+        char what[160];
+        bool docs;
+        double loss, again;
+        if (!nth_shape(i, &s, &docs))
+            continue;
+        struct net_opts o = rig_opts(&s), p = o;
+        uint64_t n = net_n_param(&s);
+        describe(&s, docs, what);
+        real *g = grad_of(&o, 300 + i, docs, &loss);
+        p.recompute = true;
+        real *q = grad_of(&p, 300 + i, docs, &again);
+        cr_expect(loss == again && memcmp(g, q, n * sizeof *g) == 0, "%s, recomputed", what);
+        free(q);
+        p = o;
+        p.vocab_chunk = 1 + i % 12;
+        q = grad_of(&p, 300 + i, docs, &again);
+        expect_near(g, q, n, what, "in pieces");
+        cr_expect_float_eq(loss, again, 1e-13);
+        free(q);
+        p = o;
+        p.attn = NET_ATTN_NAIVE;
+        q = grad_of(&p, 300 + i, docs, &again);
+        expect_near(g, q, n, what, "naive");
+        free(q);
+        free(g);
+    }
+}
