@@ -176,4 +176,12 @@ double engine_mass_dropped(const struct engine_stats *st);
  * bytes are read anew on every pass, resident ones never. */
 double engine_hit_rate(const struct engine_info *in, const struct engine_stats *st);
 
+/* ---- training (a process of its own: `strobe train`) ---- */
+
+enum { ENGINE_PARAM_MAX = 64 };
+/* Are these settings of a run, as `strobe train --config` takes them? Nothing is opened. param
+ * takes the name of the one that is wrong, "" where none alone is. Errors: ST_ARG, ST_RANGE,
+ * ST_NOMEM. */
+enum status engine_train_check(const json_t *config, char param[ENGINE_PARAM_MAX], struct err *err);
+
 #endif

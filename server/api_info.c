@@ -240,6 +240,8 @@ void api_metrics(struct call *c)
     metrics_family(&b, "connections", "gauge", "Open connections.",
                    (double)atomic_load(&m->connections_now));
     engine_families(c->srv, &b);
+    if (c->srv->jobs)
+        job_families(c->srv->jobs, &b);
     metrics_histogram(&b, "strobe_queue_wait_seconds", "Wait for a slot.", &m->queue_wait);
     metrics_histogram(&b, "strobe_time_to_first_token_seconds", "Submit to first token.",
                       &m->first_token);

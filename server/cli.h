@@ -83,6 +83,7 @@ void cli_result_clear(struct cli_result *r);
 enum status cli_run(struct engine *e, const struct token_list *prompt, const struct gen_params *p,
                     bool echo, struct cli_result *ret, struct err *err);
 
+bool cli_has_verb(const char *name);
 enum status cli_serve(struct cli *c, struct err *err);
 enum status cli_generate(struct cli *c, struct err *err);
 enum status cli_tokenize(struct cli *c, struct err *err);

@@ -6,9 +6,9 @@
 
 struct serve_words {
     struct cli_model model;
-    const char *host, *key_file, *cors;
-    uint64_t port, max_body, drain;
-    bool log_json;
+    const char *host, *key_file, *cors, *store;
+    uint64_t port, max_body, drain, jobs;
+    bool log_json, allow_paths;
 };
 
 static void declare(struct cli_opts *o, struct cli *c, struct serve_words *w)
@@ -32,6 +32,13 @@ static void declare(struct cli_opts *o, struct cli *c, struct serve_words *w)
                              "largest request body (default 8MiB)" });
     cli_opt(o, (struct opt){ "drain", 0, OPT_COUNT, &w->drain, 1, 3600, "S",
                              "seconds for running requests at SIGTERM (default 30)" });
+    cli_opt(o, (struct opt){ "jobs", 0, OPT_COUNT, &w->jobs, 1, 16, "N",
+                             "training jobs that run at a time (default 1)" });
+    cli_opt(o,
+            (struct opt){ "store", 0, OPT_STR, &w->store, 0, 0, "URL",
+                          "job database, sqlite:FILE (default strobe.db in the data directory)" });
+    cli_opt(o, (struct opt){ "allow-paths", 0, OPT_FLAG, &w->allow_paths,
+                             .help = "jobs may read files outside of the data directory" });
     cli_opt(o, (struct opt){ "log-json", 0, OPT_FLAG, &w->log_json,
                              .help = "log lines as JSON objects" });
 }
@@ -83,7 +90,12 @@ enum status cli_serve(struct cli *c, struct err *err)
                              .api_key_file = w.key_file,
                              .cors_origin = w.cors,
                              .max_body = w.max_body,
-                             .drain_s = (uint32_t)w.drain };
+                             .drain_s = (uint32_t)w.drain,
+                             .data_dir = data,
+                             .store = w.store,
+                             .n_job = (uint32_t)w.jobs,
+                             .allow_paths = w.allow_paths,
+                             .has_verb = cli_has_verb };
     serve_run(&so, e, err);
     engine_close(e);
     return err->code;
