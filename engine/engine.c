@@ -2,9 +2,9 @@
 #include "engine/engine.h"
 
 #include "engine/base/clock.h"
+#include "engine/base/rss.h"
 #include "engine/engine_internal.h"
 #include "engine/flash/mask.h"
-#include "engine/infer/rss.h"
 
 #include <limits.h>
 #include <signal.h>

@@ -6,9 +6,7 @@
 #include "engine/infer/scheduler.h"
 #include "engine/kernel/dispatch.h"
 
-#include <sched.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
     CTX_DEFAULT = 4096,
@@ -63,15 +61,6 @@ enum status setup_open(const struct engine_opts *o, bool need_tok, struct engine
 
 /* ---- sizes ---- */
 
-static uint32_t online_cores(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
-        return (uint32_t)CPU_COUNT(&set);
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (uint32_t)n : 1;
-}
-
 static uint32_t min_u32(uint32_t a, uint32_t b)
 {
     return a < b ? a : b;
@@ -121,7 +110,7 @@ static enum status resolve_sizes(const struct engine_opts *o, struct engine_setu
                                  struct err *err)
 {
     uint32_t train = model_hparams(s->model)->n_ctx_train;
-    s->n_thread = o->n_thread ? o->n_thread : min_u32(online_cores(), POOL_THREADS_MAX);
+    s->n_thread = o->n_thread ? o->n_thread : pool_cores();
     s->n_slot = o->n_slot ? o->n_slot : SLOT_DEFAULT;
     s->n_ctx = o->n_ctx ? o->n_ctx : train ? min_u32(train, CTX_DEFAULT) : CTX_DEFAULT;
     s->n_batch = o->n_batch ? o->n_batch : BATCH_DEFAULT;

@@ -23,6 +23,7 @@ static const struct verb verbs[] = {
     { "pack", cli_pack, "re-lay a ReLU model for flash" },
     { "bench", cli_bench, "prefill and decode rates" },
     { "perplexity", cli_perplexity, "score a text" },
+    { "train", cli_train, "train a small model from text" },
 };
 
 static int usage(FILE *out, int code)

@@ -1,7 +1,7 @@
 /* engine/infer/scheduler.c - see scheduler.h. Life, queue, cancellation and figures. */
 #include "engine/base/clock.h"
 #include "engine/base/num.h"
-#include "engine/infer/rss.h"
+#include "engine/base/rss.h"
 #include "engine/infer/scheduler_internal.h"
 
 #include <signal.h>

@@ -1,8 +1,8 @@
 /* engine/kernel/gemm.h - general matrix products for training, C = alpha op(A) op(B) + beta C, all
  * row-major. F32 and F64 go to CBLAS (blas.c, one thread each), BF16 to a kernel of ours
- * (gemm_bf16.c). The pool splits rows of C (or columns, where rows are few), never a sum, at places
- * that do not depend on the number of threads: 1 and N threads agree bit for bit. Owner: one
- * thread. */
+ * (gemm_bf16.c). The pool splits C into tiles, never a sum, at places that do not depend on the
+ * number of threads: 1 and N threads agree bit for bit. Owner: one thread, the pool's; gemm_f32()
+ * and gemm_f64() with a NULL pool run on the caller, so that a pool's threads may call them. */
 #ifndef STROBE_KERNEL_GEMM_H
 #define STROBE_KERNEL_GEMM_H
 
@@ -14,7 +14,7 @@
 
 struct gemm_call {
     bool ta, tb;    /* A is stored [k, m], B is stored [n, k] */
-    size_t m, n, k; /* C [m, n], op(A) [m, k], op(B) [k, n] */
+    size_t m, n, k; /* C [m, n], op(A) [m, k], op(B) [k, n]; k > 0, all below 2^31 */
     const void *a, *b;
     size_t lda, ldb, ldc; /* elements from row to row as stored */
     void *c;
@@ -23,6 +23,9 @@ struct gemm_call {
 
 void gemm_f32(struct pool *p, const struct gemm_call *g);
 void gemm_f64(struct pool *p, const struct gemm_call *g);
+/* What computes them here: "openblas Haswell", "plain C"; static storage. The first call, or the
+ * first product, loads the library and sets OPENBLAS_NUM_THREADS: not beside another getenv(). */
+const char *gemm_name(void);
 
 /* BF16: operands f32 in memory, rounded to nearest even while they are packed, sums in f32, with
  * VDPBF16PS's rules: f32 denormals of A and B count as zero, a sum that becomes denormal is flushed

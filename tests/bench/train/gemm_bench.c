@@ -4,13 +4,13 @@
  * section 4); every linear layer forward, and backward for its input (dx) and weight (dw). GFLOP/s
  * count two per multiply-add and include packing. Each line carries the register-to-register peaks
  * of the same second, for rates move with the host's load, and takes the best of interleaved
- * repetitions: neighbours can only slow a run down. Not a test. */
+ * repetitions: neighbours can only slow a run down. OpenBLAS's choice of kernels is printed; on
+ * processors younger than it, OPENBLAS_CORETYPE=SkylakeX shows what f32 could be. Not a test. */
 #include "engine/base/clock.h"
 #include "engine/base/pool.h"
 #include "engine/base/rng.h"
 #include "engine/kernel/gemm.h"
 
-#include <cblas.h>
 #include <immintrin.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,23 +102,10 @@ static double time_tasks(struct pool *pool, void (*task)(void *, size_t, unsigne
     return (double)(clock_ns() - t) * 1e-9;
 }
 
-/* Rows of C per thread: what is left to a threaded CBLAS at its best. */
-static void f32_task(void *arg, size_t i, unsigned worker)
-{
-    (void)worker;
-    const struct bench *b = arg;
-    const struct gemm_call *g = &b->call;
-    size_t n = pool_threads(b->pool), m0 = g->m * i / n, m1 = g->m * (i + 1) / n;
-    const float *a = (const float *)g->a + (g->ta ? m0 : m0 * g->lda);
-    cblas_sgemm(CblasRowMajor, g->ta ? CblasTrans : CblasNoTrans, g->tb ? CblasTrans : CblasNoTrans,
-                (int)(m1 - m0), (int)g->n, (int)g->k, 1, a, (int)g->lda, g->b, (int)g->ldb, 0,
-                (float *)g->c + m0 * g->ldc, (int)g->ldc);
-}
-
 static double time_f32(struct bench *b)
 {
     uint64_t t = clock_ns();
-    pool_run(b->pool, pool_threads(b->pool), f32_task, b);
+    gemm_f32(b->pool, &b->call);
     return (double)(clock_ns() - t) * 1e-9;
 }
 
@@ -234,7 +221,6 @@ int main(int argc, char **argv)
     b.x = (float *)(void *)mem;
     b.w = (float *)(void *)(mem + part);
     b.y = (float *)(void *)(mem + 2 * part);
-    openblas_set_num_threads(1);
     for (const char *p = threads; *p; p += strcspn(p, ","), p += *p == ',') {
         long n = strtol(p, NULL, 10);
         if (n < 1 || n > MAX_THREADS)
@@ -243,6 +229,7 @@ int main(int argc, char **argv)
             fprintf(stderr, "gemm_bench: %s\n", e.msg);
             return 1;
         }
+        printf("{\"f32\":\"%s\"}\n", gemm_name());
         bench_threads(&b);
         pool_free(b.pool);
     }
