@@ -23,6 +23,7 @@ static const struct verb verbs[] = {
     { "pack", cli_pack, "re-lay a ReLU model for flash" },
     { "bench", cli_bench, "prefill and decode rates" },
     { "perplexity", cli_perplexity, "score a text" },
+    { "corpus", cli_corpus, "make training text and problems; examine a model on them" },
 };
 
 static int usage(FILE *out, int code)
