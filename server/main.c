@@ -26,6 +26,7 @@ static const struct verb verbs[] = {
     { "perplexity", cli_perplexity, "score a text" },
     { "train", cli_train, "train a small model from text" },
     { "vocab", cli_vocab, "learn a vocabulary from text" },
+    { "corpus", cli_corpus, "make training text and problems; examine a model on them" },
 };
 
 static int usage(FILE *out, int code)

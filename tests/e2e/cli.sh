@@ -42,7 +42,7 @@ PY
 check version 0 "$strobe" --version
 expect version 't.startswith("strobe ")'
 check help 0 "$strobe" --help
-for v in serve generate tokenize detokenize inspect estimate calibrate bench perplexity; do
+for v in serve generate tokenize detokenize inspect estimate calibrate bench perplexity corpus; do
     check "help of $v" 0 "$strobe" $v --help
     expect "help of $v" '"usage: strobe" in t and "--json" in t'
 done
@@ -157,6 +157,36 @@ expect "perplexity without reuse" 'd["exact"] is True and "reuse" not in d'
 nats=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["nats_per_token"])' "$tmp/out")
 check "perplexity with reuse" 0 "$strobe" perplexity -m "$tmp/silu.gguf" "$tmp/text" --ctx 128 --windows 2 --ram "$small" --reuse 4 --json
 expect "perplexity with reuse" 'd["exact"] is False and d["reuse"] == 4 and d["activation_mass_dropped"] > 0 and d["nats_per_token"] > '"$nats"
+check corpus 0 "$strobe" corpus -o "$tmp/corpus" --problems 400 --seed 5 --json
+expect corpus 'd["problems"] == 400 and d["stories"] == 80 and d["documents"] == 540'
+expect "documents end with their mark" 'open("'"$tmp"'/corpus/train.txt").read().count("<|endoftext|>\n") == 540'
+cp "$tmp/corpus/train.txt" "$tmp/corpus/first.txt"
+check "corpus again" 0 "$strobe" corpus -o "$tmp/corpus" --problems 400 --seed 5
+check "the same corpus" 0 cmp "$tmp/corpus/train.txt" "$tmp/corpus/first.txt"
+check "corpus items" 0 "$strobe" corpus -o "$tmp/corpus" --split clauses --problems 60 --format jsonl --classes --steps 3-4
+python3 - "$tmp/corpus/clauses.jsonl" "$tmp/answers.jsonl" <<'PY'
+import json, sys
+with open(sys.argv[2], 'w') as out:
+    for i, line in enumerate(open(sys.argv[1])):
+        d = json.loads(line)
+        assert 3 <= d['steps'] <= 4 and d['classes']['question'][-1][1] == len(d['question'].encode())
+        d['response'] = [d['answer'], d['answer'] + '0', 'I do not know.'][i % 3]
+        out.write(json.dumps(d) + '\n')
+PY
+check "corpus score" 0 "$strobe" corpus score "$tmp/answers.jsonl" --json
+expect "corpus score" '[d["splits"][0][k] for k in ("split", "n", "correct", "no_answer")] == ["clauses", 60, 20, 20] and d["splits"][0]["low"] < 1/3 < d["splits"][0]["high"] and sum(s["n"] for s in d["splits"][0]["steps"]) == 60'
+echo '{"split":"test","gold":"x","response":""}' >"$tmp/bad.jsonl"
+check "corpus score of a bad line" 3 "$strobe" corpus score "$tmp/bad.jsonl"
+expect "corpus score of a bad line" '"line 1" in e and "gold" in e'
+check "corpus eval" 0 "$strobe" corpus eval -m "$m" -n 5 --ctx 512 --max-tokens 24 --split test,numbers -o "$tmp/said.jsonl" --json
+expect "corpus eval" '[s["split"] for s in d["splits"]] == ["test", "numbers"] and all(s["n"] == 5 for s in d["splits"]) and d["tokens"] > 0'
+check "corpus eval's answers" 0 "$strobe" corpus score "$tmp/said.jsonl"
+expect "corpus eval's answers" '"numbers" in t and "all" in t'
+check "corpus without a folder" 2 "$strobe" corpus
+check "corpus of no split" 2 "$strobe" corpus -o "$tmp/corpus" --split exam
+check "corpus with no such steps" 2 "$strobe" corpus -o "$tmp/corpus" --split clauses --steps 1
+expect "corpus with no such steps" '"clauses" in e and len(e.splitlines()) == 1'
+check "corpus leaves no half file" 2 ls "$tmp/corpus/clauses.txt.tmp"
 check calibrate 0 "$strobe" calibrate "$tmp" --seconds 1 --json
 expect calibrate 'd["bytes_per_second"] > 1e6'
 expect "calibrate leaves nothing behind" 'True'
