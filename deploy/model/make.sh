@@ -13,9 +13,8 @@ text=$out/text
 if [ ! -f "$out/vocab.gguf" ]; then
     "$strobe" corpus -o "$text" --seed 1 --problems 120000 --stories 16000
     "$strobe" corpus -o "$text" --seed 1 --split test --problems 2000
-    "$strobe" corpus --chat-template > "$out/chat.jinja"
     "$strobe" vocab --text "$text/train.txt" --n-vocab 1536 --special '<|endoftext|>' --special '<|user|>' \
-        --special '<|assistant|>' --special '<|end|>' --chat-template "$out/chat.jinja" -o "$out/vocab.gguf"
+        --special '<|assistant|>' --special '<|end|>' --chat-template deploy/model/chat.jinja -o "$out/vocab.gguf"
 fi
 if [ -d "$out/run/checkpoints/last" ]; then
     "$strobe" train --resume "$out/run"
