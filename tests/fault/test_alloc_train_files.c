@@ -1,4 +1,5 @@
-/* tests/fault/test_alloc_train_files.c - vocabularies and model files of training when memory is out. */
+/* tests/fault/test_alloc_train_files.c - vocabularies and model files of training when memory is
+ * out. */
 #include "engine/train/export.h"
 #include "tests/fault/nth.h"
 #include "tests/fault/place.h"

@@ -105,10 +105,11 @@ int main(int argc, char **argv)
     double peak = sgemm_rate(o.pool);
     qsort(time, (size_t)steps, sizeof *time, by_size);
     double best = ROWS * COLS / time[0], median = ROWS * COLS / time[steps / 2];
-    printf("%s  threads %u  tok/s best %.0f median %.0f  GFLOP/s %.1f  sgemm %.1f  share %.0f %%  loss "
+    printf("%s  threads %u  tok/s best %.0f median %.0f  GFLOP/s %.1f  sgemm %.1f  share %.0f %%  "
+           "loss "
            "%.4f\n",
-           gemm_name(), n_thread, best, median, best * mflop * 1e-3, peak, best * mflop * 0.1 / peak,
-           loss.nll / loss.weight);
+           gemm_name(), n_thread, best, median, best * mflop * 1e-3, peak,
+           best * mflop * 0.1 / peak, loss.nll / loss.weight);
     net_free(n);
     pool_free(o.pool);
     return 0;
