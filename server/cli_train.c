@@ -3,6 +3,7 @@
  * process. */
 #include "engine/base/file.h"
 #include "engine/base/num.h"
+#include "engine/train/dist.h"
 #include "engine/train/trainer.h"
 #include "server/cli.h"
 
@@ -207,10 +208,25 @@ static enum status print_result(const struct cli *c, const char *run, const stru
     return ST_OK;
 }
 
+/* Rank 0 alone talks. */
+static enum status join_ranks(struct cli *c, struct dist **ret, struct err *err)
+{
+    if (!dist_launched())
+        return ST_OK;
+    if (dist_open(ret, err) != ST_OK)
+        return err->code;
+    if (dist_reduce(*ret)->rank != 0)
+        c->quiet = true;
+    else if (!c->quiet)
+        fprintf(stderr, "%u processes train together\n", dist_reduce(*ret)->n_rank);
+    return ST_OK;
+}
+
 static enum status run(struct cli *c, const struct train_words *w, const struct train_config *tc,
                        struct err *err)
 {
     struct train_result r;
+    struct dist *dist = NULL;
     struct train_opts o = {
         .config = tc,
         .dir = w->out,
@@ -219,10 +235,20 @@ static enum status run(struct cli *c, const struct train_words *w, const struct 
         .watch = { .ctx = c, .plan = on_plan, .step = on_step, .work = on_work, .note = on_note }
     };
     catch_signals();
-    if (train_run(&o, &r, err) != ST_OK)
+    if (join_ranks(c, &dist, err) != ST_OK)
         return err->code;
+    if (dist)
+        o.reduce = dist_reduce(dist);
+    bool first = !dist || o.reduce->rank == 0;
+    if (train_run(&o, &r, err) != ST_OK) {
+        dist_close(dist, true);
+        return err->code;
+    }
+    dist_close(dist, false);
     cli_progress_end(c);
-    if (print_result(c, w->out, &r, err) == ST_OK && r.stopped && stop)
+    if (first && print_result(c, w->out, &r, err) != ST_OK)
+        return err->code;
+    if (r.stopped && stop)
         err_set(err, ST_CANCELLED, "stopped at step %llu of %llu; --resume %s goes on",
                 (unsigned long long)r.step, (unsigned long long)r.n_step, w->out);
     return err->code;
