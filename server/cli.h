@@ -95,6 +95,7 @@ enum status cli_pack(struct cli *c, struct err *err);
 enum status cli_bench(struct cli *c, struct err *err);
 enum status cli_perplexity(struct cli *c, struct err *err);
 enum status cli_train(struct cli *c, struct err *err);
+enum status cli_relufy(struct cli *c, struct err *err);
 enum status cli_vocab(struct cli *c, struct err *err);
 enum status cli_corpus(struct cli *c, struct err *err);
 
