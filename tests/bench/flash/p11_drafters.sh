@@ -2,15 +2,15 @@
 # P11, continued: who guesses. A dense model with memory for --share of it and a small second model (--draft-model), then a packed ReLU
 # model whose resident neurons guess (--draft-self), streamed whole and neuron by neuron. Against draft_max 0 on the same server, turn by
 # turn: tokens per second, tokens per pass, bytes per token; the tokens must be the same. Synthetic models have nothing in common but
-# the vocabulary. What makes the draft model right here is that both pick with the same random number among a few tokens (a bias):
-# the higher the temperature, the more alike their choices. So temperature plants the acceptance, and the rest is as with real models.
+# the vocabulary. What makes the draft model right here is that both pick with the same random number among a few tokens (a bias) at
+# temperature 2: the fewer, the more alike their choices. So --among plants the acceptance, and the rest is as with real models.
 # Of resident neurons the acceptance is the synthetic model's own: random weights bear no loss of neurons well. For that of a real
 # model see --real FILE (a packed one): acceptance, and neurons or bytes read per token, by the share of neurons in memory.
-#   tests/bench/flash/p11_drafters.sh [--quick] [--preset tinyllama] [--draft 15m] [--share 0.5] [--temps "1 3 10"] [--tokens 48] [--rounds 3]
+#   tests/bench/flash/p11_drafters.sh [--quick] [--preset tinyllama] [--draft 15m] [--share 0.5] [--among "2 8 32"] [--tokens 48] [--rounds 3]
 #                                     [--real PACKED.gguf] [--keep 0.3]
 cd "$(dirname "$0")/../../.." && set -eu
-preset=tinyllama draft=15m share=0.5 temps="1 3 10" tokens=48 rounds=3 real= keep=1 threads=$(nproc)
-opts="preset draft share temps tokens rounds real keep threads"
+preset=tinyllama draft=15m share=0.5 among="2 8 32" tokens=48 rounds=3 real= keep=1 threads=$(nproc)
+opts="preset draft share among tokens rounds real keep threads"
 . tests/bench/flash/lib.sh
 flash_args "$@"
 exec python3 - <<'PY'
@@ -18,7 +18,7 @@ import statistics, time
 from bench import *
 
 n, rounds = (24, 1) if QUICK else (count('tokens'), count('rounds'))
-among = lambda k: {'logit_bias': {str(300 + 7 * i): 40 for i in range(k)}}
+among = lambda k: {'temperature': 2, 'seed': 5, 'logit_bias': {str(300 + 7 * i): 40 for i in range(k)}}
 FIELDS = ('passes', 'bytes_read', 'drafted', 'draft_accepted', 'drafted_by_model', 'accepted_by_model', 'draft_passes', 'draft_ms', 'stall_ms')
 bad, rows = [], []
 
@@ -74,7 +74,7 @@ if arg('real'):
     sys.exit(0)
 main, small = synth(arg('preset')), synth(arg('draft'), type='q8_0')
 machine(main)
-texts = {f'temperature {t}': {'temperature': float(t), 'seed': 5, **among(8)} for t in (each('temps')[:1] if QUICK else each('temps'))}
+texts = {f'one of {k}': among(int(k)) for k in (each('among')[:1] if QUICK else each('among'))}
 share = float(arg('share'))
 compare('draft model', main, int(share * os.path.getsize(main)) + os.path.getsize(small) + (40 << 20), texts, '--flash', 'dense', '--draft-model', small)
 relu = packed(synth(arg('preset'), 'relu', 'f16', 0.1), 'resident')
