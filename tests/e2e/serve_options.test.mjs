@@ -34,6 +34,9 @@ const table = {
   'api-key-file': {},
   'cors-origin': {},
   'max-body': { bad: ['x', '-1', '10 apples'], good: ['1KiB', '1GiB'] },
+  jobs: { bad: ['0', '17', 'x'], good: ['1', '16'] },
+  store: {},
+  'allow-paths': {},
   drain: { bad: ['0', '3601', 'x'], good: ['1', '3600'] },
 };
 
