@@ -18,7 +18,7 @@ static void run_ranks(const char *name)
     for (int n = 2; n <= 3; n++) {
         char command[8192];
         snprintf(command, sizeof command,
-                 "timeout 100 %s --oversubscribe --bind-to none -n %d %s %s %d", MPIRUN, n,
+                 "timeout 300 %s --oversubscribe --bind-to none -n %d %s %s %d", MPIRUN, n,
                  DIST_RANK, name, n);
         int rc = system(command);
         cr_expect(WIFEXITED(rc) && WEXITSTATUS(rc) == 0, "%s: exit code %d", command,
