@@ -171,8 +171,8 @@ Test(scheduler_draft, a_long_prompt_reaches_the_draft_model_in_parts)
     uint32_t before = g.small.n_pass;
     seen_clear(&s);
     run_alone(&g, prompt, 120, &p, &s); /* its rows are still there */
-    for (uint32_t i = before; i < g.small.n_pass; i++)
-        cr_expect_leq(g.small.pass[i].n_prompt_tok, 2u, "%u", g.small.pass[i].n_prompt_tok);
+    cr_assert_gt(g.small.n_pass, before);
+    cr_expect_eq(g.small.pass[before].n_prompt_tok, 0u, "one token, the last");
     seen_clear(&s);
     rig_close(&g);
 }
