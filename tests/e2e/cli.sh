@@ -104,7 +104,8 @@ for temp in 0 0.8; do
     check "without a draft model, $temp" 0 "$strobe" generate -m "$m" -p "Once upon a time" -n 40 --temp $temp --draft 0
     cp "$tmp/out" "$tmp/alone"
     check "with a draft model, $temp" 0 "$strobe" generate -m "$m" -p "Once upon a time" -n 40 --temp $temp --draft-model "$s"
-    check "the same text, $temp" 0 cmp "$tmp/out" "$tmp/alone"
+    cp "$tmp/out" "$tmp/drafted"
+    check "the same text, $temp" 0 cmp "$tmp/drafted" "$tmp/alone"
 done
 check "draft model json" 0 "$strobe" generate -m "$m" -p "Once upon a time" -n 40 --temp 0 --draft-model "$s" --json
 expect "draft model json" 'd["flash"]["draft_model"] == "llama2xs-512.F32" and d["flash"]["drafted_by_model"] > 0 and d["flash"]["draft_bytes"] > 10**6'
@@ -117,7 +118,7 @@ expect "bench with a draft model" '[r["test"] for r in d["results"]] == ["prefil
 check "guesses of resident neurons" 0 "$strobe" generate -m "$tmp/silu.gguf" -p "Once upon a time" -n 12 --temp 0 --draft-self --json
 expect "guesses of resident neurons" 'd["flash"]["exact"] is True and d["text"].startswith(", there was a little girl")'
 check "resident neurons of a model that is not packed" 3 "$strobe" generate -m "$m" -p x --draft-self
-small=$("$strobe" estimate -m "$tmp/silu.gguf" --ram 1 --slots 1 --ctx 128 --flash sparse --json 2>/dev/null | python3 -c 'import json, sys; print(json.load(sys.stdin)["least_bytes"] + 300000)')
+small=$("$strobe" estimate -m "$tmp/silu.gguf" --ram 1 --slots 1 --ctx 128 --flash sparse --json 2>/dev/null | python3 -c 'import json, sys; print(json.load(sys.stdin)["least_bytes"] + 50000)')
 check "reuse" 0 "$strobe" generate -m "$tmp/silu.gguf" -p "Once upon a time" -n 12 --temp 0 --ctx 128 --ram "$small" --reuse 2 --json
 expect "reuse" 'd["flash"]["exact"] is False and d["flash"]["reuse"] == 2 and d["flash"]["reuse_passes"] == 8 and d["flash"]["neurons_dropped"] > 0 and 0 < d["flash"]["activation_mass_dropped"] < 1'
 check "reuse where nothing is missing" 0 "$strobe" generate -m "$tmp/silu.gguf" -p "Once upon a time" -n 12 --temp 0 --reuse 2 --json
