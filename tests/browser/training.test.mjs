@@ -234,7 +234,7 @@ test('the real trainer is started and followed', { timeout: 120000 * slow }, asy
   const p = await open(t, { url: real.url });
   const { page } = p;
   await page.getByText('More settings').click();
-  await page.getByLabel('Vocabulary to learn').fill('300');
+  await page.getByLabel('Vocabulary to learn').fill('270');
   await page.getByLabel('Tokens per sequence').fill('64');
   const id = await start(page, 'text.txt', 40);
   await chosen(page).getByRole('status').getByText('done').waitFor({ timeout: 90000 * slow });
