@@ -202,6 +202,7 @@ static void step_block(void *arg, size_t i, unsigned worker)
            j->o->v + own);
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the blocks write param and grad */
 void optim_apply(struct optim *o, real *param, real *grad, const struct optim_step *s)
 {
     assert(s->t > 0);

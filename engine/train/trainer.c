@@ -313,22 +313,21 @@ static enum status loop(struct trainer *t, struct err *err)
 enum status train_run(const struct train_opts *o, struct train_result *ret, struct err *err)
 {
     struct trainer t;
-    struct train_result r = { 0 };
     if (trainer_open(&t, o, err) == ST_OK && loop(&t, err) == ST_OK) {
         spend(&t);
-        r = (struct train_result){ .step = t.state.step,
-                                   .n_step = t.n_step,
-                                   .tokens = t.state.tokens,
-                                   .n_param = t.n_param,
-                                   .stopped = t.state.step < t.n_step,
-                                   .loss = t.loss,
-                                   .val_loss = t.state.val_loss,
-                                   .bits_per_byte = bits_per_byte(&t, t.state.val_loss),
-                                   .tok_s = rate(t.all_tokens, t.all_ns),
-                                   .seconds = t.state.seconds,
-                                   .dollars = t.state.dollars,
-                                   .planned = t.plan.total,
-                                   .rss_peak = rss_now().anon_peak };
+        struct train_result r = { .step = t.state.step,
+                                  .n_step = t.n_step,
+                                  .tokens = t.state.tokens,
+                                  .n_param = t.n_param,
+                                  .stopped = t.state.step < t.n_step,
+                                  .loss = t.loss,
+                                  .val_loss = t.state.val_loss,
+                                  .bits_per_byte = bits_per_byte(&t, t.state.val_loss),
+                                  .tok_s = rate(t.all_tokens, t.all_ns),
+                                  .seconds = t.state.seconds,
+                                  .dollars = t.state.dollars,
+                                  .planned = t.plan.total,
+                                  .rss_peak = rss_now().anon_peak };
         if (r.stopped || trainer_export(&t, r.model, err) == ST_OK)
             *ret = r;
     }
