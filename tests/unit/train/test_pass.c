@@ -1,7 +1,6 @@
 /* tests/unit/train/test_pass.c - the exponential's error, and every instruction-set level against
  * plain double loops, at every tail. */
 #include "engine/base/rng.h"
-#include "engine/train/lanes.h"
 #include "engine/train/pass.h"
 #include "tests/support/guard.h"
 
