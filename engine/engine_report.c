@@ -108,8 +108,14 @@ enum status engine_estimate(const struct engine_opts *opts, json_t **ret, struct
 static const char *act_name(enum act_kind k)
 {
     static const char *const name[] = {
-        [ACT_SILU] = "silu",     [ACT_GELU_TANH] = "gelu_tanh", [ACT_GELU_ERF] = "gelu",
-        [ACT_RELU] = "relu",     [ACT_FATRELU] = "fatrelu",     [ACT_RELU2] = "relu2",
+        [ACT_SILU] = "silu",
+        [ACT_GELU_TANH] = "gelu_tanh",
+        [ACT_GELU_ERF] = "gelu",
+        [ACT_RELU] = "relu",
+        [ACT_FATRELU] = "fatrelu",
+        [ACT_RELU2] = "relu2",
+        [ACT_SHIFTED_RELU] = "shifted_relu",
+        [ACT_SHIFTED_RELU2] = "shifted_relu2",
         [ACT_IDENTITY] = "none",
     };
     return name[k];
@@ -129,6 +135,7 @@ static void put_shapes(struct doc *d, const struct hparams *hp)
     put(d, "window", count(hp->window));
     put(d, "tied_output", json_boolean(hp->tied));
     put(d, "norm", text(hp->norm == NORM_RMS ? "rms" : "layer"));
+    put(d, "norm_relu", json_boolean(hp->norm_relu));
     put(d, "block", text(hp->block == BLOCK_PARALLEL ? "parallel" : "sequential"));
 }
 
@@ -139,11 +146,10 @@ static void put_activation(struct doc *d, const struct hparams *hp)
     put(&a, "gated", json_boolean(hp->gated));
     if (hp->gated)
         put(&a, "up", text(act_name(hp->act_up)));
-    if (hp->act == ACT_FATRELU)
+    if (hp->act == ACT_FATRELU || hp->act == ACT_SHIFTED_RELU || hp->act == ACT_SHIFTED_RELU2)
         put(&a, "threshold", json_real((double)hp->act_threshold));
     put(&a, "decided_by", text(act_origin_text(hp->act_origin)));
-    bool sparse = hp->act == ACT_RELU || hp->act == ACT_FATRELU || hp->act == ACT_RELU2;
-    put(&a, "exact_zeros", json_boolean(sparse));
+    put(&a, "exact_zeros", json_boolean(hparams_exact_zeros(hp)));
     d->failed |= a.failed;
     put(d, "activation", a.obj);
 }

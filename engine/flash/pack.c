@@ -137,41 +137,11 @@ static enum status make_table(struct pack *p, struct err *err)
 
 /* ---- the header ---- */
 
-static size_t value_bytes(enum gguf_type t)
-{
-    return t <= GGUF_I8 || t == GGUF_BOOL ? 1 : t <= GGUF_I16 ? 2 : t <= GGUF_F32 ? 4 : 8;
-}
-
-static void copy_kv(struct gguf_writer *w, const struct gguf_kv *kv)
-{
-    char key[256];
-    snprintf(key, sizeof key, "%.*s", (int)kv->key.n, kv->key.p);
-    if (kv->type != GGUF_ARRAY && kv->text)
-        gw_text(w, key, kv->text[0]);
-    else if (kv->type != GGUF_ARRAY)
-        gw_raw(w, key, kv->type, kv->raw, value_bytes(kv->type));
-    else if (kv->text || kv->elem == GGUF_STRING)
-        gw_strs(w, key, kv->text, kv->n);
-    else
-        gw_array(w, key, kv->elem, kv->raw, kv->n, (size_t)kv->n * value_bytes(kv->elem));
-}
-
-static const char *act_word(const struct hparams *hp)
-{
-    static const char *const word[] = {
-        [ACT_SILU] = "silu",         [ACT_GELU_TANH] = "gelu_tanh", [ACT_GELU_ERF] = "gelu_erf",
-        [ACT_RELU] = "relu",         [ACT_RELU2] = "relu2",         [ACT_FATRELU] = "fatrelu",
-        [ACT_IDENTITY] = "identity",
-    };
-    return hp->gated && hp->act_up == ACT_RELU ? "drelu" : word[hp->act];
-}
-
 /* The activation was decided once; the packed file says it, whatever it is called. */
 static void put_activation(struct gguf_writer *w, const struct hparams *hp)
 {
-    char text[48];
-    snprintf(text, sizeof text, "fatrelu:%.9g", (double)hp->act_threshold);
-    gw_str(w, "strobe.activation", hp->act == ACT_FATRELU ? text : act_word(hp));
+    char text[ACT_TEXT_MAX];
+    gw_str(w, "strobe.activation", hparams_act_text(hp, text));
 }
 
 static enum status make_head(struct pack *p, struct err *err)
@@ -184,11 +154,11 @@ static enum status make_head(struct pack *p, struct err *err)
     w.align = FILE_ALIGN;
     for (uint64_t i = 0; i < gguf_n_kv(g); i++) {
         const struct gguf_kv *kv = gguf_kv_at(g, i);
-        bool skip = kv->key.n >= 256 || str_starts(kv->key, STR("strobe.pack."));
+        bool skip = str_starts(kv->key, STR("strobe.pack."));
         for (size_t k = 0; k < sizeof ours / sizeof ours[0]; k++)
             skip |= str_is(kv->key, ours[k]);
         if (!skip)
-            copy_kv(&w, kv);
+            gw_kv(&w, kv);
     }
     put_activation(&w, model_hparams(p->m));
     gw_u32(&w, "general.alignment", FILE_ALIGN);

@@ -252,9 +252,13 @@ void sparse_close(struct sparse *s)
 
 /* ---- what is needed ---- */
 
+/* Neurons whose pre-activation is not above it are exactly zero: x - shift rounds to zero or below
+ * only where x <= shift. */
 static float threshold(const struct hparams *hp)
 {
-    return hp->act == ACT_FATRELU ? hp->act_threshold : 0;
+    bool own =
+        hp->act == ACT_FATRELU || hp->act == ACT_SHIFTED_RELU || hp->act == ACT_SHIFTED_RELU2;
+    return own ? hp->act_threshold : 0;
 }
 
 static void need_all(struct sparse *s, const struct ffn_call *c)

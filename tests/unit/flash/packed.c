@@ -20,6 +20,12 @@ const char *packed_dir(void)
     return dir;
 }
 
+void packed_save(const char *dir, const char *name, const struct tiny_model *t, char path[256])
+{
+    snprintf(path, 256, "%s/%s.gguf", dir, name);
+    cr_assert(tiny_model_gguf(t, path));
+}
+
 void packed_plain(const char *dir, const char *arch, const char *act, enum dtype type,
                   char path[256])
 {
@@ -27,8 +33,9 @@ void packed_plain(const char *dir, const char *arch, const char *act, enum dtype
     t.activation = act;
     t.type = type;
     t.n_ff = 704; /* chunks of 256, 256 and 192 */
-    snprintf(path, 256, "%s/%s-%d.gguf", dir, arch, (int)type);
-    cr_assert(tiny_model_gguf(&t, path));
+    char name[64];
+    snprintf(name, sizeof name, "%s-%d", arch, (int)type);
+    packed_save(dir, name, &t, path);
 }
 
 enum status packed_pack_opts(const char *from, const struct pack_opts *o, struct pack_report *rep,

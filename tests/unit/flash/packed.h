@@ -24,6 +24,8 @@ struct packed_run {
 /* A ReLU model of the architecture under dir ("dir/NAME.gguf"), and its packed form beside it. */
 void packed_plain(const char *dir, const char *arch, const char *act, enum dtype type,
                   char path[256]);
+/* A model of the test's own as dir/NAME.gguf. */
+void packed_save(const char *dir, const char *name, const struct tiny_model *t, char path[256]);
 void packed_pack(const char *from, enum pack_mask mask, char path[256]);
 /* With options of the test's own; o->out is where. */
 enum status packed_pack_opts(const char *from, const struct pack_opts *o, struct pack_report *rep,
