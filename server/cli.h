@@ -83,5 +83,6 @@ enum status cli_calibrate(struct cli *c, struct err *err);
 enum status cli_pack(struct cli *c, struct err *err);
 enum status cli_bench(struct cli *c, struct err *err);
 enum status cli_perplexity(struct cli *c, struct err *err);
+enum status cli_vocab(struct cli *c, struct err *err);
 
 #endif

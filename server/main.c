@@ -23,6 +23,7 @@ static const struct verb verbs[] = {
     { "pack", cli_pack, "re-lay a ReLU model for flash" },
     { "bench", cli_bench, "prefill and decode rates" },
     { "perplexity", cli_perplexity, "score a text" },
+    { "vocab", cli_vocab, "learn a vocabulary from text" },
 };
 
 static int usage(FILE *out, int code)
