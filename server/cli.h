@@ -84,5 +84,6 @@ enum status cli_pack(struct cli *c, struct err *err);
 enum status cli_bench(struct cli *c, struct err *err);
 enum status cli_perplexity(struct cli *c, struct err *err);
 enum status cli_train(struct cli *c, struct err *err);
+enum status cli_vocab(struct cli *c, struct err *err);
 
 #endif

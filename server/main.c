@@ -24,6 +24,7 @@ static const struct verb verbs[] = {
     { "bench", cli_bench, "prefill and decode rates" },
     { "perplexity", cli_perplexity, "score a text" },
     { "train", cli_train, "train a small model from text" },
+    { "vocab", cli_vocab, "learn a vocabulary from text" },
 };
 
 static int usage(FILE *out, int code)

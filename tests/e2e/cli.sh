@@ -133,5 +133,19 @@ expect calibrate 'd["bytes_per_second"] > 1e6'
 expect "calibrate leaves nothing behind" 'True'
 check "stop text" 0 "$strobe" generate -m "$m" -p "Once upon a time" -n 60 --temp 0 --stop girl --json
 expect "stop text" '"girl" not in d["text"] and d["finish_reason"] == "stop"'
+check vocab 0 "$strobe" vocab --text "$data/text/tinystories-sample.txt" --text "$tmp/text" --n-vocab 600 -o "$tmp/v.gguf" --special "<|endoftext|>" --special "<|user|>" --json
+expect vocab 'd["vocabulary"] == 600 and d["merges"] == 342 and d["special"] == ["<|endoftext|>", "<|user|>"] and d["forgotten_words"] == 0 and d["bytes_per_token"] > 2'
+check "tokenize with it" 0 "$strobe" tokenize -m "$tmp/v.gguf" --special "1234<|user|>" --json
+expect "digits alone, the special token last" 'd["tokens"] == [49, 50, 51, 52, 599]'
+cp "$tmp/v.gguf" "$tmp/v1.gguf"
+check "vocab again" 0 "$strobe" vocab --n-vocab 600 -o "$tmp/v.gguf" --special "<|endoftext|>" --special "<|user|>" "$data/text/tinystories-sample.txt" "$tmp/text"
+check "vocab is deterministic" 0 cmp "$tmp/v.gguf" "$tmp/v1.gguf"
+check "vocab of too little text" 2 sh -c "echo hello | \"$strobe\" vocab --text - --n-vocab 600 -o \"$tmp/no.gguf\""
+expect "vocab of too little text" '"gives a vocabulary of" in e'
+check "vocab wrote nothing" 1 test -e "$tmp/no.gguf"
+check "vocab of no file" 3 "$strobe" vocab --text "$tmp/nowhere" --n-vocab 600 -o "$tmp/no.gguf"
+check "vocab without a size" 2 "$strobe" vocab --text "$tmp/text" -o "$tmp/no.gguf"
+check "vocab with an unknown bos" 2 "$strobe" vocab --text "$tmp/text" --n-vocab 600 -o "$tmp/no.gguf" --bos "<s>"
+check "vocab help" 0 "$strobe" vocab --help
 echo "e2e cli: $((n - bad)) of $n checks passed"
 [ $bad -eq 0 ]
