@@ -1,6 +1,7 @@
 /* server/cli_train.c - `strobe train`: settings from a file and flags, progress on stderr, the
  * result on stdout. SIGINT and SIGTERM end the run with a checkpoint; a second one ends the
  * process. */
+#include "engine/base/clock.h"
 #include "engine/base/file.h"
 #include "engine/base/num.h"
 #include "engine/train/trainer.h"
@@ -8,7 +9,10 @@
 
 #include <math.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+enum { LINE_MS = 100 }; /* from one rewriting of the progress line to the next */
 
 static volatile sig_atomic_t stop; /* set by the handler, read by the training thread */
 
@@ -23,6 +27,7 @@ static void catch_signals(void)
     sigemptyset(&sa.sa_mask);
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a write error, not a death */
 }
 
 /* ---- words ---- */
@@ -87,11 +92,19 @@ static enum status config_of_run(struct train_config *tc, const char *dir, struc
     return err->code;
 }
 
+/* By name, or by what is there. */
+static bool same_folder(const char *a, const char *b)
+{
+    struct stat x, y;
+    return strcmp(a, b) == 0 ||
+           (stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
+}
+
 /* File first, then flags. */
 static enum status resolve(const struct cli *c, struct train_words *w, struct train_config *tc,
                            struct err *err)
 {
-    if (w->resume && w->out && strcmp(w->resume, w->out) != 0)
+    if (w->resume && w->out && !same_folder(w->resume, w->out))
         return err_set(err, ST_ARG, "--resume and --out name two folders");
     if (!w->resume && !w->out)
         return err_set(err, ST_ARG, "no folder for the run: give --out DIR (or --resume DIR)");
@@ -110,9 +123,14 @@ static enum status resolve(const struct cli *c, struct train_words *w, struct tr
 
 /* ---- watching ---- */
 
+struct watcher {
+    const struct cli *c;
+    uint64_t shown_ns;
+};
+
 static void on_plan(void *ctx, const struct train_plan *p, uint64_t n_param)
 {
-    const struct cli *c = ctx;
+    const struct cli *c = ((struct watcher *)ctx)->c;
     char t[32], par[32], g[32], m[32], act[32], s[32];
     if (c->quiet)
         return;
@@ -127,12 +145,16 @@ static void on_plan(void *ctx, const struct train_plan *p, uint64_t n_param)
 
 static void on_work(void *ctx, const char *what, uint64_t done, uint64_t total)
 {
-    cli_progress(ctx, what, done, total);
+    struct watcher *w = ctx;
+    if (clock_ms_since(w->shown_ns) < LINE_MS)
+        return;
+    w->shown_ns = clock_ns();
+    cli_progress((void *)w->c, what, done, total);
 }
 
 static void on_note(void *ctx, const char *text)
 {
-    const struct cli *c = ctx;
+    const struct cli *c = ((struct watcher *)ctx)->c;
     cli_progress_end(c);
     if (!c->quiet)
         fprintf(stderr, "%s\n", text);
@@ -148,22 +170,31 @@ static void print_time(FILE *out, double s)
         fprintf(out, "%.0fh%02.0fm", floor(s / 3600), floor(fmod(s, 3600) / 60));
 }
 
-static void on_step(void *ctx, const struct train_progress *p)
+static void print_step(const struct train_progress *p)
 {
-    const struct cli *c = ctx;
-    bool lines = c->verbose;
-    if (c->quiet || (!lines && !isatty(STDERR_FILENO)))
-        return;
-    fprintf(stderr, lines ? "step %llu/%llu loss %.4f" : "\r\033[Kstep %llu/%llu loss %.4f",
-            (unsigned long long)p->step, (unsigned long long)p->n_step, p->loss);
+    fprintf(stderr, "step %llu/%llu loss %.4f", (unsigned long long)p->step,
+            (unsigned long long)p->n_step, p->loss);
     if (isfinite(p->val_loss))
         fprintf(stderr, " held-out %.4f", p->val_loss);
-    fprintf(stderr, " lr %.2e norm %.2f %.0f tok/s", p->lr, p->grad_norm, p->tok_s);
-    fputs(" left ", stderr);
+    fprintf(stderr, " lr %.2e norm %.2f %.0f tok/s left ", p->lr, p->grad_norm, p->tok_s);
     print_time(stderr, p->eta_s);
     if (p->dollars > 0)
         fprintf(stderr, " $%.4f", p->dollars);
-    if (lines || isfinite(p->val_loss))
+}
+
+/* With -v a line for each step; else, on a terminal, one line that is written over. */
+static void on_step(void *ctx, const struct train_progress *p)
+{
+    struct watcher *w = ctx;
+    bool lines = w->c->verbose, keep = isfinite(p->val_loss);
+    if (w->c->quiet || (!lines && !isatty(STDERR_FILENO)) ||
+        (!lines && !keep && clock_ms_since(w->shown_ns) < LINE_MS))
+        return;
+    w->shown_ns = clock_ns();
+    if (!lines)
+        fputs("\r\033[K", stderr);
+    print_step(p);
+    if (lines || keep)
         fputc('\n', stderr);
 }
 
@@ -211,13 +242,15 @@ static enum status run(struct cli *c, const struct train_words *w, const struct 
                        struct err *err)
 {
     struct train_result r;
-    struct train_opts o = {
-        .config = tc,
-        .dir = w->out,
-        .resume = w->resume != NULL,
-        .stop = &stop,
-        .watch = { .ctx = c, .plan = on_plan, .step = on_step, .work = on_work, .note = on_note }
-    };
+    struct train_opts o = { .config = tc,
+                            .dir = w->out,
+                            .resume = w->resume != NULL,
+                            .stop = &stop,
+                            .watch = { .ctx = &watch,
+                                       .plan = on_plan,
+                                       .step = on_step,
+                                       .work = on_work,
+                                       .note = on_note } };
     catch_signals();
     if (train_run(&o, &r, err) != ST_OK)
         return err->code;
