@@ -82,7 +82,7 @@ Test(pass, sums_and_extremes_hold_at_every_length_and_level)
     for (int lv = 0; lv <= (int)cpu_level_max(); lv++)
         for (size_t n = 0; n <= N_MAX; n++) {
             float *a = draw_array(&r, n, 2), *b = draw_array(&r, n, 2);
-            double dot = 0, mag = 0, sum = 0, max = -INFINITY;
+            double dot = 0, mag = 0, sum = 0, max = -(double)INFINITY;
             for (size_t i = 0; i < n; i++) {
                 dot += (double)a[i] * (double)b[i];
                 mag += fabs((double)a[i] * (double)b[i]);
