@@ -3,6 +3,7 @@
  * process. */
 #include "server/cli_train.h"
 
+#include "engine/base/clock.h"
 #include "engine/base/file.h"
 #include "engine/base/num.h"
 #include "engine/train/dist.h"
@@ -10,8 +11,12 @@
 
 #include <math.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+enum { LINE_MS = 100 }; /* from one rewriting of the progress line to the next */
+
+static uint64_t shown_ns;          /* when that was; the training thread's */
 static volatile sig_atomic_t stop; /* set by the handler, read by the training thread */
 
 static void on_signal(int sig)
@@ -25,6 +30,7 @@ const volatile sig_atomic_t *cli_train_catch(void)
     sigemptyset(&sa.sa_mask);
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a file that may not grow is a write error, not a death */
     return &stop;
 }
 
@@ -82,9 +88,17 @@ enum status cli_train_of_run(struct train_config *tc, const char *dir, struct er
     return err->code;
 }
 
+/* By name, or by what is there. */
+static bool same_folder(const char *a, const char *b)
+{
+    struct stat x, y;
+    return strcmp(a, b) == 0 ||
+           (stat(a, &x) == 0 && stat(b, &y) == 0 && x.st_dev == y.st_dev && x.st_ino == y.st_ino);
+}
+
 enum status cli_train_folder(struct train_words *w, struct err *err)
 {
-    if (w->resume && w->out && strcmp(w->resume, w->out) != 0)
+    if (w->resume && w->out && !same_folder(w->resume, w->out))
         return err_set(err, ST_ARG, "--resume and --out name two folders");
     if (!w->resume && !w->out)
         return err_set(err, ST_ARG, "no folder for the run: give --out DIR (or --resume DIR)");
@@ -133,9 +147,19 @@ static void on_plan(void *ctx, const struct train_plan *p, uint64_t n_param)
             num_size_text(p->program, (char[32]){ 0 }));
 }
 
+/* Is it time to write the line again? */
+static bool line_due(void)
+{
+    if (shown_ns && clock_ms_since(shown_ns) < LINE_MS)
+        return false;
+    shown_ns = clock_ns();
+    return true;
+}
+
 static void on_work(void *ctx, const char *what, uint64_t done, uint64_t total)
 {
-    cli_progress(ctx, what, done, total);
+    if (line_due())
+        cli_progress(ctx, what, done, total);
 }
 
 static void on_note(void *ctx, const char *text)
@@ -156,22 +180,30 @@ static void print_time(FILE *out, double s)
         fprintf(out, "%.0fh%02.0fm", floor(s / 3600), floor(fmod(s, 3600) / 60));
 }
 
-static void on_step(void *ctx, const struct train_progress *p)
+static void print_step(const struct train_progress *p)
 {
-    const struct cli *c = ctx;
-    bool lines = c->verbose;
-    if (c->quiet || (!lines && !isatty(STDERR_FILENO)))
-        return;
-    fprintf(stderr, lines ? "step %llu/%llu loss %.4f" : "\r\033[Kstep %llu/%llu loss %.4f",
-            (unsigned long long)p->step, (unsigned long long)p->n_step, p->loss);
+    fprintf(stderr, "step %llu/%llu loss %.4f", (unsigned long long)p->step,
+            (unsigned long long)p->n_step, p->loss);
     if (isfinite(p->val_loss))
         fprintf(stderr, " held-out %.4f", p->val_loss);
-    fprintf(stderr, " lr %.2e norm %.2f %.0f tok/s", p->lr, p->grad_norm, p->tok_s);
-    fputs(" left ", stderr);
+    fprintf(stderr, " lr %.2e norm %.2f %.0f tok/s left ", p->lr, p->grad_norm, p->tok_s);
     print_time(stderr, p->eta_s);
     if (p->dollars > 0)
         fprintf(stderr, " $%.4f", p->dollars);
-    if (lines || isfinite(p->val_loss))
+}
+
+/* With -v a line for each step; else, on a terminal, one line that is written over. Measurements
+ * stay. */
+static void on_step(void *ctx, const struct train_progress *p)
+{
+    const struct cli *c = ctx;
+    bool lines = c->verbose, stays = lines || isfinite(p->val_loss);
+    if (c->quiet || (!lines && !isatty(STDERR_FILENO)) || (!stays && !line_due()))
+        return;
+    if (!lines)
+        fputs("\r\033[K", stderr);
+    print_step(p);
+    if (stays)
         fputc('\n', stderr);
 }
 

@@ -34,7 +34,8 @@ struct train_progress {
     uint64_t step, n_step, tokens;
     double loss;             /* of this step, nats per counted target */
     double val_loss;         /* held-out nats per target; NaN: not measured at this step */
-    double bits_per_byte;    /* held-out; NaN: not measured, or the text's size is unknown */
+    double bits_per_byte;    /* held-out, by the set's mean of bytes per token; NaN: not measured,
+                                or the text's size is unknown */
     double lr, grad_norm;    /* norm before clipping */
     double tok_s;            /* since the last logged line, measuring and writing left out */
     double seconds, dollars; /* the whole run so far, all its parts */

@@ -103,6 +103,12 @@ with open(sys.argv[1], 'r+b') as f:
 PY
 check "a damaged checkpoint" 3 "$strobe" train --resume "$tmp/g" --steps 50
 expect "a damaged checkpoint" '"v.bin" in e and "token_embd.weight" in e'
+# a file that may not grow stands for a full disk: the checkpoint of step 10 is there, that of 20 is not
+check "until the first checkpoint" 0 "$strobe" train --config "$tmp/c.json" --out "$tmp/l" --stop-at 10 --json
+check "a full disk" 1 bash -c 'ulimit -f 60; exec "$0" "$@"' "$strobe" train --resume "$tmp/l" --json
+expect "a full disk" '"checkpoint of step" in e and "too large" in e and json.load(open(tmp + "/l/checkpoints/last/manifest.json"))["step"] == 10'
+check "room again" 0 "$strobe" train --resume "$tmp/l" --json
+expect "room again" 'same("a", "l") and numbers("a") == numbers("l")'
 # parts
 check "the first part" 0 "$strobe" train --config "$tmp/c.json" --out "$tmp/h" --stop-at 13 --json
 expect "the first part" 'd["stopped"] is True and d["steps"] == 13 and d["model"] is None'
