@@ -9,8 +9,8 @@
 #include "server/job_parts.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -165,18 +165,19 @@ static bool hand_out(struct jobs *j)
         job_row_clear(&row);
         return false;
     }
+    job->tail = metric_end(job->metrics); /* what an attempt before left */
     pthread_mutex_lock(&j->lock);
     j->active[j->n_active++] = job;
     pthread_mutex_unlock(&j->lock);
     log_line(LOG_INFO, "jobs", job->row.id, "started", "kind=%s resume=%d", job->row.kind,
              job->was_running || job->row.resume);
     jobs_recount(j);
-    job_tell(j, &job->row, metric_end(job->metrics), false);
+    job_tell(j, &job->row, job->tail, false);
     if (!queue_try_push(j->work, job)) { /* as many places as workers: closed, the server stops */
         pthread_mutex_lock(&j->lock);
         job->row.state = JOB_QUEUED;
         job->row.resume |= job->was_running;
-        job->ended = true;
+        job->ended = job->dirty = job->urgent = true;
         pthread_mutex_unlock(&j->lock);
     }
     return true;
@@ -192,11 +193,11 @@ static void remove_active(struct jobs *j, struct job *job)
     j->look = true;
 }
 
-/* What is to be written of a job. false: nothing now. Lock held. */
+/* There is something to be written. An end is written once its worker is through. Lock held. */
 static bool due(const struct job *job, uint64_t now)
 {
-    return job->dirty &&
-           (job->urgent || job->ended || now - job->saved_ns > SAVE_EVERY_S * NS_PER_S);
+    return job->dirty && (job->ended || job->row.state == JOB_RUNNING) &&
+           (job->urgent || now - job->saved_ns > SAVE_EVERY_S * NS_PER_S);
 }
 
 /* Writes one job. false: the store refuses, later again. */
@@ -420,8 +421,14 @@ static char *own_program(void)
 
 static enum status take_opts(struct jobs *j, const struct jobs_opts *o, struct err *err)
 {
+    char path[PATH_MAX];
+    /* Absolute: children have other working directories. */
+    if (!realpath(o->dir, path)) {
+        err_sys(err, errno, "realpath");
+        return err_ctx(err, "data directory '%s'", o->dir);
+    }
     j->o = *o;
-    j->dir = str_dup(str_c(o->dir));
+    j->dir = str_dup(str_c(path));
     j->url = o->store ? str_dup(str_c(o->store)) : NULL;
     j->program = o->program ? str_dup(str_c(o->program)) : own_program();
     if (!j->dir || !j->program || (o->store && !j->url))

@@ -83,7 +83,7 @@ test('a training is started, followed live and ends with its figures', opts, asy
   await tile(page, 'Time left').waitFor();
   for (const width of WIDTHS) {
     await page.setViewportSize({ width, height: 900 });
-    assert.equal(await noScroll(page), 0);
+    await until(`no sideways scroll at ${width} px`, async () => (await noScroll(page)) === 0);
     await shot(page, `training-running-${width}`);
   }
   await page.setViewportSize({ width: 1440, height: 900 });

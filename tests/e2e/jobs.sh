@@ -2,9 +2,10 @@
 # Training over HTTP with curl and the real trainer: queued, watched, killed with its server, gone on with, cancelled, used.
 # Usage: jobs.sh STROBE_BINARY
 set -u
-strobe=$1
+strobe=$(realpath "$1")
 tmp=$(mktemp -d)
-data=$tmp/data
+data=data # relative: processes of jobs work elsewhere
+cd "$tmp" || exit 1
 mkdir "$data"
 server=
 n=0

@@ -18,7 +18,7 @@ function about(j) {
 function Row({ j, chosen }) {
   const p = j.progress || {};
   return html`<tr class=${chosen ? 'chosen' : ''}><td><a href="#/training/${j.id}" aria-current=${chosen ? 'true' : undefined}>${j.id}</a></td>
-    <td>${j.kind}</td><td class="state-${j.state}">${stateName(j)}</td><td class="cut" title=${about(j)}>${about(j)}</td>
+    <td class="state-${j.state}">${stateName(j)}</td><td>${j.kind}</td><td class="cut" title=${about(j)}>${about(j)}</td>
     <td class="num">${Number.isFinite(p.share) && !isOver(j) ? html`<progress class="bar" max="1" value=${p.share} aria-label="progress of ${j.id}"></progress>` : Number.isFinite(p.share) ? percent(p.share) : ''}</td>
     <td class="num">${Number.isFinite(p.tokens) ? compact(p.tokens) : ''}</td><td class="num">${shown(p.loss, 3)}</td><td class="num">${shown(p.val_loss, 3)}</td>
     <td>${new Date(j.created * 1000).toLocaleString('en-GB')}</td></tr>`;
@@ -28,7 +28,7 @@ function List({ chosen }) {
   if (!jobs.value) return listError.value ? null : html`<p class="note">Asking for the jobs.</p>`;
   if (!jobs.value.length) return html`<section class="card"><h3>Jobs</h3><p class="note">No job yet. A training started above, or over the API (<code>POST /api/train/pretrain</code>), appears here and goes on when the server is restarted.</p></section>`;
   return html`<section class="card" aria-label="Jobs"><h3>Jobs</h3><div class="scroll tall" tabindex="0" role="region" aria-label="Jobs, table"><table>
-    <thead><tr><th>job</th><th>kind</th><th>state</th><th>data</th><th class="num">progress</th><th class="num">tokens</th><th class="num">loss</th><th class="num">held out</th><th>queued</th></tr></thead>
+    <thead><tr><th>job</th><th>state</th><th>kind</th><th>data</th><th class="num">progress</th><th class="num">tokens</th><th class="num">loss</th><th class="num">held out</th><th>queued</th></tr></thead>
     <tbody>${jobs.value.map((j) => html`<${Row} key=${j.id} j=${j} chosen=${j.id === chosen} />`)}</tbody></table></div>
     ${more.value ? html`<button class="small" onClick=${loadOlder}>Older jobs</button>` : null}</section>`;
 }

@@ -31,7 +31,7 @@ function labelWidth(u, values) {
 function options(width, { series, unit, top, points, fit, x }) {
   const axis = { stroke: cssColor('--soft'), grid: { stroke: cssColor('--line'), width: 1 }, ticks: { stroke: cssColor('--line'), width: 1 } };
   const range = (u, lo, hi) => (fit && Number.isFinite(lo) ? [lo - (hi - lo) * 0.05 - 1e-9, hi + (hi - lo) * 0.05 + 1e-9] : [0, top || hi * 1.1 || 1]);
-  const across = x ? { space: 90, values: (u, at) => at.map(x.format), label: x.name, labelSize: 18, size: 36 } : timeAxis;
+  const across = x ? { space: 60, values: (u, at) => at.map(x.format), label: x.name, labelSize: 18, size: 36 } : timeAxis;
   return {
     width,
     height: x ? 240 : 220,
