@@ -60,6 +60,7 @@ static void put_plan(struct doc *d, const struct engine_setup *s)
     put(d, "kv_type", text(engine_kv_name(s->kv_type)));
     put(d, "scratch_bytes", count(p->scratch_bytes));
     put(d, "tokenizer_bytes", count(p->tokenizer_bytes));
+    put(d, "draft_bytes", count(p->draft_bytes));
     put(d, "overhead_bytes", count(p->overhead_bytes));
     put(d, "tokens_per_second", json_real(p->tokens_per_s));
     put(d, "limit", text(p->limit));

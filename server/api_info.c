@@ -169,6 +169,7 @@ void api_estimate(struct call *c)
         o.n_slot = (uint32_t)slots;
         o.n_thread = in->n_thread;
         o.cache_dir = in->cache_dir; /* the disk as it was measured */
+        o.draft_model = in->draft_path;
         o.kv = kv;
         engine_estimate(&o, &plan, &err);
     }

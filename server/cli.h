@@ -23,7 +23,11 @@ struct cli_model {
     const char *cpu;
     const char *kv;
     const char *cache;
+    bool no_overlap;
     double mask_sigma, keep;
+    const char *draft_model;
+    bool draft_self;
+    uint64_t reuse;
     const char *data_dir;
     uint64_t ram, ctx, slots, batch, queue;
 };
@@ -39,6 +43,12 @@ void cli_opts_init(struct cli_opts *o, struct cli *c, const char *usage, const c
 void cli_opt(struct cli_opts *o, struct opt row);
 /* -m, --ram, --ctx, --flash ...; `serving`: also --slots, --batch, --queue. */
 void cli_model_opts(struct cli_opts *o, struct cli_model *m, bool serving);
+/* --draft-model, --draft-self: verbs that generate or plan. */
+void cli_draft_opts(struct cli_opts *o, struct cli_model *m);
+void cli_reuse_opt(struct cli_opts *o, struct cli_model *m);
+/* "reuse" and, of passes that read nothing, what they left out, into a document; nothing when reuse
+ * is off. */
+void cli_put_reuse(json_t *doc, const struct engine_info *in, const struct engine_stats *st);
 /* Parses c's words. *done is set when --help was printed and the verb must return ST_OK. */
 enum status cli_parse(struct cli_opts *o, struct cli *c, const char **rest, size_t rest_max,
                       size_t *n_rest, bool *done, struct err *err);
@@ -85,5 +95,8 @@ enum status cli_pack(struct cli *c, struct err *err);
 enum status cli_bench(struct cli *c, struct err *err);
 enum status cli_perplexity(struct cli *c, struct err *err);
 enum status cli_train(struct cli *c, struct err *err);
+enum status cli_relufy(struct cli *c, struct err *err);
+enum status cli_vocab(struct cli *c, struct err *err);
+enum status cli_corpus(struct cli *c, struct err *err);
 
 #endif

@@ -18,6 +18,8 @@ static void declare(struct cli_opts *o, struct cli *c, struct serve_words *w)
         "Serves MODEL over an OpenAI-compatible HTTP API with a dashboard. Without -m only "
         "the dashboard answers.");
     cli_model_opts(o, &w->model, true);
+    cli_draft_opts(o, &w->model);
+    cli_reuse_opt(o, &w->model);
     cli_opt(o, (struct opt){ "host", 0, OPT_STR, &w->host, 0, 0, "H",
                              "address to bind (default 127.0.0.1; others need keys)" });
     cli_opt(o, (struct opt){ "port", 'p', OPT_COUNT, &w->port, 0, 65535, "P",
@@ -48,10 +50,11 @@ static void log_start(const struct engine *e)
     log_line(LOG_INFO, "engine", NULL, "model ready",
              "model=%s arch=%s quant=%s flash=%s why=\"%s\" resident=\"%s\" streamed=\"%s\" ctx=%u "
              "slots=%u "
-             "threads=%u cpu=%s load_ms=%.0f",
+             "threads=%u cpu=%s draft=%s load_ms=%.0f",
              in->model_id, in->arch, in->quant, in->flash_mode, in->flash_why,
              num_size_text(in->resident_bytes, a), num_size_text(in->streamed_bytes, b), in->n_ctx,
-             in->n_slot, in->n_thread, in->cpu_level, in->load_ms);
+             in->n_slot, in->n_thread, in->cpu_level, in->draft_model[0] ? in->draft_model : "text",
+             in->load_ms);
     if (in->chat_template_error[0])
         log_line(LOG_WARN, "engine", NULL, "chat template unusable", "why=\"%s\"",
                  in->chat_template_error);

@@ -1,10 +1,12 @@
 /* server/cli_train.c - `strobe train`: settings from a file and flags, progress on stderr, the
  * result on stdout. SIGINT and SIGTERM end the run with a checkpoint; a second one ends the
  * process. */
+#include "server/cli_train.h"
+
 #include "engine/base/file.h"
 #include "engine/base/num.h"
+#include "engine/train/dist.h"
 #include "engine/train/trainer.h"
-#include "server/cli.h"
 
 #include <math.h>
 #include <signal.h>
@@ -17,22 +19,16 @@ static void on_signal(int sig)
     stop = sig;
 }
 
-static void catch_signals(void)
+const volatile sig_atomic_t *cli_train_catch(void)
 {
     struct sigaction sa = { .sa_handler = on_signal, .sa_flags = (int)SA_RESETHAND };
     sigemptyset(&sa.sa_mask);
     sigaction(SIGINT, &sa, NULL);
     sigaction(SIGTERM, &sa, NULL);
+    return &stop;
 }
 
 /* ---- words ---- */
-
-struct train_words {
-    const char *config, *resume, *out;
-    /* --KEY VALUE pairs, in order, borrowed from argv */
-    struct str *key, *value;
-    size_t n;
-};
 
 static bool is_own(const struct cli_opts *o, struct str name)
 {
@@ -42,9 +38,8 @@ static bool is_own(const struct cli_opts *o, struct str name)
     return false;
 }
 
-/* Takes the settings out of c's words; what is left is for cli_parse(). */
-static enum status take_settings(const struct cli_opts *o, struct cli *c, struct train_words *w,
-                                 struct err *err)
+enum status cli_train_words(const struct cli_opts *o, struct cli *c, struct train_words *w,
+                            struct err *err)
 {
     int left = 0;
     w->key = calloc((size_t)c->argc + 1, sizeof *w->key);
@@ -71,7 +66,7 @@ static enum status take_settings(const struct cli_opts *o, struct cli *c, struct
     return ST_OK;
 }
 
-static enum status config_of_run(struct train_config *tc, const char *dir, struct err *err)
+enum status cli_train_of_run(struct train_config *tc, const char *dir, struct err *err)
 {
     char path[FILE_PATH_MAX];
     struct buf text = BUF_INIT;
@@ -87,25 +82,38 @@ static enum status config_of_run(struct train_config *tc, const char *dir, struc
     return err->code;
 }
 
-/* File first, then flags. */
-static enum status resolve(const struct cli *c, struct train_words *w, struct train_config *tc,
-                           struct err *err)
+enum status cli_train_folder(struct train_words *w, struct err *err)
 {
     if (w->resume && w->out && strcmp(w->resume, w->out) != 0)
         return err_set(err, ST_ARG, "--resume and --out name two folders");
     if (!w->resume && !w->out)
         return err_set(err, ST_ARG, "no folder for the run: give --out DIR (or --resume DIR)");
-    if (w->config ? train_config_file(tc, w->config, err) != ST_OK
-                  : w->resume && config_of_run(tc, w->resume, err) != ST_OK)
-        return err->code;
+    if (!w->out)
+        w->out = w->resume;
+    return ST_OK;
+}
+
+enum status cli_train_flags(const struct cli *c, const struct train_words *w,
+                            struct train_config *tc, struct err *err)
+{
     for (size_t i = 0; i < w->n; i++)
         if (train_config_set(tc, w->key[i], w->value[i], err) != ST_OK)
             return err->code;
     if (c->threads)
         tc->threads = (uint32_t)c->threads;
-    if (!w->out)
-        w->out = w->resume;
     return train_config_check(tc, err);
+}
+
+/* File first, then flags. */
+static enum status resolve(const struct cli *c, struct train_words *w, struct train_config *tc,
+                           struct err *err)
+{
+    if (cli_train_folder(w, err) != ST_OK)
+        return err->code;
+    if (w->config ? train_config_file(tc, w->config, err) != ST_OK
+                  : w->resume && cli_train_of_run(tc, w->resume, err) != ST_OK)
+        return err->code;
+    return cli_train_flags(c, w, tc, err);
 }
 
 /* ---- watching ---- */
@@ -167,6 +175,13 @@ static void on_step(void *ctx, const struct train_progress *p)
         fputc('\n', stderr);
 }
 
+struct train_watch cli_train_watch(struct cli *c)
+{
+    return (struct train_watch){
+        .ctx = c, .plan = on_plan, .step = on_step, .work = on_work, .note = on_note
+    };
+}
+
 /* ---- the result ---- */
 
 static json_t *real_or_null(double v)
@@ -174,8 +189,8 @@ static json_t *real_or_null(double v)
     return isfinite(v) ? json_real(v) : json_null();
 }
 
-static enum status print_result(const struct cli *c, const char *run, const struct train_result *r,
-                                struct err *err)
+enum status cli_train_result(const struct cli *c, const char *run, const struct train_result *r,
+                             struct err *err)
 {
     char model[FILE_PATH_MAX] = "", a[32], b[32];
     if (r->model[0] && file_path(model, err, "%s/%s", run, r->model) != ST_OK)
@@ -207,25 +222,54 @@ static enum status print_result(const struct cli *c, const char *run, const stru
     return ST_OK;
 }
 
+enum status cli_train_stopped(const char *run, const struct train_result *r, struct err *err)
+{
+    if (r->stopped && stop)
+        err_set(err, ST_CANCELLED, "stopped at step %llu of %llu; --resume %s goes on",
+                (unsigned long long)r->step, (unsigned long long)r->n_step, run);
+    return err->code;
+}
+
+/* Rank 0 alone talks. */
+static enum status join_ranks(struct cli *c, struct dist **ret, struct err *err)
+{
+    if (!dist_launched())
+        return ST_OK;
+    if (dist_open(ret, err) != ST_OK)
+        return err->code;
+    if (dist_reduce(*ret)->rank != 0)
+        c->quiet = true;
+    else if (!c->quiet)
+        fprintf(stderr, "%u processes train together\n", dist_reduce(*ret)->n_rank);
+    return ST_OK;
+}
+
 static enum status run(struct cli *c, const struct train_words *w, const struct train_config *tc,
                        struct err *err)
 {
     struct train_result r;
+    struct dist *dist = NULL;
     struct train_opts o = {
         .config = tc,
         .dir = w->out,
         .resume = w->resume != NULL,
-        .stop = &stop,
-        .watch = { .ctx = c, .plan = on_plan, .step = on_step, .work = on_work, .note = on_note }
+        .stop = cli_train_catch(),
+        .watch = cli_train_watch(c),
     };
-    catch_signals();
-    if (train_run(&o, &r, err) != ST_OK)
+    if (join_ranks(c, &dist, err) != ST_OK)
         return err->code;
+    if (dist)
+        o.reduce = dist_reduce(dist);
+    bool first = !dist || o.reduce->rank == 0;
+    if (train_run(&o, &r, err) != ST_OK) {
+        dist_close(dist, true);
+        return err->code;
+    }
+    dist_close(dist, false);
     cli_progress_end(c);
-    if (print_result(c, w->out, &r, err) == ST_OK && r.stopped && stop)
-        err_set(err, ST_CANCELLED, "stopped at step %llu of %llu; --resume %s goes on",
-                (unsigned long long)r.step, (unsigned long long)r.n_step, w->out);
-    return err->code;
+    if (first && cli_train_result(c, w->out, &r, err) != ST_OK)
+        return err->code;
+    return cli_train_stopped(w->out, &r, err);
 }
 
 enum status cli_train(struct cli *c, struct err *err)
@@ -244,7 +288,7 @@ enum status cli_train(struct cli *c, struct err *err)
     cli_opt(&o, (struct opt){ "out", 'o', OPT_STR, &w.out, 0, 0, "DIR", "the run's folder" });
     cli_opt(&o, (struct opt){ "resume", 0, OPT_STR, &w.resume, 0, 0, "DIR",
                               "go on with the run in DIR from its last checkpoint" });
-    if (take_settings(&o, c, &w, err) != ST_OK ||
+    if (cli_train_words(&o, c, &w, err) != ST_OK ||
         cli_parse(&o, c, NULL, 0, NULL, &done, err) != ST_OK)
         goto out;
     if (done) {

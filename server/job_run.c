@@ -244,7 +244,7 @@ static void keep_last(struct job_run *r, struct str s)
 static struct str last_words(const struct job_run *r)
 {
     struct str s = str_trim((struct str){ r->last, r->n_last });
-    const char *eol = s.n ? memrchr(s.p, '\n', s.n) : NULL;
+    const char *eol = s.p && s.n ? memrchr(s.p, '\n', s.n) : NULL;
     if (eol)
         s = (struct str){ eol + 1, s.n - (size_t)(eol + 1 - s.p) };
     const char *colon = s.n ? memchr(s.p, ':', s.n) : NULL;

@@ -25,6 +25,9 @@ static const struct verb verbs[] = {
     { "bench", cli_bench, "prefill and decode rates" },
     { "perplexity", cli_perplexity, "score a text" },
     { "train", cli_train, "train a small model from text" },
+    { "relufy", cli_relufy, "make a trained model sparse: swap its activation, train on" },
+    { "vocab", cli_vocab, "learn a vocabulary from text" },
+    { "corpus", cli_corpus, "make training text and problems; examine a model on them" },
 };
 
 static int usage(FILE *out, int code)

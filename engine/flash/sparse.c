@@ -20,6 +20,7 @@
 #include "engine/kernel/sparse.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,8 +38,9 @@ struct sparse {
     uint32_t *count, *order, *neuron;
     int32_t *slot;
     struct fetch_want *want, *guess_want;
-    uint32_t guess_layer;          /* that guess_want is of; UINT32_MAX: none */
-    bool *missing;                 /* [n_layer]: the last pass read some of its neurons */
+    uint32_t guess_layer; /* that guess_want is of; UINT32_MAX: none */
+    bool *missing;        /* [n_layer]: the last pass read some of its neurons */
+    enum weights_reads reads;
     const uint8_t **bundle, **row; /* of the wave */
     void *mask_scratch;
     uint8_t *pick_scratch;
@@ -292,10 +294,31 @@ static void ask_mask(struct sparse *s, const struct weights_view *v, const struc
         ask_sketch(s, v, c->acts->x, c->n_tok, c->acts->stride);
 }
 
-/* Fills want[]; returns how many. */
-static size_t list_wants(struct sparse *s, const struct wants_in *in)
+/* What a pass without reads leaves out, as far as the mask knows it. */
+static void count_dropped(struct sparse *s, const struct ffn_call *c, size_t n, size_t n_miss)
 {
-    size_t n_miss, n = wants_list(s->cache, in, s->want, &n_miss);
+    s->stats.needed += n + n_miss;
+    s->stats.dropped += n_miss;
+    for (size_t t = 0; c->first && t < c->n_tok; t++)
+        for (uint32_t i = 0; i < s->b->n_neuron; i++) {
+            double size = fabs((double)c->first[t * s->b->n_neuron + i]);
+            s->stats.mass += size;
+            if (size > 0 && cache_find(s->cache, c->layer, i) == CACHE_NONE)
+                s->stats.mass_dropped += size;
+        }
+}
+
+/* Fills want[]; returns how many. */
+static size_t list_wants(struct sparse *s, const struct ffn_call *c, const struct wants_in *in)
+{
+    size_t n_miss, n;
+    if (s->reads != WEIGHTS_READ) {
+        n = wants_present(s->cache, in, s->reads == WEIGHTS_REUSE, s->want, &n_miss);
+        if (s->reads == WEIGHTS_REUSE)
+            count_dropped(s, c, n, n_miss);
+        return n;
+    }
+    n = wants_list(s->cache, in, s->want, &n_miss);
     s->stats.needed += n;
     s->stats.misses += n_miss;
     return n;
@@ -306,6 +329,8 @@ static size_t list_wants(struct sparse *s, const struct wants_in *in)
 /* The wants that the guess brings get its reads; the rest of the guess was in vain. */
 static void link_guess(struct sparse *s, uint32_t layer, size_t n)
 {
+    if (s->reads != WEIGHTS_READ)
+        return;
     s->missing[layer] = false;
     size_t begun = s->guess_layer == layer ? fetch_begun(s->guess) : 0, k = 0;
     for (size_t i = 0; i < n; i++) {
@@ -335,8 +360,9 @@ static bool guessing_pays(const struct sparse *s)
 
 bool sparse_guesses(const struct sparse *s, uint32_t layer, size_t n_tok)
 {
-    return s->guess && s->o.plan->mode == FLASH_SPARSE && n_tok <= MASK_TOKENS &&
-           s->missing[layer] && guessing_pays(s);
+    return s->guess && !s->o.no_overlap && s->reads == WEIGHTS_READ &&
+           s->o.plan->mode == FLASH_SPARSE && n_tok <= MASK_TOKENS && s->missing[layer] &&
+           guessing_pays(s);
 }
 
 void sparse_guess(struct sparse *s, const struct weights_view *v, const struct ffn_guess *g)
@@ -456,6 +482,8 @@ static uint32_t users(const struct wave *w, size_t i)
 static void score(const struct wave *w)
 {
     const struct sparse *s = w->s;
+    if (s->reads == WEIGHTS_DRAFT)
+        return;
     for (size_t i = 0; i < w->n; i++) {
         uint32_t n = users(w, i);
         if (w->in->learn && n)
@@ -535,14 +563,17 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
     memset(c->y, 0, c->n_tok * s->hp->n_embd * sizeof *c->y);
     if (c->first && s->o.keep < 1)
         mask_keep_largest(s->o.pool, c->first, c->n_tok, s->b->n_neuron, s->o.keep);
-    bool learn = s->o.plan->mode == FLASH_DENSE || (!c->first && c->n_tok > MASK_TOKENS);
-    ask_mask(s, v, c, learn);
+    bool reads = s->reads == WEIGHTS_READ, dense = reads && s->o.plan->mode == FLASH_DENSE;
+    bool all = dense || (!c->first && c->n_tok > MASK_TOKENS), learn = all && reads;
+    ask_mask(s, v, c, all);
     s->stats.mask_ns += clock_ns() - start;
     const struct wants_in in = wants_of(s, c->layer, c->n_tok, learn);
-    size_t n = list_wants(s, &in), done = 0;
+    size_t n = list_wants(s, c, &in), done = 0;
     link_guess(s, c->layer, n);
     fetch_begin(s->fetch, c->layer, s->want, n);
     while (done < n) {
+        if (s->o.no_overlap)
+            fetch_settle(s->fetch);
         size_t ready = fetch_ready(s->fetch, wants_chunk_end(s->want, done, n), err);
         if (err->code != ST_OK)
             break;
@@ -554,9 +585,15 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
     }
     fetch_end(s->fetch);
     drop_guess(s);
-    record(s, &in, s->stats.misses - misses, err);
+    if (reads)
+        record(s, &in, s->stats.misses - misses, err);
     s->stats.run_ns += clock_ns() - start;
     return err->code;
+}
+
+void sparse_set_reads(struct sparse *s, enum weights_reads r)
+{
+    s->reads = r;
 }
 
 struct sparse_stats sparse_stats(const struct sparse *s)

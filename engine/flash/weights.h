@@ -16,6 +16,7 @@ struct weights; /* opaque */
 struct weights_opts {
     enum source_kind source;
     enum cache_policy policy; /* packed models: of the neuron cache */
+    bool no_overlap;          /* packed models: read what a layer misses, then compute */
     float mask_sigma;         /* of a 4-bit sketch (mask.h) */
     double keep;              /* share of neurons that a token may use; 0 or 1: all (mask.h) */
     /* Packed models: NULL, or records which neurons are needed (neuron_trace.h); borrowed. */
@@ -75,6 +76,16 @@ struct ffn_call {
 enum status weights_ffn(struct weights *w, const struct ffn_call *c, struct err *err);
 bool weights_packed(const struct weights *w);
 
+/* What passes do, from the next on, about neurons of a packed model that are not in memory. Other
+ * models: no effect. */
+enum weights_reads {
+    WEIGHTS_READ,  /* read them: exact */
+    WEIGHTS_REUSE, /* take them for idle, and count what that drops; the cache keeps what it has but
+                      learns what was needed */
+    WEIGHTS_DRAFT  /* take them for idle; leaves no mark but the time it took */
+};
+void weights_set_reads(struct weights *w, enum weights_reads r);
+
 /* Before a layer's attention: reading of what its feed-forward part will likely need begins, from
  * its input as it would be if attention added nothing (flash.md 5.6). Changes no result. */
 struct ffn_guess {
@@ -92,6 +103,10 @@ struct sparse_stats {
     uint64_t guessed, guessed_right; /* read before attention; of them needed after it */
     uint64_t bundles_read, bytes, reads;
     uint64_t mask_ns, run_ns, wait_ns; /* run: all of it */
+    /* WEIGHTS_REUSE: neurons needed (among `needed`, not among `misses`) and left out; the sizes of
+     * activations of the first matrix left out and in all, where it is in memory. */
+    uint64_t dropped;
+    double mass_dropped, mass;
 };
 
 struct weights_stats {

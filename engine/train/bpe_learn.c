@@ -102,6 +102,7 @@ static enum status start_tokens(struct learn *l, struct err *err)
 
 static size_t pair_slot(const struct learn *l, struct bpe_pair p)
 {
+    assert(l->pair);
     size_t i = (size_t)rng_mix((uint64_t)p.left << 32 | p.right) & (l->n_slot - 1);
     while (l->pair[i].left != NONE && (l->pair[i].left != p.left || l->pair[i].right != p.right))
         i = (i + 1) & (l->n_slot - 1);
@@ -330,7 +331,7 @@ static enum status merge_word(struct learn *l, struct bpe_pair p, uint32_t to, u
 static enum status merge_pair(struct learn *l, struct bpe_pair p, struct err *err)
 {
     struct bpe *b = l->b;
-    uint32_t to;
+    uint32_t to = 0;
     if (b->n_merge == b->cap_merge) {
         uint32_t cap = b->cap_merge ? 2 * b->cap_merge : 1024;
         struct bpe_pair *m = realloc(b->merge, cap * sizeof *m);

@@ -10,6 +10,7 @@
 #include "engine/base/hash.h"
 #include "engine/train/manifest.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -295,6 +296,7 @@ static enum status load_arrays(const char *dir, const struct manifest *m,
     struct net_tensor *t = tensors_of(&m->state.shape, &n);
     if (!t)
         return err_set(err, ST_NOMEM, "checkpoint '%s'", dir);
+    assert(m->sum); /* whatever parses has one */
     if (manifest_matches(m, t, n, err) != ST_OK)
         err_ctx(err, "'%s/manifest.json'", dir);
     for (int i = 0; err->code == ST_OK && i < MANIFEST_ARRAYS; i++)

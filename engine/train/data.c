@@ -323,7 +323,7 @@ static enum status copy_tokens(const struct part *p, uint64_t at, int32_t *out, 
     union {
         uint16_t narrow[SMALL / 2];
         uint32_t wide[SMALL / 4];
-    } raw;
+    } raw = { .wide = { 0 } };
     size_t most = SMALL / p->head.width;
     for (size_t i = 0; i < n; i++) {
         size_t in = i % most, k = n - i < most ? n - i : most;

@@ -7,6 +7,7 @@
 #include "engine/model/tokenizer.h"
 #include "engine/train/out_file.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -27,9 +28,10 @@ struct out_tensor {
     enum dtype type;
     uint32_t n_dim, cols, zero_rows, n_part;
     struct piece part[PARTS];
-    uint64_t rows, bytes, offset;
+    uint64_t rows, bytes;
 };
-struct export {
+struct export
+{
     const struct export_opts *o;
     const struct net_shape *s;
     const char *arch;
@@ -38,7 +40,7 @@ struct export {
     uint32_t n_tensor;
     struct gguf *vocab;
     struct buf vocab_bytes; /* what vocab points into, for a struct bpe */
-    struct gguf_writer w;
+    struct gguf_writer *w;
 };
 
 /* ---- what the shape is called ---- */
@@ -140,7 +142,7 @@ static bool put_tokens(struct export *e, const struct gguf_kv *kv)
     }
     bool ok = s && pad;
     if (ok)
-        gw_strs(&e->w, "tokenizer.ggml.tokens", s, n);
+        gw_strs(e->w, "tokenizer.ggml.tokens", s, n);
     free(s);
     free(pad);
     return ok;
@@ -163,9 +165,9 @@ static bool put_numbers(struct export *e, const struct gguf_kv *kv, bool types)
     }
     bool ok = type || score;
     if (type)
-        gw_array(&e->w, "tokenizer.ggml.token_type", GGUF_I32, type, n, bytes);
+        gw_array(e->w, "tokenizer.ggml.token_type", GGUF_I32, type, n, bytes);
     if (score)
-        gw_array(&e->w, "tokenizer.ggml.scores", GGUF_F32, score, n, bytes);
+        gw_array(e->w, "tokenizer.ggml.scores", GGUF_F32, score, n, bytes);
     free(type);
     free(score);
     return ok;
@@ -184,10 +186,10 @@ static void put_vocab(struct export *e)
         else if (str_is(kv->key, "tokenizer.ggml.scores"))
             ok &= put_numbers(e, kv, false);
         else
-            gw_kv(&e->w, kv);
+            gw_kv(e->w, kv);
     }
     ok &= put_numbers(e, gguf_find(e->vocab, "tokenizer.ggml.token_type"), true);
-    e->w.kv.failed |= !ok;
+    e->w->kv.failed |= !ok;
 }
 
 /* ---- metadata ---- */
@@ -206,12 +208,13 @@ static void put_description(struct export *e, const char *act)
         buf_printf(&b,
                    "%sThe feed-forward activation is %s%s (strobe.activation%s). Programs that do "
                    "not read these keys compute %s in its place and give nonsense.",
-                   b.n ? " " : "", act, e->s->norm_relu ? ", the norms before it are rectified" : "",
+                   b.n ? " " : "", act,
+                   e->s->norm_relu ? ", the norms before it are rectified" : "",
                    e->s->norm_relu ? ", strobe.norm_relu" : "",
                    strcmp(e->arch, "llama") == 0 ? "SiLU" : "relu squared");
     if (b.n || b.failed)
-        gw_text(&e->w, "general.description", buf_view(&b));
-    e->w.kv.failed |= b.failed;
+        gw_text(e->w, "general.description", buf_view(&b));
+    e->w->kv.failed |= b.failed;
     buf_clear(&b);
 }
 
@@ -223,23 +226,23 @@ static void put_general(struct export *e)
         enum dtype type;
         uint32_t id; /* model-formats.md 1.4 */
     } file_type[] = { { DT_F32, 0 }, { DT_F16, 1 }, { DT_Q8_0, 7 }, { DT_BF16, 32 } };
-    gw_str(&e->w, "general.architecture", e->arch);
-    gw_str(&e->w, "general.type", "model");
-    gw_str(&e->w, "general.name", o->name ? o->name : "model");
+    gw_str(e->w, "general.architecture", e->arch);
+    gw_str(e->w, "general.type", "model");
+    gw_str(e->w, "general.name", o->name ? o->name : "model");
     if (o->license.n)
-        gw_text(&e->w, "general.license", o->license);
+        gw_text(e->w, "general.license", o->license);
     hparams_act_text(&e->hp, act);
     put_description(e, act);
     for (size_t i = 0; i < sizeof file_type / sizeof file_type[0]; i++)
         if (file_type[i].type == o->type)
-            gw_u32(&e->w, "general.file_type", file_type[i].id);
+            gw_u32(e->w, "general.file_type", file_type[i].id);
     if (o->type == DT_Q8_0)
-        gw_u32(&e->w, "general.quantization_version", 2);
+        gw_u32(e->w, "general.quantization_version", 2);
     if (o->recipe.n)
-        gw_text(&e->w, "strobe.recipe", o->recipe);
-    gw_str(&e->w, "strobe.activation", act);
+        gw_text(e->w, "strobe.recipe", o->recipe);
+    gw_str(e->w, "strobe.activation", act);
     if (e->s->norm_relu)
-        gw_bool(&e->w, "strobe.norm_relu", true);
+        gw_bool(e->w, "strobe.norm_relu", true);
 }
 
 static void put_shape(struct export *e)
@@ -249,24 +252,22 @@ static void put_shape(struct export *e)
     const struct {
         const char *name;
         uint32_t v;
-    } rows[] = { { "context_length", s->n_ctx },
-                 { "embedding_length", s->d_model },
-                 { "block_count", s->n_layer },
-                 { "feed_forward_length", s->d_ff },
-                 { "attention.head_count", s->n_head },
-                 { "attention.head_count_kv", s->n_kv_head },
-                 { "attention.key_length", s->d_head },
-                 { "attention.value_length", s->d_head },
+    } rows[] = { { "context_length", s->n_ctx },        { "embedding_length", s->d_model },
+                 { "block_count", s->n_layer },         { "feed_forward_length", s->d_ff },
+                 { "attention.head_count", s->n_head }, { "attention.head_count_kv", s->n_kv_head },
+                 { "attention.key_length", s->d_head }, { "attention.value_length", s->d_head },
                  { "vocab_size", s->n_vocab } };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
-        gw_u32(&e->w, key(e, rows[i].name, k), rows[i].v);
-    gw_f32(&e->w,
-           key(e, s->norm == NET_RMS ? "attention.layer_norm_rms_epsilon" : "attention.layer_norm_epsilon",
+        gw_u32(e->w, key(e, rows[i].name, k), rows[i].v);
+    gw_f32(e->w,
+           key(e,
+               s->norm == NET_RMS ? "attention.layer_norm_rms_epsilon"
+                                  : "attention.layer_norm_epsilon",
                k),
            (float)s->norm_eps);
     if (s->pos == NET_ROPE) {
-        gw_u32(&e->w, key(e, "rope.dimension_count", k), s->d_head);
-        gw_f32(&e->w, key(e, "rope.freq_base", k), (float)s->rope_theta);
+        gw_u32(e->w, key(e, "rope.dimension_count", k), s->d_head);
+        gw_f32(e->w, key(e, "rope.freq_base", k), (float)s->rope_theta);
     }
 }
 
@@ -318,7 +319,6 @@ static void add_tensor(struct export *e, const struct net_tensor *t)
 static enum status make_table(struct export *e, struct err *err)
 {
     uint32_t n = net_n_tensor(e->s);
-    uint64_t offset = 0;
     struct net_tensor *t = calloc(n, sizeof *t);
     e->t = calloc(n, sizeof *e->t);
     if (!t || !e->t) {
@@ -329,15 +329,19 @@ static enum status make_table(struct export *e, struct err *err)
     for (uint32_t i = 0; i < n; i++)
         add_tensor(e, &t[i]);
     free(t);
+    return ST_OK;
+}
+
+static void put_table(struct export *e)
+{
+    uint64_t offset = 0;
     for (uint32_t i = 0; i < e->n_tensor; i++) {
         struct out_tensor *x = &e->t[i];
         uint64_t ne[2] = { x->n_dim == 1 ? x->rows : x->cols, x->rows };
         x->bytes = dtype_row_bytes(x->type, x->cols) * x->rows;
-        x->offset = offset;
+        gw_tensor_at(e->w, x->name, (uint32_t)x->type, x->n_dim, ne, offset);
         offset += (x->bytes + ALIGN - 1) / ALIGN * ALIGN;
-        gw_tensor_at(&e->w, x->name, (uint32_t)x->type, x->n_dim, ne, x->offset);
     }
-    return ST_OK;
 }
 
 /* ---- data ---- */
@@ -378,6 +382,7 @@ static enum status put_rows(const struct out_tensor *t, const struct block *b, c
 static enum status put_tensor(const struct out_tensor *t, struct out_file *f, struct err *err)
 {
     static const char zeros[ALIGN];
+    assert(t->cols > 0);
     struct block b = { .rows = t->cols < BLOCK ? BLOCK / t->cols : 1 };
     b.x = malloc((size_t)b.rows * t->cols * sizeof *b.x);
     b.bytes = malloc((size_t)b.rows * dtype_row_bytes(t->type, t->cols));
@@ -395,8 +400,8 @@ static enum status put_tensor(const struct out_tensor *t, struct out_file *f, st
 static enum status put_all(struct export *e, struct out_file *f, struct err *err)
 {
     struct buf head = BUF_INIT;
-    gw_bytes(&e->w, &head);
-    head.failed |= e->w.kv.failed || e->w.info.failed;
+    gw_bytes(e->w, &head);
+    head.failed |= e->w->kv.failed || e->w->info.failed;
     if (buf_ok(&head, "header", err) == ST_OK)
         out_file_put(f, head.p, head.n, err);
     buf_clear(&head);
@@ -417,7 +422,7 @@ static enum status check_file(const char *path, struct err *err)
 
 static enum status write_file(struct export *e, struct err *err)
 {
-    struct out_file *f;
+    struct out_file *f = NULL;
     if (out_file_create(e->o->path, &f, err) != ST_OK)
         return err->code;
     if (put_all(e, f, err) != ST_OK || check_file(out_file_partial(f), err) != ST_OK) {
@@ -429,21 +434,24 @@ static enum status write_file(struct export *e, struct err *err)
 
 enum status export_gguf(const struct export_opts *o, struct err *err)
 {
-    struct export e = { .o = o, .s = o->shape };
+    struct gguf_writer w;
+    struct export e = { .o = o, .s = o->shape, .w = &w };
     if (o->type != DT_F32 && o->type != DT_F16 && o->type != DT_BF16 && o->type != DT_Q8_0)
         return err_set(err, ST_UNSUPPORTED, "export as F32, F16, BF16 or Q8_0");
-    gw_init(&e.w);
+    gw_init(&w);
     if (export_arch(o->shape, &e.arch, err) == ST_OK && act_of(o->shape, &e.hp, err) == ST_OK &&
         open_vocab(&e, err) == ST_OK) {
         put_general(&e);
         put_shape(&e);
         put_vocab(&e);
-        if (make_table(&e, err) == ST_OK)
+        if (make_table(&e, err) == ST_OK) {
+            put_table(&e);
             write_file(&e, err);
+        }
     }
     free(e.t);
     gguf_close(e.vocab);
     buf_clear(&e.vocab_bytes);
-    gw_clear(&e.w);
+    gw_clear(&w);
     return err->code ? err_ctx(err, "export to '%s'", o->path) : ST_OK;
 }

@@ -31,9 +31,9 @@ struct export_opts {
      * shape with more rows than tokens gets unused tokens "[PADn]" for the rest. */
     const char *vocab_path;
     const struct bpe *bpe;
-    enum dtype type; /* of matrices: DT_F32, DT_F16, DT_BF16 or DT_Q8_0 (rows that are no multiple
-                        of 32: F16). Vectors and positions are F32 */
-    const char *name;       /* general.name */
+    enum dtype type;  /* of matrices: DT_F32, DT_F16, DT_BF16 or DT_Q8_0 (rows that are no multiple
+                         of 32: F16). Vectors and positions are F32 */
+    const char *name; /* general.name */
     struct str license;     /* general.license; these three may be empty */
     struct str description; /* general.description */
     struct str recipe;      /* strobe.recipe: how it was made, JSON or any text */
@@ -41,9 +41,9 @@ struct export_opts {
 };
 /* Writes o->path, whole or not at all; memory is a few rows. Errors: ST_RANGE (shape; a parameter
  * that is not finite or too large for the type, by tensor), ST_UNSUPPORTED (no architecture for the
- * shape, type), ST_ARG (vocabulary larger than the embedding), those of reading the vocabulary, those
- * of model_open() on the result (head sizes are even, layers at most MODEL_LAYERS_MAX), ST_IO,
- * ST_NOMEM. */
+ * shape, type), ST_ARG (vocabulary larger than the embedding), those of reading the vocabulary,
+ * those of model_open() on the result (head sizes are even, layers at most MODEL_LAYERS_MAX),
+ * ST_IO, ST_NOMEM. */
 enum status export_gguf(const struct export_opts *o, struct err *err);
 /* The architecture a shape is written as. ST_UNSUPPORTED, ST_RANGE. */
 enum status export_arch(const struct net_shape *s, const char **ret, struct err *err);

@@ -1,5 +1,5 @@
-/* engine/train/import.c - a GGUF file as a network: see export.h. The loader of the engine opens the
- * file, so that names, shapes and types are checked; what a net_shape cannot say is refused. */
+/* engine/train/import.c - a GGUF file as a network: see export.h. The loader of the engine opens
+ * the file, so that names, shapes and types are checked; what a net_shape cannot say is refused. */
 #include "engine/base/num.h"
 #include "engine/kernel/matrix.h"
 #include "engine/model/model.h"
@@ -95,8 +95,8 @@ static bool has_bias(const struct model *m)
 static enum status shape_of(const struct model *m, struct net_shape *s, struct err *err)
 {
     const struct hparams *hp = model_hparams(m);
-    bool shifted = hp->act == ACT_FATRELU || hp->act == ACT_SHIFTED_RELU ||
-                   hp->act == ACT_SHIFTED_RELU2;
+    bool shifted =
+        hp->act == ACT_FATRELU || hp->act == ACT_SHIFTED_RELU || hp->act == ACT_SHIFTED_RELU2;
     if (refuse(m, err) != ST_OK)
         return err->code;
     *s = (struct net_shape){ .n_vocab = hp->n_vocab,
@@ -117,8 +117,7 @@ static enum status shape_of(const struct model *m, struct net_shape *s, struct e
                              .bias = has_bias(m),
                              .act_shift = shifted ? written(hp->act_threshold) : 0,
                              .norm_eps = written(hp->norm_eps),
-                             .rope_theta =
-                                 hp->rope == ROPE_NONE ? 0 : written(hp->rope_base) };
+                             .rope_theta = hp->rope == ROPE_NONE ? 0 : written(hp->rope_base) };
     return net_shape_check(s, err);
 }
 
@@ -249,6 +248,7 @@ static enum status read_part(struct rows *r, uint32_t from, uint32_t n, struct e
     return err->code;
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the rows are written there */
 static enum status read_param(const struct model *m, const struct net_tensor *p, real *params,
                               struct err *err)
 {

@@ -46,7 +46,7 @@ static enum status get_bytes(const json_t *obj, const char *key, unsigned char *
 
 static enum status get_hex64(const json_t *obj, const char *key, uint64_t *ret, struct err *err)
 {
-    unsigned char b[8];
+    unsigned char b[8] = { 0 };
     if (get_bytes(obj, key, b, sizeof b, err) != ST_OK)
         return err->code;
     uint64_t v = 0;

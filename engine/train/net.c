@@ -34,6 +34,14 @@ void net_on_ffn(struct net *n,
     n->ffn_user = user;
 }
 
+void net_on_norm(struct net *n,
+                 void (*fn)(void *user, uint32_t layer, bool ffn, size_t n_tok, const real *y),
+                 void *user)
+{
+    n->on_norm = fn;
+    n->norm_user = user;
+}
+
 /* Where each token's document begins, and the token's place in it. */
 static void take_documents(struct net *n, const struct net_batch *b)
 {

@@ -83,7 +83,8 @@ struct net {
     size_t rows, cols;
     void (*on_grad)(void *user, uint64_t from, uint64_t to);
     void (*on_ffn)(void *user, uint32_t layer, size_t n_tok, const real *pre, const real *act);
-    void *grad_user, *ffn_user;
+    void (*on_norm)(void *user, uint32_t layer, bool ffn, size_t n_tok, const real *y);
+    void *grad_user, *ffn_user, *norm_user;
 };
 
 /* The layer's activations (all layers share one set where only inputs are kept). */

@@ -126,7 +126,7 @@ static struct pass_act act_of(const struct net *n, uint32_t layer, const struct 
                               .dup = n->dup };
 }
 
-static void attention(struct net *n, uint32_t layer, const struct net_acts *a)
+static void attention(struct net *n, uint32_t layer, const struct net_acts *a, bool again)
 {
     const struct net_shape *s = &n->o.shape;
     size_t d = s->d_model, q = (size_t)s->n_head * s->d_head;
@@ -136,6 +136,8 @@ static void attention(struct net *n, uint32_t layer, const struct net_acts *a)
     struct pass_rope rope = rope_of(n, layer, false);
     struct ops_attn attn = attn_of(n);
     ops_norm(&n->ops, &norm, a->x, n->norm, n->stat);
+    if (n->on_norm && !again)
+        n->on_norm(n->norm_user, layer, false, n_tok(n), n->norm);
     ops_linear(&n->ops, &in, n->norm, a->qkv, false);
     ops_rope(&n->ops, &rope, a->qkv);
     ops_attn(&n->ops, &attn, a->qkv, a->attn, a->kept);
@@ -144,12 +146,14 @@ static void attention(struct net *n, uint32_t layer, const struct net_acts *a)
 }
 
 /* Arguments of the activation, without their biases. */
-static void ffn_in(struct net *n, uint32_t layer, const struct net_acts *a)
+static void ffn_in(struct net *n, uint32_t layer, const struct net_acts *a, bool again)
 {
     const struct net_shape *s = &n->o.shape;
     struct pass_norm norm = layer_norm(n, layer, SLOT_FFN_NORM, SLOT_FFN_NORM_BIAS);
     struct ops_linear l = linear(n, s->d_model, s->d_ff, param(n, layer, SLOT_UP));
     ops_norm(&n->ops, &norm, a->mid, n->norm, n->stat);
+    if (n->on_norm && !again)
+        n->on_norm(n->norm_user, layer, true, n_tok(n), n->norm);
     ops_linear(&n->ops, &l, n->norm, s->gated ? a->up : a->pre, false);
     if (!s->gated)
         return;
@@ -164,8 +168,8 @@ void net_layer(struct net *n, uint32_t layer, bool again)
     struct pass_act act = act_of(n, layer, &a);
     struct ops_linear down = linear(n, s->d_ff, s->d_model, param(n, layer, SLOT_DOWN));
     real *next = net_x(n, layer + 1);
-    attention(n, layer, &a);
-    ffn_in(n, layer, &a);
+    attention(n, layer, &a, again);
+    ffn_in(n, layer, &a, again);
     ops_act(&n->ops, &act); /* adds biases to pre and up, which backward reads */
     if (again)
         return;

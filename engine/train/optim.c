@@ -36,23 +36,51 @@ uint64_t optim_bytes(uint64_t n_param)
 
 /* ---- creation ---- */
 
-/* Tensors of one kind that follow each other share blocks; counts only when `out` is NULL. */
+/* Tensors of one kind that follow each other share blocks: a run from tensor i on, as far as it
+ * lies in [from, to). Returns the first tensor behind it. */
+static uint32_t take_run(const struct optim_opts *o, uint32_t i, uint64_t *at, uint64_t *end)
+{
+    bool decay = o->tensor[i].decay;
+    *at = *end = o->tensor[i].at;
+    for (; i < o->n_tensor && o->tensor[i].decay == decay && o->tensor[i].at == *end; i++)
+        *end += (uint64_t)o->tensor[i].rows * o->tensor[i].cols;
+    *at = *at > o->from ? *at : o->from;
+    *end = *end < o->to ? *end : o->to;
+    return i;
+}
+
+/* Counts only when `out` is NULL. */
 static size_t cut_blocks(const struct optim_opts *o, struct block *out)
 {
     size_t n = 0;
     for (uint32_t i = 0; i < o->n_tensor;) {
         bool decay = o->tensor[i].decay;
-        uint64_t at = o->tensor[i].at, end = at;
-        for (; i < o->n_tensor && o->tensor[i].decay == decay && o->tensor[i].at == end; i++)
-            end += (uint64_t)o->tensor[i].rows * o->tensor[i].cols;
-        at = at > o->from ? at : o->from;
-        end = end < o->to ? end : o->to;
+        uint64_t at, end;
+        i = take_run(o, i, &at, &end);
         for (; at < end; at += BLOCK, n++)
             if (out)
                 out[n] =
                     (struct block){ at, (uint32_t)(end - at < BLOCK ? end - at : BLOCK), decay };
     }
     return n;
+}
+
+uint64_t optim_block_at(const struct optim_opts *o, uint64_t want)
+{
+    for (uint32_t i = 0; i < o->n_tensor;) {
+        uint64_t at, end;
+        i = take_run(o, i, &at, &end);
+        if (at < want)
+            at += (want - at + BLOCK - 1) / BLOCK * BLOCK;
+        if (at < end)
+            return at;
+    }
+    return o->to;
+}
+
+size_t optim_blocks(const struct optim_opts *o)
+{
+    return cut_blocks(o, NULL);
 }
 
 static enum status check(const struct optim_opts *o, struct err *err)
@@ -133,22 +161,28 @@ static double sum_squares(const real *g, size_t n)
 }
 
 struct norm_job {
-    struct optim *o;
+    const struct optim *o;
     const real *grad;
+    double *sum; /* of each block */
 };
 
 static void norm_block(void *arg, size_t i, unsigned worker)
 {
     struct norm_job *j = arg;
     (void)worker;
-    j->o->sum[i] = sum_squares(j->grad + j->o->block[i].at, j->o->block[i].n);
+    j->sum[i] = sum_squares(j->grad + j->o->block[i].at, j->o->block[i].n);
+}
+
+void optim_squares(struct optim *o, const real *grad, double *block)
+{
+    struct norm_job j = { o, grad, block };
+    pool_run(o->pool, o->n_block, norm_block, &j);
 }
 
 double optim_sum_squares(struct optim *o, const real *grad)
 {
-    struct norm_job j = { o, grad };
     double sum = 0;
-    pool_run(o->pool, o->n_block, norm_block, &j);
+    optim_squares(o, grad, o->sum);
     for (size_t i = 0; i < o->n_block; i++)
         sum += o->sum[i];
     return sum;
@@ -202,6 +236,7 @@ static void step_block(void *arg, size_t i, unsigned worker)
            j->o->v + own);
 }
 
+/* NOLINTNEXTLINE(readability-non-const-parameter): the blocks write param and grad */
 void optim_apply(struct optim *o, real *param, real *grad, const struct optim_step *s)
 {
     assert(s->t > 0);

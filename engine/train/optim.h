@@ -36,8 +36,17 @@ void optim_free(struct optim *o); /* NULL is fine */
 real *optim_m(struct optim *o);   /* [to - from] each: for checkpoints */
 real *optim_v(struct optim *o);
 
-/* Sum of squares of gradients [from, to), added in double in a fixed order. grad: the whole flat
- * array. Not finite when a gradient is not. */
+/* The norm is added up from blocks, which begin at fixed places of the whole array, so that ranks
+ * which keep shares of it (reduce.h) come to the same bits as one that keeps all. */
+/* Blocks of [o->from, o->to); only the tensors and the range of `o` count. */
+size_t optim_blocks(const struct optim_opts *o);
+/* First beginning of a block of [o->from, o->to) at or behind `want`; o->to: none. */
+uint64_t optim_block_at(const struct optim_opts *o, uint64_t want);
+/* Sum of squares of each block, in double in a fixed order: [optim_blocks()]. grad: the whole flat
+ * array. */
+void optim_squares(struct optim *o, const real *grad, double *block);
+/* All of them, in order: sum of squares of gradients [from, to). Not finite when a gradient is not.
+ */
 double optim_sum_squares(struct optim *o, const real *grad);
 
 struct optim_step {

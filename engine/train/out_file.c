@@ -94,8 +94,9 @@ void out_file_abandon(struct out_file *f)
 
 enum status out_file_write(const char *path, struct str bytes, struct err *err)
 {
-    struct out_file *f;
-    if (out_file_create(path, &f, err) != ST_OK)
+    struct out_file *f = NULL;
+    out_file_create(path, &f, err);
+    if (!f)
         return err->code;
     if (out_file_put(f, bytes.p, bytes.n, err) != ST_OK) {
         out_file_abandon(f);

@@ -24,6 +24,16 @@ struct reduce {
     enum status (*sum)(void *ctx, double *v, size_t n, struct err *err);
     /* Returns when every rank has come here. */
     enum status (*barrier)(void *ctx, struct err *err);
+
+    /* Shares: rank r keeps [share[r], share[r + 1]) of every flat array, the ranks in order from 0
+     * to the end. From now on begin() sums a gradient on its keeper only; elsewhere it stays what
+     * this rank made of it. share: [n_rank + 1], copied. Not called with one rank, nor is what
+     * follows. Errors: ST_NOMEM. */
+    enum status (*share)(void *ctx, const uint64_t *share, struct err *err);
+    /* Every rank's share of `flat` to all. */
+    enum status (*spread)(void *ctx, real *flat, struct err *err);
+    /* Every rank's share, at `mine`, to its place in rank 0's `flat` (NULL elsewhere). */
+    enum status (*collect)(void *ctx, const real *mine, real *flat, struct err *err);
 };
 const struct reduce *reduce_single(void);
 

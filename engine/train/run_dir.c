@@ -203,20 +203,27 @@ enum status run_dir_log_open(struct run_dir *r, struct run_tail *ret, struct err
     return err->code;
 }
 
+/* A torn line would be cut at the next start; cutting it now lets others read on. */
+static enum status append(struct run_dir *r, struct str line, struct err *err)
+{
+    struct stat st;
+    if (fstat(r->log, &st) != 0)
+        return fail(errno, "stat", r->log_path, err);
+    if (file_write(r->log, line.p, line.n, r->log_path, err) != ST_OK &&
+        ftruncate(r->log, st.st_size) != 0)
+        err_ctx(err, "and the torn line stays");
+    return err->code;
+}
+
 enum status run_dir_log(struct run_dir *r, json_t *doc, struct err *err)
 {
     struct buf line = BUF_INIT;
-    struct stat st;
     if (!doc)
         err_set(err, ST_NOMEM, "'%s'", r->log_path);
     else if (json_write(doc, &line, err) == ST_OK) {
         buf_char(&line, '\n');
-        if (buf_ok(&line, r->log_path, err) == ST_OK && fstat(r->log, &st) != 0)
-            fail(errno, "stat", r->log_path, err);
-        /* A torn line would be cut at the next start; cutting it now lets others read on. */
-        if (err->code == ST_OK && file_write(r->log, line.p, line.n, r->log_path, err) != ST_OK &&
-            ftruncate(r->log, st.st_size) != 0)
-            err_ctx(err, "and the torn line stays");
+        if (buf_ok(&line, r->log_path, err) == ST_OK)
+            append(r, buf_view(&line), err);
     }
     json_free(doc);
     buf_clear(&line);

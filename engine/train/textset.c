@@ -156,7 +156,7 @@ static enum status each_line(struct reader *r, piece_fn *fn, void *ctx, struct e
 {
     struct str line;
     while (next_line(r, &line, err)) {
-        struct textset_piece p;
+        struct textset_piece p = { .last = false };
         json_t *doc = NULL;
         if (str_trim(line).n == 0)
             continue;
@@ -174,7 +174,7 @@ static enum status each_line(struct reader *r, piece_fn *fn, void *ctx, struct e
 static enum status each_text(struct reader *r, struct str mark, piece_fn *fn, void *ctx,
                              struct err *err)
 {
-    struct textset_piece p;
+    struct textset_piece p = { .last = false };
     while (err->code == ST_OK && next_text(r, mark, &p, err))
         fn(ctx, &p, r->done, r->total, err);
     return err->code;

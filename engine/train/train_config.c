@@ -99,6 +99,7 @@ static const struct row rows[] = {
     R(gemm, NET_GEMM_F32, 0, 0, gemm_words, 0, "operands of matrix products"),
     R(attn, NET_ATTN_TILED, 0, 0, attn_words, 0, "attention kernel"),
     R(recompute, 0, 0, 0, NULL, FREE, "keep each layer's input only: less memory, a third more time"),
+    R(zero1, 0, 0, 0, NULL, FREE, "several processes: each keeps the moments of its share of the parameters only"),
     R(vocab_chunk, 0, 0, N_MAX, NULL, 0, "logits held at a time; 0: chosen"),
     R(threads, 0, 0, POOL_THREADS_MAX, NULL, FREE, "compute threads; 0: all cores"),
     R(log_every, 1, 1, STEPS_MAX, NULL, FREE, "steps from one line of metrics.jsonl to the next"),

@@ -32,7 +32,7 @@ struct train_config {
     uint64_t seed;
     /* computing */
     uint32_t gemm, attn; /* enums of net.h */
-    bool recompute;
+    bool recompute, zero1;
     uint32_t vocab_chunk, threads; /* 0: chosen */
     /* watching and keeping */
     uint64_t log_every, eval_every, eval_tokens, checkpoint_every, keep_every, stop_at;

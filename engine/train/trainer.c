@@ -87,7 +87,10 @@ static enum status update(struct trainer *t, double weight, double *norm, struct
     const struct train_config *c = t->config;
     real *grad = net_grads(t->net);
     double mean = (double)train_config_step_tokens(c) / weight;
-    *norm = sqrt(optim_sum_squares(t->optim, grad)) * mean;
+    double squares;
+    if (trainer_squares(t, &squares, err) != ST_OK)
+        return err->code;
+    *norm = sqrt(squares) * mean;
     if (!isfinite(*norm))
         return not_finite(t, "gradient's norm", *norm, err);
     struct optim_step s = { .t = t->state.step + 1,
@@ -96,7 +99,7 @@ static enum status update(struct trainer *t, double weight, double *norm, struct
     if (c->clip > 0 && *norm > c->clip)
         s.scale *= c->clip / *norm;
     optim_apply(t->optim, net_params(t->net), grad, &s);
-    return ST_OK;
+    return trainer_spread(t, err);
 }
 
 /* One optimiser step. *norm: of the gradient before clipping; *stop: some rank was asked to. */
@@ -263,12 +266,15 @@ static enum status tell(struct trainer *t, double norm, bool line, struct err *e
 
 static enum status save(struct trainer *t, struct err *err)
 {
-    struct checkpoint_arrays a = { net_params(t->net), optim_m(t->optim), optim_v(t->optim) };
+    struct checkpoint_arrays a;
     spend(t);
+    if (trainer_collect(t, &a, err) != ST_OK)
+        return err->code;
     if (t->run &&
         (run_dir_log_sync(t->run, err) != ST_OK ||
          checkpoint_save(t->o->dir, &t->state, &a, t->best, t->config->keep_every, err) != ST_OK))
         return err->code;
+    trainer_collected(t);
     t->best = false;
     return ST_OK;
 }
@@ -313,22 +319,21 @@ static enum status loop(struct trainer *t, struct err *err)
 enum status train_run(const struct train_opts *o, struct train_result *ret, struct err *err)
 {
     struct trainer t;
-    struct train_result r = { 0 };
     if (trainer_open(&t, o, err) == ST_OK && loop(&t, err) == ST_OK) {
         spend(&t);
-        r = (struct train_result){ .step = t.state.step,
-                                   .n_step = t.n_step,
-                                   .tokens = t.state.tokens,
-                                   .n_param = t.n_param,
-                                   .stopped = t.state.step < t.n_step,
-                                   .loss = t.loss,
-                                   .val_loss = t.state.val_loss,
-                                   .bits_per_byte = bits_per_byte(&t, t.state.val_loss),
-                                   .tok_s = rate(t.all_tokens, t.all_ns),
-                                   .seconds = t.state.seconds,
-                                   .dollars = t.state.dollars,
-                                   .planned = t.plan.total,
-                                   .rss_peak = rss_now().anon_peak };
+        struct train_result r = { .step = t.state.step,
+                                  .n_step = t.n_step,
+                                  .tokens = t.state.tokens,
+                                  .n_param = t.n_param,
+                                  .stopped = t.state.step < t.n_step,
+                                  .loss = t.loss,
+                                  .val_loss = t.state.val_loss,
+                                  .bits_per_byte = bits_per_byte(&t, t.state.val_loss),
+                                  .tok_s = rate(t.all_tokens, t.all_ns),
+                                  .seconds = t.state.seconds,
+                                  .dollars = t.state.dollars,
+                                  .planned = t.plan.total,
+                                  .rss_peak = rss_now().anon_peak };
         if (r.stopped || trainer_export(&t, r.model, err) == ST_OK)
             *ret = r;
     }

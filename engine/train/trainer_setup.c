@@ -127,7 +127,7 @@ static enum status make_plan(struct trainer *t, const struct net_opts *o, struct
                               .grads = b.grads,
                               .activations = b.activations,
                               .scratch = b.scratch,
-                              .moments = optim_bytes(t->n_param),
+                              .moments = trainer_share_bytes(t),
                               .batch = batch_bytes(t),
                               .program = rss_now().anon };
     p->total = b.total + p->moments + p->batch + p->program;
@@ -144,16 +144,17 @@ static enum status make_optim(struct trainer *t, const struct net_shape *s, stru
     if (!tensor)
         return err_set(err, ST_NOMEM, "list of tensors");
     net_tensors(s, tensor);
-    optim_create(&(struct optim_opts){ .tensor = tensor,
-                                       .n_tensor = n,
-                                       .from = 0,
-                                       .to = t->n_param,
-                                       .beta1 = c->beta1,
-                                       .beta2 = c->beta2,
-                                       .eps = c->eps,
-                                       .decay = c->weight_decay,
-                                       .pool = t->pool },
-                 &t->optim, err);
+    struct optim_opts o = { .tensor = tensor,
+                            .n_tensor = n,
+                            .from = 0,
+                            .to = t->n_param,
+                            .beta1 = c->beta1,
+                            .beta2 = c->beta2,
+                            .eps = c->eps,
+                            .decay = c->weight_decay,
+                            .pool = t->pool };
+    if (trainer_share_open(t, &o, err) == ST_OK)
+        optim_create(&o, &t->optim, err);
     free(tensor);
     return err->code;
 }
@@ -191,11 +192,6 @@ static enum status share_rows(struct trainer *t, struct err *err)
 }
 
 /* ---- the state to start from ---- */
-
-static struct checkpoint_arrays arrays_of(struct trainer *t)
-{
-    return (struct checkpoint_arrays){ net_params(t->net), optim_m(t->optim), optim_v(t->optim) };
-}
 
 /* The parameters mean the same: all but what an experiment may change between two trainings. */
 static enum status check_init_shape(const struct trainer *t, const struct net_shape *from,
@@ -268,13 +264,11 @@ static enum status check_state(const struct trainer *t, const struct checkpoint 
 static enum status load_state(struct trainer *t, struct err *err)
 {
     char dir[FILE_PATH_MAX];
-    struct checkpoint_arrays a = arrays_of(t);
     if (file_path(dir, err, "%s/checkpoints/last", t->o->dir) != ST_OK)
         return err->code;
     if (!t->o->resume || !file_is_dir(dir))
         return fresh_state(t, err);
-    if (checkpoint_load(dir, net_shape_of(t->net), &t->state, &a, err) != ST_OK ||
-        check_state(t, &t->state, err) != ST_OK)
+    if (trainer_load(t, dir, err) != ST_OK || check_state(t, &t->state, err) != ST_OK)
         return err_ctx(err, "resume '%s'", t->o->dir);
     trainer_note(t, "resumed at step %" PRIu64, t->state.step);
     return ST_OK;
@@ -350,6 +344,7 @@ void trainer_close(struct trainer *t)
     free(t->doc);
     free(t->weight);
     optim_free(t->optim);
+    trainer_share_close(t);
     net_free(t->net);
     pool_free(t->pool);
     train_data_close(&t->data);

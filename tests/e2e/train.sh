@@ -150,5 +150,18 @@ for i in $(seq 25); do
 done
 [ $rc -eq 0 ] || check "the rest of the killed run" 0 "$strobe" train --resume "$tmp/k"
 expect "$kills kills change nothing" 'same("a", "k") and numbers("a") == numbers("k")'
+# relufy: the SiLU model that run a left becomes a ReLU one
+check "relufy" 0 "$strobe" relufy --from "$tmp/a/model.gguf" --data "$tmp/text.txt" --out "$tmp/r" --steps 30 --ctx 32 --batch 4 --lr 0.001 --json
+expect "relufy's report" 'd["before"]["sparsity"]["mean"]["down_in"] < 0.01 and d["swapped"]["sparsity"]["mean"]["down_in"] > 0.2 and d["after"]["nats_per_token"] < d["swapped"]["nats_per_token"] and len(d["after"]["sparsity"]["layers"]) == 2'
+expect "a layer without zeros costs nothing less" 'd["before"]["sparsity"]["flops"] <= d["before"]["sparsity"]["flops_dense"] and d["after"]["sparsity"]["flops"] < 0.95 * d["after"]["sparsity"]["flops_dense"]'
+check "relufy's model" 0 "$strobe" inspect -m "$tmp/r/model.gguf" --json
+expect "relufy's model says what it is" '"relu" in json.dumps(d["activation"])'
+printf '{"from": "%s", "to": "shifted_relu:0.1", "stage": 2, "data": "%s", "steps": 3, "ctx": 32, "batch": 4}' "$tmp/a/model.gguf" "$tmp/text.txt" >"$tmp/r2.json"
+check "relufy, stage 2, from a file of settings" 0 "$strobe" relufy --config "$tmp/r2.json" --out "$tmp/r2" --json
+expect "stage 2 rectifies the norms" 'd["before"]["sparsity"]["mean"]["qkv_in"] < 0.01 and d["swapped"]["sparsity"]["mean"]["qkv_in"] > 0.2'
+check "relufy of nothing" 2 "$strobe" relufy --data "$tmp/text.txt" --out "$tmp/r3"
+check "relufy to silu" 2 "$strobe" relufy --from "$tmp/a/model.gguf" --to silu --data "$tmp/text.txt" --out "$tmp/r3" --steps 1
+expect "relufy to silu" '"silu" in e'
+check "relufy over a run" 2 "$strobe" relufy --from "$tmp/a/model.gguf" --data "$tmp/text.txt" --out "$tmp/r" --steps 30 --ctx 32
 echo "e2e train: $((n - bad)) of $n checks passed ($kills kills)"
 [ $bad -eq 0 ]

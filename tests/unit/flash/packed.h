@@ -2,7 +2,9 @@
 #ifndef STROBE_TESTS_UNIT_FLASH_PACKED_H
 #define STROBE_TESTS_UNIT_FLASH_PACKED_H
 
+#include "engine/flash/neuron_trace.h"
 #include "engine/flash/pack.h"
+#include "engine/flash/weights.h"
 #include "tests/support/rig.h"
 #include "tests/support/tiny_model.h"
 
@@ -15,6 +17,7 @@ struct packed_run {
     unsigned n_thread;
     enum source_kind source;
     enum cache_policy policy;
+    bool no_overlap;
     float mask_sigma;           /* of sketch4; 0: MASK_SIGMA */
     double keep;                /* 0: all */
     const char *neuron_trace;   /* NULL: none; file of the neuron trace */
@@ -30,6 +33,17 @@ void packed_pack(const char *from, enum pack_mask mask, char path[256]);
 /* With options of the test's own; o->out is where. */
 enum status packed_pack_opts(const char *from, const struct pack_opts *o, struct pack_report *rep,
                              struct err *err);
+/* A model that is open and ready to run passes of up to PACKED_TOKENS. */
+struct packed_live {
+    struct pool *pool;
+    struct model *m;
+    struct plan plan;
+    struct weights *w;
+    struct rig rig;
+    struct neuron_trace_writer *trace; /* NULL: none */
+};
+void packed_open(const struct packed_run *r, struct packed_live *l);
+void packed_close(struct packed_live *l);
 /* Logits [PACKED_TOKENS, n_vocab] of a fixed prompt in uneven passes; free(). */
 float *packed_logits(struct packed_run *r, size_t *n);
 const char *packed_dir(void); /* made once, below the temporary folder */

@@ -80,7 +80,7 @@ Test(gguf, pairs_are_copied_whatever_their_type)
     gw_array(&w, "f64s", GGUF_F64, wide, 2, sizeof wide);
     gw_array(&w, "none", GGUF_I32, NULL, 0, 0);
     gw_strs(&w, "names", names, 3);
-    gw_strs(&w, "no names", names, 0);
+    gw_strs(&w, "no_names", names, 0);
     gw_bytes(&w, &bytes);
     cr_assert_eq(gguf_parse(buf_view(&bytes), &g, &err), ST_OK, "%s", err.msg);
     for (uint64_t i = 0; i < gguf_n_kv(g); i++)

@@ -330,7 +330,7 @@ Test(model_bad, the_activation_s_text_reads_back)
         { "drelu", ACT_RELU, ACT_RELU, 0 },
         { "relu2", ACT_RELU2, ACT_IDENTITY, 0 },
         { "fatrelu:0.1", ACT_FATRELU, ACT_IDENTITY, 0.1f },
-        { "shifted_relu:0.333333343", ACT_SHIFTED_RELU, ACT_IDENTITY, 1.0f / 3 },
+        { "shifted_relu:0.33333334", ACT_SHIFTED_RELU, ACT_IDENTITY, 1.0f / 3 },
         { "shifted_relu:-1.5,relu", ACT_SHIFTED_RELU, ACT_RELU, -1.5f },
         { "shifted_relu2:1e-07", ACT_SHIFTED_RELU2, ACT_IDENTITY, 1e-7f },
     };

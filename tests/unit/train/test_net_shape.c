@@ -122,11 +122,11 @@ Test(net_shape, numbers_that_make_no_sense_are_refused_by_name)
         size_t at;
         double v;
     } t[] = { { "norm_eps", offsetof(struct net_shape, norm_eps), 0 },
-              { "norm_eps", offsetof(struct net_shape, norm_eps), NAN },
+              { "norm_eps", offsetof(struct net_shape, norm_eps), (double)NAN },
               { "norm_eps", offsetof(struct net_shape, norm_eps), 2 },
-              { "act_shift", offsetof(struct net_shape, act_shift), INFINITY },
+              { "act_shift", offsetof(struct net_shape, act_shift), (double)INFINITY },
               { "rope_theta", offsetof(struct net_shape, rope_theta), 0.5 },
-              { "rope_theta", offsetof(struct net_shape, rope_theta), NAN } };
+              { "rope_theta", offsetof(struct net_shape, rope_theta), (double)NAN } };
     for (size_t i = 0; i < sizeof t / sizeof *t; i++) {
         struct net_shape s = rig_shape();
         struct err err = ERR_INIT;

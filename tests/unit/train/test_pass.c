@@ -1,7 +1,6 @@
 /* tests/unit/train/test_pass.c - the exponential's error, and every instruction-set level against
  * plain double loops, at every tail. */
 #include "engine/base/rng.h"
-#include "engine/train/lanes.h"
 #include "engine/train/pass.h"
 #include "tests/support/guard.h"
 
@@ -83,7 +82,7 @@ Test(pass, sums_and_extremes_hold_at_every_length_and_level)
     for (int lv = 0; lv <= (int)cpu_level_max(); lv++)
         for (size_t n = 0; n <= N_MAX; n++) {
             float *a = draw_array(&r, n, 2), *b = draw_array(&r, n, 2);
-            double dot = 0, mag = 0, sum = 0, max = -INFINITY;
+            double dot = 0, mag = 0, sum = 0, max = -(double)INFINITY;
             for (size_t i = 0; i < n; i++) {
                 dot += (double)a[i] * (double)b[i];
                 mag += fabs((double)a[i] * (double)b[i]);
