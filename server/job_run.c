@@ -24,7 +24,7 @@
 enum {
     LOOK_MS = 200,      /* how often a process and its metrics are looked at */
     IDLE_TRIES_MAX = 3, /* repetitions in a row without progress */
-    RESULT_MAX = 64 << 10,
+    RESULT_MAX = 256 << 10,
     LAST_MAX = 1024, /* of its standard error, for the job's error */
     READS_MAX = 64,  /* of a pipe, per look */
     AGAIN_MAX_MS = 60000
