@@ -183,5 +183,9 @@ enum { ENGINE_PARAM_MAX = 64 };
  * takes the name of the one that is wrong, "" where none alone is. Errors: ST_ARG, ST_RANGE,
  * ST_NOMEM. */
 enum status engine_train_check(const json_t *config, char param[ENGINE_PARAM_MAX], struct err *err);
+/* The same for `strobe relufy --config`: also from, to and stage. The model that `from` names is
+ * not opened, so that what depends on it (a gate for dReLU) shows when the run starts. */
+enum status engine_relufy_check(const json_t *config, char param[ENGINE_PARAM_MAX],
+                                struct err *err);
 
 #endif

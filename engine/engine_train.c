@@ -2,6 +2,7 @@
  * them.
  */
 #include "engine/engine.h"
+#include "engine/train/relufy.h"
 #include "engine/train/train_config.h"
 
 enum { VOCAB_ASSUMED = 4096 /* where the tokenizer decides: shapes depend on it but little */ };
@@ -54,5 +55,40 @@ enum status engine_train_check(const json_t *config, char param[ENGINE_PARAM_MAX
              train_config_shape(&c, c.n_vocab ? c.n_vocab : VOCAB_ASSUMED, &shape, err) != ST_OK)
         name_setting(&c, err, param);
     train_config_clear(&c);
+    return err->code;
+}
+
+/* from, to and stage. */
+static enum status check_own(const json_t *config, char param[ENGINE_PARAM_MAX], struct err *err)
+{
+    struct str from = { 0 }, to = STR("relu");
+    struct relufy_to parsed;
+    int64_t stage = 1;
+    const char *key = "from";
+    json_get_str(config, key, true, &from, err);
+    if (err->code == ST_OK)
+        json_get_i64(config, key = "stage", false, 1, 2, &stage, err);
+    if (err->code == ST_OK && json_get_str(config, key = "to", false, &to, err) == ST_OK)
+        relufy_parse(to, (uint32_t)stage, true, &parsed, err);
+    if (err->code == ST_FORMAT)
+        err->code = ST_ARG; /* of a file it would be the format */
+    if (err->code != ST_OK)
+        snprintf(param, ENGINE_PARAM_MAX, "%s", key);
+    return err->code;
+}
+
+enum status engine_relufy_check(const json_t *config, char param[ENGINE_PARAM_MAX], struct err *err)
+{
+    param[0] = '\0';
+    if (check_own(config, param, err) != ST_OK)
+        return err->code;
+    json_t *rest = json_copy((json_t *)(uintptr_t)config);
+    if (!rest)
+        return err_set(err, ST_NOMEM, "settings");
+    json_object_del(rest, "from");
+    json_object_del(rest, "to");
+    json_object_del(rest, "stage");
+    engine_train_check(rest, param, err);
+    json_free(rest);
     return err->code;
 }

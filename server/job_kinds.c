@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 static const char *const train_paths[] = { "data", "held_out", "tokenizer", "init", NULL };
+static const char *const relufy_paths[] = { "from", "data", "held_out", "tokenizer", "init", NULL };
 static const char *const align_paths[] = { "data",      "held_out", "tokenizer",    "init",
                                            "base",      "pairs",    "prompts",      "policy",
                                            "reference", "reward",   "reward_model", NULL };
@@ -17,7 +18,7 @@ const struct job_kind *job_kinds(size_t *n)
 {
     static const struct job_kind kinds[] = {
         { .name = "pretrain", .verb = "train", .paths = train_paths, .check = engine_train_check },
-        { .name = "relufy", .verb = "relufy", .paths = align_paths },
+        { .name = "relufy", .verb = "relufy", .paths = relufy_paths, .check = engine_relufy_check },
         { .name = "sft", .verb = "sft", .paths = align_paths },
         { .name = "reward", .verb = "reward", .paths = align_paths },
         { .name = "ppo", .verb = "ppo", .paths = align_paths },

@@ -7,6 +7,7 @@
  *
  * An attempt that comes no further than those before it counts; after three such the job fails. */
 #include "engine/base/clock.h"
+#include "engine/base/file.h"
 #include "engine/base/log.h"
 #include "server/job_parts.h"
 #include "server/process.h"
@@ -14,7 +15,6 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -24,7 +24,7 @@
 enum {
     LOOK_MS = 200,      /* how often a process and its metrics are looked at */
     IDLE_TRIES_MAX = 3, /* repetitions in a row without progress */
-    RESULT_MAX = 64 << 10,
+    RESULT_MAX = 256 << 10,
     LAST_MAX = 1024, /* of its standard error, for the job's error */
     READS_MAX = 64,  /* of a pipe, per look */
     AGAIN_MAX_MS = 60000
@@ -67,8 +67,25 @@ static void row_unlock(struct job *job, bool urgent)
     pthread_mutex_unlock(&job->jobs->lock);
 }
 
+/* Text for clients: the data directory's own path is left out. */
+static void put_hidden(const struct jobs *j, struct str text, struct buf *out)
+{
+    struct str dir = str_c(j->dir);
+    size_t at = 0, hit;
+    while ((hit = str_find(text, dir, at)) != SIZE_MAX) {
+        size_t end = hit + dir.n;
+        bool whole = end < text.n && text.p[end] == '/';
+        buf_put(out, text.p + at, whole ? hit - at : end - at);
+        at = whole ? end + 1 : end;
+    }
+    buf_put(out, text.p + at, text.n - at);
+}
+
 static void finish(struct job *job, enum job_state state, const char *error)
 {
+    struct buf shown = BUF_INIT;
+    if (error)
+        put_hidden(job->jobs, str_c(error), &shown);
     row_lock(job);
     job->row.state = state;
     job->row.pid = job->row.pid_birth = 0;
@@ -77,9 +94,11 @@ static void finish(struct job *job, enum job_state state, const char *error)
         job->row.resume = true;
     else
         job->row.finished = clock_unix_s();
-    if (error && !job_row_text(&job->row.error, str_c(error)))
-        log_line(LOG_WARN, "jobs", job->row.id, "error not kept", "error=\"%s\"", error);
+    bool kept = !error || (!shown.failed && job_row_text(&job->row.error, buf_view(&shown)));
     row_unlock(job, true);
+    if (!kept)
+        log_line(LOG_WARN, "jobs", job->row.id, "error not kept", "error=\"%s\"", error);
+    buf_clear(&shown);
 }
 
 /* Ends a job that had to stop. */
@@ -129,48 +148,6 @@ static void follow(struct job_run *r)
 
 /* ---- the run directory ---- */
 
-static enum status make_dir(const char *path, struct err *err)
-{
-    if (mkdir(path, 0700) == 0 || errno == EEXIST)
-        return ST_OK;
-    err_sys(err, errno, "mkdir");
-    return err_ctx(err, "run directory");
-}
-
-static enum status write_all(int fd, struct str s, struct err *err)
-{
-    while (s.n) {
-        ssize_t n = write(fd, s.p, s.n);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0)
-            return err_sys(err, errno, "write");
-        s.p += n;
-        s.n -= (size_t)n;
-    }
-    return ST_OK;
-}
-
-/* Whole or not at all, also after a crash. */
-static enum status write_file(const char *path, struct str text, struct err *err)
-{
-    struct buf part = BUF_INIT;
-    buf_printf(&part, "%s.part", path);
-    if (buf_ok(&part, path, err) != ST_OK)
-        return err->code;
-    int fd = open(part.p, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        err_sys(err, errno, "open");
-    else if (write_all(fd, text, err) == ST_OK && fsync(fd) != 0)
-        err_sys(err, errno, "fsync");
-    if (fd >= 0)
-        close(fd);
-    if (err->code == ST_OK && rename(part.p, path) != 0)
-        err_sys(err, errno, "rename");
-    buf_clear(&part);
-    return err->code;
-}
-
 /* How far the run is to go, as the settings say; a process may know better: its metrics win. */
 static void set_goal(struct job_run *r)
 {
@@ -185,27 +162,21 @@ static enum status prepare(struct job_run *r, struct err *err)
 {
     struct job *job = r->job;
     struct jobs *j = job->jobs;
-    struct buf runs = BUF_INIT, path = BUF_INIT, text = BUF_INIT;
+    struct buf text = BUF_INIT;
     json_t *params = NULL;
-    char param[JOB_PARAM_MAX];
-    buf_printf(&runs, "%s/runs", j->dir);
-    buf_printf(&path, "%s/config.json", job->dir);
-    if (runs.failed || path.failed)
-        err_set(err, ST_NOMEM, "run directory");
-    else if (make_dir(runs.p, err) == ST_OK && make_dir(job->dir, err) == ST_OK &&
-             json_parse(str_c(job->row.params), "settings", &params, err) == ST_OK &&
-             job_config(job->kind, params, j->dir, j->o.allow_paths, &r->config, param, err) ==
-                 ST_OK &&
-             json_write(r->config, &text, err) == ST_OK)
-        write_file(path.p, buf_view(&text), err);
+    char path[FILE_PATH_MAX], param[JOB_PARAM_MAX];
+    if (file_path(path, err, "%s/config.json", job->dir) == ST_OK &&
+        file_make_dirs(job->dir, 0700, err) == ST_OK &&
+        json_parse(str_c(job->row.params), "settings", &params, err) == ST_OK &&
+        job_config(job->kind, params, j->dir, j->o.allow_paths, &r->config, param, err) == ST_OK &&
+        json_write(r->config, &text, err) == ST_OK)
+        file_replace(path, buf_view(&text), err);
     if (err->code == ST_OK) {
         r->tail.path = job->metrics;
         set_goal(r);
         follow(r);
     }
     json_free(params);
-    buf_clear(&runs);
-    buf_clear(&path);
     buf_clear(&text);
     return err->code;
 }
@@ -245,7 +216,7 @@ static void put_log(struct job_run *r, struct str s)
     if (r->log >= 0 && r->log_bytes + (off_t)s.n > JOBS_LOG_MAX)
         turn_log(r);
     if (r->log >= 0 && r->log_bytes + (off_t)s.n <= JOBS_LOG_MAX &&
-        write_all(r->log, s, &err) == ST_OK)
+        file_write(r->log, s.p, s.n, "log", &err) == ST_OK)
         r->log_bytes += (off_t)s.n;
 }
 
@@ -312,18 +283,20 @@ static void drain_both(struct job_run *r, struct process *p)
     }
 }
 
-/* Paths in what it printed, as clients may see them: from the data directory on. */
-static void hide_paths(json_t *doc, const char *dir)
+/* Texts in what it printed, as clients may see them. */
+static void hide_paths(const struct jobs *j, json_t *doc)
 {
     const char *key;
     json_t *v;
     void *safe;
-    size_t n = strlen(dir);
     json_object_foreach_safe(doc, safe, key, v)
     {
-        const char *text = json_string_value(v);
-        if (text && strncmp(text, dir, n) == 0 && text[n] == '/')
-            json_object_set_new(doc, key, json_string(text + n + 1));
+        struct buf shown = BUF_INIT;
+        if (!json_is_string(v))
+            continue;
+        put_hidden(j, str_c(json_string_value(v)), &shown);
+        json_object_set_new(doc, key, json_text(buf_view(&shown)));
+        buf_clear(&shown);
     }
 }
 
@@ -331,13 +304,9 @@ static void parse_result(struct job_run *r)
 {
     struct err err = ERR_INIT;
     json_t *doc = NULL;
-    char path[PATH_MAX];
-    const char *real = realpath(r->job->jobs->dir, path);
     if (json_parse(str_trim(buf_view(&r->out)), "result", &doc, &err) == ST_OK &&
         json_is_object(doc)) {
-        hide_paths(doc, r->job->jobs->dir);
-        if (real)
-            hide_paths(doc, real);
+        hide_paths(r->job->jobs, doc);
         json_free(r->result);
         r->result = doc;
     } else {
@@ -623,7 +592,7 @@ enum status job_run_line(struct job_run *r, json_t *line, struct err *err)
         if (fd < 0)
             err_sys(err, errno, "metrics");
         else
-            write_all(fd, buf_view(&b), err);
+            file_write(fd, b.p, b.n, "metrics", err);
         if (fd >= 0)
             close(fd);
         follow(r);

@@ -9,8 +9,8 @@
 #include "server/job_parts.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 enum {
@@ -421,8 +421,14 @@ static char *own_program(void)
 
 static enum status take_opts(struct jobs *j, const struct jobs_opts *o, struct err *err)
 {
+    char path[PATH_MAX];
+    /* Absolute: children have other working directories. */
+    if (!realpath(o->dir, path)) {
+        err_sys(err, errno, "realpath");
+        return err_ctx(err, "data directory '%s'", o->dir);
+    }
     j->o = *o;
-    j->dir = str_dup(str_c(o->dir));
+    j->dir = str_dup(str_c(path));
     j->url = o->store ? str_dup(str_c(o->store)) : NULL;
     j->program = o->program ? str_dup(str_c(o->program)) : own_program();
     if (!j->dir || !j->program || (o->store && !j->url))

@@ -243,5 +243,22 @@ test('the real trainer is started and followed', { timeout: 120000 * slow }, asy
   assert.ok(j.result.loss < 5);
   await figure(page, 'Final figures').getByText('40', { exact: true }).waitFor();
   await shot(page, 'training-real');
+  assert.equal(await page.getByText('Quality and sparsity').count(), 0, 'no panel without figures');
+  // The model that came out is made sparse: its figures are those of the result.
+  const asked = await fetch(`${real.url}/api/train/relufy`, { method: 'POST', body: JSON.stringify({ from: j.result.model, data: 'text.txt', to: 'relu', steps: 10, batch: 4, ctx: 64 }) });
+  const relufy = await asked.json();
+  assert.equal(asked.status, 202, JSON.stringify(relufy));
+  await page.goto(`${real.url}/#/training/${relufy.id}`);
+  await chosen(page).getByRole('status').getByText('done').waitFor({ timeout: 90000 * slow });
+  const { result } = await (await fetch(`${real.url}/api/jobs/${relufy.id}`)).json();
+  const rows = await csvOf(page, figure(page, 'Zeros before down, by layer'));
+  assert.deepEqual(rows.slice(1).map((r) => Number(r[3])), result.after.sparsity.layers.map((l) => l.down_in));
+  await figure(page, 'Quality and sparsity').getByText(result.after.perplexity.toFixed(3)).waitFor();
+  assert.deepEqual(await axe(page), []);
+  for (const width of WIDTHS) {
+    await page.setViewportSize({ width, height: 900 });
+    await until(`no sideways scroll at ${width} px`, async () => (await noScroll(page)) === 0);
+    await shot(page, `training-relufy-${width}`);
+  }
   await clean(p);
 });

@@ -145,7 +145,10 @@ static int run(const struct script *s, const char *dir, long steps, long from)
         rest(s->step_ms);
         step++;
         if (step == s->exit_at) {
-            fprintf(stderr, "strobe train: step %ld: the loss is no number\n", step);
+            fprintf(stderr,
+                    "strobe train: step %ld: the loss is no number; '%s/checkpoints/last' is from "
+                    "before it\n",
+                    step, dir);
             return (int)s->exit_code;
         }
         if (step == s->crash_at || (step == s->crash_once && from == 0))

@@ -5,6 +5,7 @@ import { bytes, count, duration, money, percent } from '../lib/format.js';
 import { Alert, Facts, Tile } from '../ui/basic.js';
 import { cancel, curves, isOver, job, jobError, loadLog, logText } from './data.js';
 import { Curves } from './curves.js';
+import { Sparsity, hasSparsity } from './sparsity.js';
 
 const LOG_MS = 3000;
 
@@ -55,7 +56,7 @@ function resultText(key, v) {
 }
 
 function Result({ j }) {
-  if (!j.result) return null;
+  if (!j.result || j.state !== 'done') return null;
   const rows = Object.entries(RESULT_NAMES).filter(([k]) => j.result[k] !== undefined).map(([k, name]) => [name, resultText(k, j.result[k])]);
   return html`<section class="card" aria-label="Final figures"><h3>Final figures</h3><${Facts} rows=${rows} /></section>`;
 }
@@ -81,6 +82,7 @@ export function Run() {
     ${j.error ? html`<${Alert}>It failed: ${j.error}</${Alert}>` : null}
     <${Tiles} j=${j} />
     <${Result} j=${j} />
+    ${hasSparsity(j.result) ? html`<${Sparsity} r=${j.result} name=${j.id} />` : null}
     <${Curves} c=${curves.value} name=${j.id} />
     <${Log} key=${`log-${j.id}`} j=${j} />
     <${Settings} key=${`set-${j.id}`} j=${j} /></section>`;

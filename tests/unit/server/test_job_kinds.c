@@ -143,12 +143,33 @@ Test(job_kinds, settings_that_are_not_for_clients_are_refused_by_name)
     }
 }
 
-/* The check behind the paths: that of the trainer itself. */
+struct check_case {
+    const char *text, *param; /* param NULL: fine */
+};
+
+/* Kind number k of the product: its own check stands behind that of the paths. */
+static void check_all(size_t k, const struct check_case *c, size_t n)
+{
+    size_t n_kind;
+    const struct job_kind *kind = &job_kinds(&n_kind)[k];
+    for (size_t i = 0; i < n; i++) {
+        char param[JOB_PARAM_MAX];
+        struct err err = ERR_INIT, none = ERR_INIT;
+        json_t *v = NULL, *got = NULL;
+        cr_assert_eq(json_parse(str_c(c[i].text), "test", &v, &none), ST_OK);
+        enum status st = job_config(kind, v, dir, false, &got, param, &err);
+        cr_expect((st == ST_OK) == !c[i].param, "%s: %s", c[i].text, err.msg);
+        cr_expect(st == ST_OK || st == ST_ARG || st == ST_RANGE, "%s", status_name(st));
+        if (c[i].param)
+            cr_expect_str_eq(param, c[i].param, "%s: %s", c[i].text, err.msg);
+        json_free(got);
+        json_free(v);
+    }
+}
+
 Test(job_kinds, settings_of_a_training_are_checked_by_name)
 {
-    static const struct {
-        const char *text, *param; /* param NULL: fine; "": none alone */
-    } cases[] = {
+    static const struct check_case cases[] = {
         { "{\"data\":\"text.txt\",\"steps\":3,\"n_vocab\":256}", NULL },
         { "{\"data\":\"text.txt\",\"steps\":3,\"n_vocab\":256,\"held-out\":\"sub/more.txt\"}",
           NULL },
@@ -162,18 +183,23 @@ Test(job_kinds, settings_of_a_training_are_checked_by_name)
         { "{\"data\":\"text.txt\"}", "steps" },
         { "{\"steps\":3}", "data" },
     };
-    size_t n;
-    const struct job_kind *pretrain = job_kinds(&n);
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        char param[JOB_PARAM_MAX];
-        struct err err = ERR_INIT, none = ERR_INIT;
-        json_t *v = NULL, *got = NULL;
-        cr_assert_eq(json_parse(str_c(cases[i].text), "test", &v, &none), ST_OK);
-        enum status st = job_config(pretrain, v, dir, false, &got, param, &err);
-        cr_expect((st == ST_OK) == !cases[i].param, "%s: %s", cases[i].text, err.msg);
-        if (cases[i].param)
-            cr_expect_str_eq(param, cases[i].param, "%s: %s", cases[i].text, err.msg);
-        json_free(got);
-        json_free(v);
-    }
+    check_all(0, cases, sizeof cases / sizeof cases[0]);
+}
+
+Test(job_kinds, settings_of_a_relufication_are_checked_by_name)
+{
+    static const struct check_case cases[] = {
+        { "{\"from\":\"text.txt\",\"data\":\"text.txt\",\"steps\":3}", NULL },
+        { "{\"from\":\"text.txt\",\"data\":\"text.txt\",\"steps\":3,\"to\":\"fatrelu:0.1\","
+          "\"stage\":2}",
+          NULL },
+        { "{\"data\":\"text.txt\",\"steps\":3}", "from" },
+        { "{\"from\":3,\"data\":\"text.txt\",\"steps\":3}", "from" },
+        { "{\"from\":\"/etc/passwd\",\"data\":\"text.txt\",\"steps\":3}", "from" },
+        { "{\"from\":\"text.txt\",\"data\":\"text.txt\",\"steps\":3,\"to\":\"tanh\"}", "to" },
+        { "{\"from\":\"text.txt\",\"data\":\"text.txt\",\"steps\":3,\"stage\":3}", "stage" },
+        { "{\"from\":\"text.txt\",\"data\":\"text.txt\",\"lr\":-1,\"steps\":3}", "lr" },
+        { "{\"from\":\"text.txt\",\"data\":\"text.txt\"}", "steps" },
+    };
+    check_all(1, cases, sizeof cases / sizeof cases[0]);
 }
