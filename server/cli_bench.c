@@ -194,6 +194,31 @@ static enum status score_window(struct engine *e, int32_t *id, size_t n, struct 
     return err->code;
 }
 
+/* What the mask of a packed model missed on the way. */
+static json_t *mask_doc(const struct engine *e)
+{
+    struct engine_stats *st = calloc(1, sizeof *st);
+    if (!st)
+        return NULL;
+    engine_stats(e, st);
+    json_t *d = engine_mask_doc(engine_info(e), st);
+    free(st);
+    return d;
+}
+
+static void print_mask(const json_t *m)
+{
+    const json_t *v = json_object_get(m, "recall");
+    if (!json_is_number(v))
+        return;
+    printf("mask %s: %.3f %% of active neurons found, %.2f let pass for one, %.4f %% of the "
+           "activation missed, %lld tokens looked at\n",
+           json_string_value(json_object_get(m, "kind")), 100 * json_number_value(v),
+           json_number_value(json_object_get(m, "over_load")),
+           100 * json_number_value(json_object_get(m, "missed_mass")),
+           (long long)json_integer_value(json_object_get(m, "checked")));
+}
+
 static enum status score_text(struct cli *c, struct engine *e, struct str text, size_t window,
                               size_t limit, struct err *err)
 {
@@ -217,16 +242,20 @@ static enum status score_text(struct cli *c, struct engine *e, struct str text, 
         return err->code;
     double nats = s.nats / (double)s.n_tok;
     double bits = s.n_byte ? s.nats / M_LN2 / (double)s.n_byte : 0;
+    json_t *mask = mask_doc(e);
     if (c->json)
-        return cli_print_json(json_pack("{s:f, s:f, s:f, s:I, s:I, s:I, s:I}", "nats_per_token",
-                                        nats, "perplexity", exp(nats), "bits_per_byte", bits,
-                                        "tokens", (json_int_t)s.n_tok, "bytes",
-                                        (json_int_t)s.n_byte, "windows", (json_int_t)s.n_window,
-                                        "window_tokens", (json_int_t)window),
+        return cli_print_json(json_pack("{s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:o}",
+                                        "nats_per_token", nats, "perplexity", exp(nats),
+                                        "bits_per_byte", bits, "tokens", (json_int_t)s.n_tok,
+                                        "bytes", (json_int_t)s.n_byte, "windows",
+                                        (json_int_t)s.n_window, "window_tokens",
+                                        (json_int_t)window, "mask", mask),
                               err);
     printf("nats/token %.6f\nperplexity %.4f\nbits/byte  %.6f\n%zu tokens scored in %zu windows of "
            "%zu\n",
            nats, exp(nats), bits, s.n_tok, s.n_window, window);
+    print_mask(mask);
+    json_free(mask);
     return ST_OK;
 }
 
@@ -248,6 +277,10 @@ enum status cli_perplexity(struct cli *c, struct err *err)
                               "score at most N windows (default: all)" });
     cli_opt(&o, (struct opt){ "bytes", 0, OPT_SIZE, &n_byte, 0, 0, "SIZE",
                               "use only the first SIZE bytes of FILE" });
+    cli_opt(&o, (struct opt){ "batch", 0, OPT_COUNT, &m.batch, 1, 65536, "N",
+                              "tokens per pass (default 512); 1: as when decoding, where a mask that "
+                              "is not exact shows in the score (passes of more than 16 tokens use "
+                              "all neurons)" });
     if (cli_parse(&o, c, rest, 1, &n_rest, &done, err) != ST_OK || done)
         return err->code;
     if (n_rest == 0)

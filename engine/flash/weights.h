@@ -7,6 +7,7 @@
 #include "engine/base/pool.h"
 #include "engine/flash/cache.h"
 #include "engine/flash/plan.h"
+#include "engine/flash/shadow.h"
 #include "engine/io/source.h"
 #include "engine/kernel/matrix.h"
 #include "engine/model/model.h"
@@ -18,6 +19,7 @@ struct weights_opts {
     enum cache_policy policy; /* packed models: of the neuron cache */
     float mask_sigma;         /* of a 4-bit sketch (mask.h) */
     double keep;              /* share of neurons that a token may use; 0 or 1: all (mask.h) */
+    uint32_t mask_check;      /* packed models: one token in so many is looked at (shadow.h); 0: none */
     /* Packed models: NULL, or records which neurons are needed (neuron_trace.h); borrowed. */
     struct neuron_trace_writer *neuron_trace;
     void (*progress)(void *ctx, uint64_t done, uint64_t total); /* loading; may be NULL */
@@ -67,7 +69,7 @@ struct ffn_call {
     size_t n_tok;
     struct acts *acts; /* the layer's normed input */
     float *first;      /* activated first matrix [n_tok, n_ff] (model/bundle.h), may be thinned
-                          out (mask_keep_largest()); NULL: a sketch */
+                          out (mask_keep_largest()); NULL: it is estimated */
     float *gate;       /* work area [n_tok, n_ff] without `first` */
     float *h;          /* work area [n_tok, n_ff] */
     float *y;          /* [n_tok, n_embd] */
@@ -92,6 +94,10 @@ struct sparse_stats {
     uint64_t guessed, guessed_right; /* read before attention; of them needed after it */
     uint64_t bundles_read, bytes, reads;
     uint64_t mask_ns, run_ns, wait_ns; /* run: all of it */
+    /* Where the mask decides: what it let pass, and of that what fired. */
+    uint64_t masked_needed, masked_active;
+    struct shadow_sums check;
+    uint64_t check_ns; /* of run_ns, what looking took */
 };
 
 struct weights_stats {

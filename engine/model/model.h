@@ -82,6 +82,8 @@ enum tensor_role {
     TR_UP,
     TR_DOWN,
     TR_SKETCH,   /* packed models: what stands for the first matrix (bundle.h) */
+    TR_PRED_A,   /* or the two factors of a predictor: [rank, n_embd], [n_ff, rank] */
+    TR_PRED_B,
     TR_MATRICES, /* count of matrix roles */
     TR_OUTPUT_NORM = TR_MATRICES,
     TR_OUTPUT_NORM_B,
@@ -109,9 +111,16 @@ enum tensor_role {
     TR_POST_FFN_NORM,
     TR_SKETCH_NORM, /* [n_ff] of each first row w: |w|, and |w - sketch| */
     TR_SKETCH_ERR,
-    TR_FFN_RATE, /* [n_ff] how often each neuron fired when the model was packed */
+    TR_PRED_BIAS, /* [n_ff] of the predictor's scores */
+    TR_FFN_RATE,  /* [n_ff] how often each neuron fired when the model was packed */
     TR_ROLES
 };
+/* What a packed file has in place of the first matrix, to know which neurons fire. */
+static inline bool role_of_mask(enum tensor_role r)
+{
+    return r == TR_SKETCH || r == TR_SKETCH_NORM || r == TR_SKETCH_ERR || r == TR_PRED_A ||
+           r == TR_PRED_B || r == TR_PRED_BIAS;
+}
 /* phi3's fused ffn_up {n_embd, 2 n_ff} appears as TR_GATE and TR_UP: two views of one tensor (rows
  * 0..n_ff and n_ff..2 n_ff). TR_QKV stays fused: rows Q, then K, then V. */
 
@@ -149,6 +158,9 @@ void model_close(struct model *m);
 const struct hparams *model_hparams(const struct model *m);
 /* Idle neurons of the feed-forward layers are exactly zero: the activation is a ReLU's. */
 bool hparams_exact_zeros(const struct hparams *hp);
+/* As --activation and strobe.activation name it: "relu", "drelu", "fatrelu:0.1". */
+enum { HPARAMS_ACT_MAX = 48 };
+void hparams_act_text(const struct hparams *hp, char out[HPARAMS_ACT_MAX]);
 uint32_t model_n_tensor(const struct model *m);
 const struct tensor *model_tensor(const struct model *m, uint32_t i);
 /* NULL: the model has no such weight. layer: UINT32_MAX for global roles. */

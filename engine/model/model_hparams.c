@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 
 static enum status need_f64(const char *what, double v, double min, double max, struct err *err)
 {
@@ -346,4 +347,18 @@ enum status spec_activation(struct spec *s, struct hparams *hp, struct err *err)
 bool hparams_exact_zeros(const struct hparams *hp)
 {
     return hp->act == ACT_RELU || hp->act == ACT_FATRELU || hp->act == ACT_RELU2;
+}
+
+void hparams_act_text(const struct hparams *hp, char out[HPARAMS_ACT_MAX])
+{
+    static const char *const word[] = {
+        [ACT_SILU] = "silu",         [ACT_GELU_TANH] = "gelu_tanh", [ACT_GELU_ERF] = "gelu_erf",
+        [ACT_RELU] = "relu",         [ACT_RELU2] = "relu2",         [ACT_FATRELU] = "fatrelu",
+        [ACT_IDENTITY] = "identity",
+    };
+    if (hp->act == ACT_FATRELU)
+        snprintf(out, HPARAMS_ACT_MAX, "fatrelu:%.9g", (double)hp->act_threshold);
+    else
+        snprintf(out, HPARAMS_ACT_MAX, "%s",
+                 hp->gated && hp->act_up == ACT_RELU ? "drelu" : word[hp->act]);
 }
