@@ -86,6 +86,7 @@ const struct shadow_sums *shadow_sums(const struct shadow *s);
 /* Shares. NAN: nothing was looked at, or nothing fired. The bounds hold in 95 of 100 cases; they
  * cover the drawing, not that tokens differ. */
 struct shadow_figures {
+    uint64_t tokens, sampled; /* as in shadow_sums */
     double recall, recall_low, recall_high; /* pairs that fire and are computed, of all that fire */
     double over_load;                       /* pairs that the mask lets pass for one that fires */
     double missed_mass, missed_mass_low, missed_mass_high; /* |h| that is left out, of all */

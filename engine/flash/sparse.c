@@ -672,7 +672,7 @@ struct sparse_stats sparse_stats(const struct sparse *s)
     r.bundles_read = f.bundles + g.bundles - s->at_open.bundles;
     r.wait_ns = f.wait_ns + g.wait_ns - s->at_open.wait_ns;
     if (s->shadow)
-        r.check = *shadow_sums(s->shadow);
+        r.check = shadow_figures(shadow_sums(s->shadow));
     return r;
 }
 

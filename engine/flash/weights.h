@@ -96,7 +96,7 @@ struct sparse_stats {
     uint64_t mask_ns, run_ns, wait_ns; /* run: all of it */
     /* Where the mask decides: what it let pass, and of that what fired. */
     uint64_t masked_needed, masked_active;
-    struct shadow_sums check;
+    struct shadow_figures check; /* tokens 0: nothing was looked at, the rest is void */
     uint64_t check_ns; /* of run_ns, what looking took */
 };
 

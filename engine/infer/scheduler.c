@@ -54,9 +54,9 @@ static void sample_memory(struct scheduler *s)
 
 static struct mask_stats mask_stats(const struct sparse_stats *p)
 {
-    struct shadow_figures f = shadow_figures(&p->check);
-    return (struct mask_stats){ .checked = p->check.tokens,
-                                .sampled = p->check.sampled,
+    struct shadow_figures f = p->check;
+    return (struct mask_stats){ .checked = f.tokens,
+                                .sampled = f.sampled,
                                 .recall = f.recall,
                                 .recall_low = f.recall_low,
                                 .recall_high = f.recall_high,
