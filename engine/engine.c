@@ -99,8 +99,7 @@ static enum status open_neuron_trace(struct engine *e, const struct engine_opts 
 static bool is_exact(const struct engine_setup *s, const struct engine_opts *o)
 {
     const struct bundle *b = model_bundle(s->model);
-    return (o->keep <= 0 || o->keep >= 1) &&
-           (s->plan.mode == FLASH_DENSE || !b || bundle_exact(b));
+    return (o->keep <= 0 || o->keep >= 1) && (s->plan.mode == FLASH_DENSE || !b || bundle_exact(b));
 }
 
 /* An exact mask is looked at only when that is asked for. */

@@ -114,19 +114,20 @@ const struct engine_info *engine_info(const struct engine *e);
 
 /* ---- the predictor of a low-rank mask (flash/predictor.h) ---- */
 struct engine_predictor_opts {
-    const char *out;           /* the file to write; samples lie beside it meanwhile */
-    struct str text;           /* what the model reads */
-    uint64_t n_tok;            /* tokens of it, spread over all; 0: 16384 */
-    uint32_t rank, late_rank;  /* late: of the last eighth of the layers; 0: the paper's shape */
-    uint32_t epochs;           /* 0: 4 */
-    double recall;             /* that the thresholds are set for; 0: 0.99 */
+    const char *out;          /* the file to write; samples lie beside it meanwhile */
+    struct str text;          /* what the model reads */
+    uint64_t n_tok;           /* tokens of it, spread over all; 0: 16384 */
+    uint32_t rank, late_rank; /* late: of the last eighth of the layers; 0: the paper's shape */
+    uint32_t epochs;          /* 0: 4 */
+    double recall;            /* that the thresholds are set for; 0: 0.99 */
     uint64_t seed;
     int type; /* enum dtype of the factors, plain or Q8_0; -1: Q8_0 */
 };
 /* Runs the model over the text, trains a classifier per layer and writes the file for `strobe pack
- * --mask lowrank`. *ret: what each layer finds and misses on text it was not trained on. opts as for
- * engine_open(); the model is one that could be packed and is not. Errors: those of engine_open(),
- * ST_ARG (the text is too short), ST_UNSUPPORTED (no ReLU, packed already), ST_IO, ST_NOMEM. */
+ * --mask lowrank`. *ret: what each layer finds and misses on text it was not trained on. opts as
+ * for engine_open(); the model is one that could be packed and is not. Errors: those of
+ * engine_open(), ST_ARG (the text is too short), ST_UNSUPPORTED (no ReLU, packed already), ST_IO,
+ * ST_NOMEM. */
 enum status engine_predictor(const struct engine_opts *opts, const struct engine_predictor_opts *p,
                              json_t **ret, struct err *err);
 

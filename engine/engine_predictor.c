@@ -5,6 +5,7 @@
  *
  * Of ten windows one is for choosing thresholds and one for the report: neighbouring tokens are too
  * alike for the two to be drawn token by token. The model is closed before training begins. */
+#include "engine/base/num.h"
 #include "engine/engine_internal.h"
 #include "engine/flash/predictor.h"
 #include "engine/flash/predictor_fit.h"
@@ -120,9 +121,9 @@ static enum status read_window(struct maker *m, struct engine *e, size_t window,
         token[0] = (int32_t)m->bos;
     for (size_t pos = 0; pos < m->window; pos += batch) {
         size_t n = m->window - pos < batch ? m->window - pos : batch;
-        const struct batch_seq seq = {
-            .pos0 = (uint32_t)pos, .n_tok = (uint32_t)n, .token = token + pos
-        };
+        const struct batch_seq seq = { .pos0 = (uint32_t)pos,
+                                       .n_tok = (uint32_t)n,
+                                       .token = token + pos };
         m->at = from + pos;
         if (forward_run(e->forward, &seq, 1, &logits, err) != ST_OK)
             return err->code;
@@ -146,6 +147,42 @@ static enum status collect(struct maker *m, struct engine *e, struct err *err)
     }
     free(token);
     return err->code;
+}
+
+/* ---- a layer's training ---- */
+
+static uint32_t rank_of(const struct maker *m, uint32_t layer)
+{
+    uint32_t n = m->hp.n_layer, late = n / LATE_LAYERS ? n / LATE_LAYERS : 1;
+    bool is_late = layer >= n - late;
+    uint32_t given = is_late && m->o->late_rank ? m->o->late_rank : m->o->rank;
+    uint32_t share = m->hp.n_embd / (is_late ? LATE_SHARE : EARLY_SHARE);
+    share = (share + RANK_STEP - 1) / RANK_STEP * RANK_STEP;
+    uint32_t r = given ? given : share;
+    return r < m->hp.n_embd ? r : m->hp.n_embd;
+}
+
+static void on_step(void *ctx)
+{
+    struct maker *m = ctx;
+    progress(m, "training steps", ++m->step, m->steps);
+}
+
+static struct fit_opts fit_of(struct maker *m, struct pool *pool, uint32_t layer)
+{
+    struct fit_opts f = { .k = m->k,
+                          .pool = pool,
+                          .n_embd = m->hp.n_embd,
+                          .n_ff = m->hp.n_ff,
+                          .rank = rank_of(m, layer),
+                          .epochs = m->o->epochs ? m->o->epochs : EPOCHS,
+                          .seed = m->o->seed + layer,
+                          .type = m->o->type >= 0 ? (enum dtype)m->o->type : DT_Q8_0,
+                          .recall = m->o->recall > 0 ? m->o->recall : 0.99,
+                          .tick = on_step,
+                          .ctx = m };
+    memcpy(f.n, m->shape.n, sizeof f.n);
+    return f;
 }
 
 /* ---- the model ---- */
@@ -174,6 +211,22 @@ static enum status tokenise(struct maker *m, const struct engine *e, struct err 
     return ST_OK;
 }
 
+/* The model's memory is free again when training takes its own. */
+static enum status check_memory(struct maker *m, struct err *err)
+{
+    char need[32];
+    uint64_t most = 0, base = samples_layer_bytes(m->samples) + m->n_id * sizeof *m->id;
+    for (uint32_t l = 0; l < m->hp.n_layer; l++) {
+        struct fit_opts f = fit_of(m, NULL, l);
+        size_t bytes = fit_bytes(&f, m->n_thread);
+        most = bytes > most ? bytes : most;
+    }
+    if (!m->eo->ram_bytes || base + most <= m->eo->ram_bytes)
+        return ST_OK;
+    return err_set(err, ST_BUDGET, "training takes %s: give it more --ram, or fewer --tokens",
+                   num_size_text(base + most, need));
+}
+
 static enum status gather(struct maker *m, struct err *err)
 {
     struct engine_opts eo = *m->eo;
@@ -190,29 +243,18 @@ static enum status gather(struct maker *m, struct err *err)
     eo.n_slot = 1;
     eo.n_ctx = (uint32_t)m->window;
     if (setup_plan(&eo, &e->setup, err) != ST_OK || plan_check(&e->setup.plan, err) != ST_OK ||
-        engine_load(e, &eo, err) != ST_OK ||
         samples_create(m->o->out, &m->shape, &m->samples, err) != ST_OK)
         goto done;
     m->n_thread = e->setup.n_thread;
     m->k = e->setup.kernels;
-    collect(m, e, err);
+    if (check_memory(m, err) == ST_OK && engine_load(e, &eo, err) == ST_OK)
+        collect(m, e, err);
 done:
     engine_close(e);
     return err->code;
 }
 
 /* ---- training ---- */
-
-static uint32_t rank_of(const struct maker *m, uint32_t layer)
-{
-    uint32_t n = m->hp.n_layer, late = n / LATE_LAYERS ? n / LATE_LAYERS : 1;
-    bool is_late = layer >= n - late;
-    uint32_t given = is_late && m->o->late_rank ? m->o->late_rank : m->o->rank;
-    uint32_t share = m->hp.n_embd / (is_late ? LATE_SHARE : EARLY_SHARE);
-    share = (share + RANK_STEP - 1) / RANK_STEP * RANK_STEP;
-    uint32_t r = given ? given : share;
-    return r < m->hp.n_embd ? r : m->hp.n_embd;
-}
 
 static json_t *share(double v)
 {
@@ -235,29 +277,6 @@ static enum status note_layer(struct maker *m, uint32_t layer, const struct fit_
     m->sum.mass += r->mass;
     m->sum.lost += r->lost;
     return d && json_array_append_new(m->layers, d) == 0 ? ST_OK : err_set(err, ST_NOMEM, "report");
-}
-
-static void on_step(void *ctx)
-{
-    struct maker *m = ctx;
-    progress(m, "training steps", ++m->step, m->steps);
-}
-
-static struct fit_opts fit_of(struct maker *m, struct pool *pool, uint32_t layer)
-{
-    struct fit_opts f = { .k = m->k,
-                          .pool = pool,
-                          .n_embd = m->hp.n_embd,
-                          .n_ff = m->hp.n_ff,
-                          .rank = rank_of(m, layer),
-                          .epochs = m->o->epochs ? m->o->epochs : EPOCHS,
-                          .seed = m->o->seed + layer,
-                          .type = m->o->type >= 0 ? (enum dtype)m->o->type : DT_Q8_0,
-                          .recall = m->o->recall > 0 ? m->o->recall : 0.99,
-                          .tick = on_step,
-                          .ctx = m };
-    memcpy(f.n, m->shape.n, sizeof f.n);
-    return f;
 }
 
 static enum status train(struct maker *m, struct err *err)
@@ -293,8 +312,8 @@ static enum status report(struct maker *m, json_t **ret, struct err *err)
 {
     const struct fit_report *s = &m->sum;
     json_t *d = json_pack(
-        "{s:s, s:I, s:{s:I, s:I, s:I}, s:f, s:o, s:o, s:o, s:o, s:o, s:O}", "file", m->o->out, "bytes",
-        (json_int_t)predictor_bytes(&m->pred), "tokens", "trained",
+        "{s:s, s:I, s:{s:I, s:I, s:I}, s:f, s:o, s:o, s:o, s:o, s:o, s:O}", "file", m->o->out,
+        "bytes", (json_int_t)predictor_bytes(&m->pred), "tokens", "trained",
         (json_int_t)m->shape.n[SAMPLES_TRAIN], "calibrated", (json_int_t)m->shape.n[SAMPLES_CALIB],
         "tested", (json_int_t)m->shape.n[SAMPLES_TEST], "recall_wanted",
         m->o->recall > 0 ? m->o->recall : 0.99, "recall", share(s->found / s->fired), "precision",

@@ -167,8 +167,8 @@ static void put_mask(struct doc *d, const struct model *m)
     if (b->mask == BUNDLE_LOWRANK) {
         json_t *ranks = json_array();
         for (uint32_t l = 0; l < b->n_layer; l++)
-            mask.failed |= json_array_append_new(
-                               ranks, count(model_find(m, TR_PRED_A, l)->n_row)) != 0;
+            mask.failed |=
+                json_array_append_new(ranks, count(model_find(m, TR_PRED_A, l)->n_row)) != 0;
         put(&mask, "ranks", ranks);
         put(&mask, "over_load", b->over_load > 0 ? json_real(b->over_load) : json_null());
     }

@@ -29,11 +29,11 @@ static json_t *stats_doc(const struct engine_info *in, const struct engine_stats
     json_t *d = json_pack(
         "{s:s, s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:b, s:I, "
         "s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:I}",
-        "mode", in->flash_mode, "why", in->flash_why, "source", in->source, "mask", engine_mask_doc(in, st),
-        "cache_policy", in->cache, "ram_budget", (json_int_t)in->ram_budget, "ram_peak",
-        (json_int_t)st->ram_peak, "resident_bytes", (json_int_t)in->resident_bytes,
-        "streamed_bytes_per_pass", (json_int_t)in->streamed_bytes, "bytes_read",
-        (json_int_t)st->bytes_read, "reads", (json_int_t)st->reads, "stall_ms",
+        "mode", in->flash_mode, "why", in->flash_why, "source", in->source, "mask",
+        engine_mask_doc(in, st), "cache_policy", in->cache, "ram_budget",
+        (json_int_t)in->ram_budget, "ram_peak", (json_int_t)st->ram_peak, "resident_bytes",
+        (json_int_t)in->resident_bytes, "streamed_bytes_per_pass", (json_int_t)in->streamed_bytes,
+        "bytes_read", (json_int_t)st->bytes_read, "reads", (json_int_t)st->reads, "stall_ms",
         (double)st->stall_ns / 1e6, "passes", (json_int_t)st->passes, "exact", in->exact,
         "neurons_needed", (json_int_t)st->neurons_needed, "neurons_missed",
         (json_int_t)st->neurons_missed, "neurons_active", (json_int_t)st->neurons_active,

@@ -244,13 +244,12 @@ static enum status score_text(struct cli *c, struct engine *e, struct str text, 
     double bits = s.n_byte ? s.nats / M_LN2 / (double)s.n_byte : 0;
     json_t *mask = mask_doc(e);
     if (c->json)
-        return cli_print_json(json_pack("{s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:o}",
-                                        "nats_per_token", nats, "perplexity", exp(nats),
-                                        "bits_per_byte", bits, "tokens", (json_int_t)s.n_tok,
-                                        "bytes", (json_int_t)s.n_byte, "windows",
-                                        (json_int_t)s.n_window, "window_tokens",
-                                        (json_int_t)window, "mask", mask),
-                              err);
+        return cli_print_json(
+            json_pack("{s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:o}", "nats_per_token", nats,
+                      "perplexity", exp(nats), "bits_per_byte", bits, "tokens", (json_int_t)s.n_tok,
+                      "bytes", (json_int_t)s.n_byte, "windows", (json_int_t)s.n_window,
+                      "window_tokens", (json_int_t)window, "mask", mask),
+            err);
     printf("nats/token %.6f\nperplexity %.4f\nbits/byte  %.6f\n%zu tokens scored in %zu windows of "
            "%zu\n",
            nats, exp(nats), bits, s.n_tok, s.n_window, window);
@@ -277,10 +276,11 @@ enum status cli_perplexity(struct cli *c, struct err *err)
                               "score at most N windows (default: all)" });
     cli_opt(&o, (struct opt){ "bytes", 0, OPT_SIZE, &n_byte, 0, 0, "SIZE",
                               "use only the first SIZE bytes of FILE" });
-    cli_opt(&o, (struct opt){ "batch", 0, OPT_COUNT, &m.batch, 1, 65536, "N",
-                              "tokens per pass (default 512); 1: as when decoding, where a mask that "
-                              "is not exact shows in the score (passes of more than 16 tokens use "
-                              "all neurons)" });
+    cli_opt(&o,
+            (struct opt){ "batch", 0, OPT_COUNT, &m.batch, 1, 65536, "N",
+                          "tokens per pass (default 512); 1: as when decoding, where a mask that "
+                          "is not exact shows in the score (passes of more than 16 tokens use "
+                          "all neurons)" });
     if (cli_parse(&o, c, rest, 1, &n_rest, &done, err) != ST_OK || done)
         return err->code;
     if (n_rest == 0)

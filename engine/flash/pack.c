@@ -39,7 +39,7 @@ struct pack {
     uint8_t *out;
     size_t n_out;
     uint64_t sum, written;
-    float *rate;    /* [n_layer, n_ff] or NULL */
+    float *rate; /* [n_layer, n_ff] or NULL */
     struct predictor pred;
     uint64_t mask_bytes;
     uint64_t *sums; /* of the tensors before the last, then the header's */
@@ -126,8 +126,8 @@ static void add_predictor(struct pack *p, uint32_t layer)
         { "ffn_pred.bias", DT_F32, pr->n_ff, 0, 4 * (uint64_t)pr->n_ff, l->bias },
     };
     for (size_t i = 0; i < 3; i++) {
-        struct pack_tensor *t = add(p, PACK_DATA, (uint32_t)part[i].type, part[i].ne0, part[i].ne1,
-                                    part[i].bytes);
+        struct pack_tensor *t =
+            add(p, PACK_DATA, (uint32_t)part[i].type, part[i].ne0, part[i].ne1, part[i].bytes);
         snprintf(t->name, sizeof t->name, "blk.%" PRIu32 ".%s", layer, part[i].name);
         t->data = part[i].data;
         p->mask_bytes += t->bytes;
@@ -408,9 +408,10 @@ static enum status check(const struct model *m, const struct pack_opts *o, struc
                        "another activation: serve it as it is, dense streaming needs no packing "
                        "(--mask resident packs it for --keep, which is not exact)");
     if ((o->mask == PACK_MASK_LOWRANK) != (o->predictor != NULL))
-        return err_set(err, ST_ARG,
-                       "--mask lowrank and --predictor FILE go together: strobe predictor makes the "
-                       "file");
+        return err_set(
+            err, ST_ARG,
+            "--mask lowrank and --predictor FILE go together: strobe predictor makes the "
+            "file");
     return ST_OK;
 }
 

@@ -23,10 +23,10 @@ struct pack_opts {
     const char *out;
     enum pack_mask mask;
     const char *predictor; /* PACK_MASK_LOWRANK: the file of a predictor of this model */
-    int type;          /* enum dtype for all matrices; -1: as they are */
-    uint32_t align;    /* of bundles, a power of two; 0: what direct reads of OUT's disk want */
-    const char *rates; /* neuron trace (neuron_trace.h) of this model: firing rates go into the
-                          file, and fill the cache at start; NULL: none */
+    int type;              /* enum dtype for all matrices; -1: as they are */
+    uint32_t align;        /* of bundles, a power of two; 0: what direct reads of OUT's disk want */
+    const char *rates;     /* neuron trace (neuron_trace.h) of this model: firing rates go into the
+                              file, and fill the cache at start; NULL: none */
     void (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total); /* may be NULL */
     void *ctx;
 };

@@ -27,9 +27,7 @@ enum status predictor_init(struct predictor *p, uint32_t n_layer, uint32_t n_emb
     struct predictor_layer *layer = calloc(n_layer, sizeof *layer);
     if (!layer)
         return err_set(err, ST_NOMEM, "predictor");
-    *p = (struct predictor){
-        .n_layer = n_layer, .n_embd = n_embd, .n_ff = n_ff, .layer = layer
-    };
+    *p = (struct predictor){ .n_layer = n_layer, .n_embd = n_embd, .n_ff = n_ff, .layer = layer };
     return ST_OK;
 }
 
@@ -66,9 +64,21 @@ static struct part part_of(const struct predictor *p, uint32_t layer, int i)
     static const char *const name[] = { "ffn_pred_a.weight", "ffn_pred_b.weight", "ffn_pred.bias" };
     const struct predictor_layer *l = &p->layer[layer];
     struct part r[] = {
-        { .type = l->a_type, .n_dim = 2, .ne = { p->n_embd, l->rank }, .bytes = l->a_bytes, .data = l->a },
-        { .type = l->b_type, .n_dim = 2, .ne = { l->rank, p->n_ff }, .bytes = l->b_bytes, .data = l->b },
-        { .type = DT_F32, .n_dim = 1, .ne = { p->n_ff, 1 }, .bytes = 4 * (uint64_t)p->n_ff, .data = l->bias },
+        { .type = l->a_type,
+          .n_dim = 2,
+          .ne = { p->n_embd, l->rank },
+          .bytes = l->a_bytes,
+          .data = l->a },
+        { .type = l->b_type,
+          .n_dim = 2,
+          .ne = { l->rank, p->n_ff },
+          .bytes = l->b_bytes,
+          .data = l->b },
+        { .type = DT_F32,
+          .n_dim = 1,
+          .ne = { p->n_ff, 1 },
+          .bytes = 4 * (uint64_t)p->n_ff,
+          .data = l->bias },
     };
     snprintf(r[i].name, sizeof r[i].name, "blk.%" PRIu32 ".%s", layer, name[i]);
     return r[i];
@@ -211,7 +221,8 @@ static const struct gguf_tensor *find(const struct in *in, const struct predicto
         return NULL;
     }
     uint64_t most = ne[1] ? ne[1] : p->n_embd, least = ne[1] ? ne[1] : 1;
-    if (t->ne[0] != ne[0] || t->ne[1] < least || t->ne[1] > most || t->ne[2] != 1 || t->ne[3] != 1) {
+    if (t->ne[0] != ne[0] || t->ne[1] < least || t->ne[1] > most || t->ne[2] != 1 ||
+        t->ne[3] != 1) {
         err_set(err, ST_FORMAT,
                 "tensor '%s': expected shape {%" PRIu64 ", %" PRIu64 " to %" PRIu64
                 "}, found {%" PRIu64 ", %" PRIu64 "}",

@@ -19,20 +19,21 @@
 
 enum {
     BATCH = 64,
-    COLS = 512,        /* neurons per task */
-    UPDATE = 1 << 14,  /* parameters per task */
+    COLS = 512,         /* neurons per task */
+    UPDATE = 1 << 14,   /* parameters per task */
     ALL_THE_SAME = 1000 /* a class weighs at most so much more than the other */
 };
-/* Step size; its first tenth grows from zero. With 1e-3, 2e-3, 4e-3, 8e-3, 16e-3 and 32e-3 a trained
- * model (260K parameters, FATReLU forced on it, rank 32 of 64, 4 epochs of 32,000 tokens) loads 3.22,
- * 2.72, 2.55, 2.47, 2.41 and 2.37 neurons for one that fires at a recall of 0.99; a random one of
- * n_embd 768 1.09, 1.08, 1.07, 1.06 and 1.06. Larger steps would gain little and risk wider layers. */
-#define RATE   8e-3
-#define WARM   0.1
-#define BETA1  0.9
-#define BETA2  0.99 /* some hundred steps: the usual 0.999 would hardly forget the first ones */
-#define DECAY  0.01
-#define EPS    1e-8
+/* Step size; its first tenth grows from zero. With 1e-3, 2e-3, 4e-3, 8e-3, 16e-3 and 32e-3 a
+ * trained model (260K parameters, FATReLU forced on it, rank 32 of 64, 4 epochs of 32,000 tokens)
+ * loads 3.22, 2.72, 2.55, 2.47, 2.41 and 2.37 neurons for one that fires at a recall of 0.99; a
+ * random one of n_embd 768 1.09, 1.08, 1.07, 1.06 and 1.06. Larger steps would gain little and risk
+ * wider layers. */
+#define RATE  8e-3
+#define WARM  0.1
+#define BETA1 0.9
+#define BETA2 0.99 /* some hundred steps: the usual 0.999 would hardly forget the first ones */
+#define DECAY 0.01
+#define EPS   1e-8
 
 struct params {
     float *p, *grad, *m, *v;
@@ -44,12 +45,13 @@ struct fit {
     const struct fit_opts *o;
     const struct samples_layer *s;
     size_t e, f, r, b;
+    unsigned n_thread;
     struct arena mem;
-    struct params a, bb, c;         /* [r, e], [f, r], [f] */
-    float *x, *xt, *z, *zt;         /* [b, e], [e, b], [b, r], [r, b] */
-    float *g, *gt, *dz, *dzt, *bt;  /* [b, f], [f, b], [b, r], [r, b], [r, f] */
-    uint32_t *order;                /* [n] */
-    const uint8_t **fires;          /* [b] rows of the batch */
+    struct params a, bb, c;        /* [r, e], [f, r], [f] */
+    float *x, *xt, *z, *zt;        /* [b, e], [e, b], [b, r], [r, b] */
+    float *g, *gt, *dz, *dzt, *bt; /* [b, f], [f, b], [b, r], [r, b], [r, f] */
+    uint32_t *order;               /* [n] */
+    const uint8_t **fires;         /* [b] rows of the batch */
     void *store;
     size_t store_bytes, scratch_stride;
     uint8_t *scratch;
@@ -103,7 +105,7 @@ static size_t lay_out(struct fit *t, struct arena *mem)
     t->store_bytes = max(acts_bytes(b, widest), acts_bytes(max(f, r), b));
     t->store = part(mem, t->store_bytes, &sum);
     t->scratch_stride = matmul_rows_scratch(DT_F32, (uint32_t)widest);
-    t->scratch = part(mem, t->scratch_stride * pool_threads(t->o->pool), &sum);
+    t->scratch = part(mem, t->scratch_stride * t->n_thread, &sum);
     return sum;
 }
 
@@ -285,6 +287,19 @@ size_t fit_steps(const struct fit_opts *o)
     return (o->n[SAMPLES_TRAIN] + b - 1) / b * o->epochs;
 }
 
+static struct fit fit_of(const struct fit_opts *o, unsigned n_thread)
+{
+    return (struct fit){
+        .o = o, .e = o->n_embd, .f = o->n_ff, .r = o->rank, .b = batch_of(o), .n_thread = n_thread
+    };
+}
+
+size_t fit_bytes(const struct fit_opts *o, unsigned n_thread)
+{
+    struct fit t = fit_of(o, n_thread);
+    return lay_out(&t, NULL);
+}
+
 /* ---- the result ---- */
 
 static enum status quantised(enum dtype type, const float *rows, size_t n_row, size_t n_col,
@@ -319,9 +334,8 @@ enum status predictor_fit(const struct fit_opts *o, const struct samples_layer *
                           struct predictor_layer *ret, struct fit_report *report, struct err *err)
 {
     struct rng rng = { o->seed };
-    struct fit t = {
-        .o = o, .s = s, .e = o->n_embd, .f = o->n_ff, .r = o->rank, .b = batch_of(o)
-    };
+    struct fit t = fit_of(o, pool_threads(o->pool));
+    t.s = s;
     t.steps = fit_steps(o);
     if (arena_init(&t.mem, lay_out(&t, NULL), "predictor", err) != ST_OK)
         return err->code;

@@ -19,26 +19,27 @@ struct fit_opts {
     struct pool *pool;
     uint32_t n_embd, n_ff, rank, epochs;
     uint64_t seed;
-    enum dtype type;           /* of A and B in the result, see predictor_type() */
-    double recall;             /* 0..1: of the neurons that fire, on the calibration samples */
-    size_t n[SAMPLES_PARTS];   /* tokens of each part, at least one to train on */
-    void (*tick)(void *ctx);   /* after each step; NULL: nobody listens */
+    enum dtype type;         /* of A and B in the result, see predictor_type() */
+    double recall;           /* 0..1: of the neurons that fire, on the calibration samples */
+    size_t n[SAMPLES_PARTS]; /* tokens of each part, at least one to train on */
+    void (*tick)(void *ctx); /* after each step; NULL: nobody listens */
     void *ctx;
 };
 
 /* On the test samples. NAN: no neuron fired. */
 struct fit_report {
-    double active;      /* share of neurons that fire, per token */
-    double recall;      /* of these, found */
-    double precision;   /* of the neurons let pass, those that fire */
-    double over_load;   /* neurons let pass for one that fires */
-    double missed_mass; /* |h| of the neurons missed, of all */
+    double active;                      /* share of neurons that fire, per token */
+    double recall;                      /* of these, found */
+    double precision;                   /* of the neurons let pass, those that fire */
+    double over_load;                   /* neurons let pass for one that fires */
+    double missed_mass;                 /* |h| of the neurons missed, of all */
     double pairs, fired, found, passed; /* of token and neuron */
-    double mass, lost;           /* |h| of all that fired, and of those missed */
+    double mass, lost;                  /* |h| of all that fired, and of those missed */
 };
 
-/* Steps that predictor_fit() takes. */
+/* Steps that predictor_fit() takes, and the memory beside the samples with so many threads. */
 size_t fit_steps(const struct fit_opts *o);
+size_t fit_bytes(const struct fit_opts *o, unsigned n_thread);
 /* ret: filled; its owner frees a, b and bias also on failure. Errors: as predictor_judge(). */
 enum status predictor_fit(const struct fit_opts *o, const struct samples_layer *s,
                           struct predictor_layer *ret, struct fit_report *report, struct err *err);

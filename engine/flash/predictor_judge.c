@@ -75,8 +75,8 @@ static enum status open_judge(struct judge *j, const struct predictor_layer *l, 
 static void scores(struct judge *j, size_t at, size_t n)
 {
     const struct fit_opts *o = j->o;
-    mask_lowrank_scores(o->k, o->pool, &j->m, j->s->x[SAMPLES_CALIB] + at * o->n_embd, n,
-                        o->n_embd, j->scratch, j->y);
+    mask_lowrank_scores(o->k, o->pool, &j->m, j->s->x[SAMPLES_CALIB] + at * o->n_embd, n, o->n_embd,
+                        j->scratch, j->y);
 }
 
 static int ascending(const void *a, const void *b)

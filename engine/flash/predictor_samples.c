@@ -19,7 +19,7 @@ struct samples {
     size_t x_bytes, fires_bytes, block;
     size_t line; /* of `row` */
     int fd;
-    uint8_t *memory; /* [block] */
+    uint8_t *memory; /* [block], from the first load on */
     uint8_t *row;    /* [line] bits or sizes of one token */
 };
 
@@ -38,8 +38,10 @@ static bool measure(struct samples *s)
            num_mul(all, samples_row(sh->n_ff), &s->fires_bytes) &&
            num_mul(sh->n[SAMPLES_TEST], s->line, &sizes) &&
            num_add(s->x_bytes, s->fires_bytes, &s->block) && num_add(s->block, sizes, &s->block) &&
-           num_add(s->block, 64, &s->block) && /* so that sizes are aligned whatever the bits take */
-           num_mul(s->block, sh->n_layer, &total) && total < INT64_MAX;
+           num_add(s->block, 64,
+                   &s->block) && /* so that sizes are aligned whatever the bits take */
+           num_mul(s->block, sh->n_layer, &total) &&
+           total < INT64_MAX;
 }
 
 static size_t sizes_at(const struct samples *s)
@@ -79,10 +81,9 @@ enum status samples_create(const char *near, const struct samples_shape *sh, str
         err_set(err, ST_RANGE, "samples of %u layers: too many", sh->n_layer);
         goto fail;
     }
-    s->memory = malloc(s->block);
     s->row = malloc(s->line);
-    if (!s->memory || !s->row) {
-        err_set(err, ST_NOMEM, "%zu bytes of samples of a layer: take fewer --tokens", s->block);
+    if (!s->row) {
+        err_set(err, ST_NOMEM, "samples");
         goto fail;
     }
     s->fd = open_nameless(near, err);
@@ -109,6 +110,11 @@ void samples_free(struct samples *s)
 uint64_t samples_file_bytes(const struct samples *s)
 {
     return (uint64_t)s->block * s->sh.n_layer;
+}
+
+uint64_t samples_layer_bytes(const struct samples *s)
+{
+    return s->block;
 }
 
 static enum status put_at(const struct samples *s, const void *data, size_t n, uint64_t at,
@@ -167,6 +173,11 @@ enum status samples_load(struct samples *s, uint32_t layer, struct samples_layer
                          struct err *err)
 {
     uint64_t at = (uint64_t)layer * s->block;
+    if (!s->memory)
+        s->memory = malloc(s->block);
+    if (!s->memory)
+        return err_set(err, ST_NOMEM, "%zu bytes of samples of a layer: take fewer --tokens",
+                       s->block);
     for (size_t n = 0; n < s->block;) {
         ssize_t got = pread(s->fd, s->memory + n, s->block - n, (off_t)(at + n));
         if (got < 0 && errno == EINTR)

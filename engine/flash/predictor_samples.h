@@ -30,6 +30,7 @@ enum status samples_create(const char *near, const struct samples_shape *sh, str
                            struct err *err);
 void samples_free(struct samples *s); /* NULL is fine */
 uint64_t samples_file_bytes(const struct samples *s);
+uint64_t samples_layer_bytes(const struct samples *s); /* in memory, from the first load on */
 
 /* Tokens at..at + n of a part, in one layer. x: f32 [n, n_embd]; h: f32 [n, n_ff], not zero where
  * a neuron fires. Errors: ST_IO (also: the disk is full). */
@@ -43,9 +44,10 @@ enum status samples_put(struct samples *s, const struct samples_put *p, struct e
 
 /* One layer's, valid until the next load. */
 struct samples_layer {
-    const float *x[SAMPLES_PARTS];       /* [n, n_embd] */
-    const uint8_t *fires[SAMPLES_PARTS]; /* [n] rows of samples_row() bytes: bit i % 8 of byte i / 8 */
-    const uint16_t *size;                /* f16 |h| [n[SAMPLES_TEST], n_ff], at most 65504 */
+    const float *x[SAMPLES_PARTS]; /* [n, n_embd] */
+    const uint8_t
+        *fires[SAMPLES_PARTS]; /* [n] rows of samples_row() bytes: bit i % 8 of byte i / 8 */
+    const uint16_t *size;      /* f16 |h| [n[SAMPLES_TEST], n_ff], at most 65504 */
 };
 enum status samples_load(struct samples *s, uint32_t layer, struct samples_layer *ret,
                          struct err *err);

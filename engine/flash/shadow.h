@@ -3,9 +3,9 @@
  *
  *   SHADOW_ALL     the pass computes all neurons (a prompt): what the mask would have said about
  *                  some of its tokens is compared with all that they used
- *   SHADOW_SAMPLE  the mask decides (decoding): SHADOW_NEURONS neurons, drawn evenly from all of the
- *                  layer, are computed if the mask left them out, and stand for the others
- *   SHADOW_KEPT    the same where mask_keep_largest() decides, token by token
+ *   SHADOW_SAMPLE  the mask decides (decoding): SHADOW_NEURONS neurons, drawn evenly from all of
+ * the layer, are computed if the mask left them out, and stand for the others SHADOW_KEPT    the
+ * same where mask_keep_largest() decides, token by token
  *
  * What is counted are pairs of a token and a neuron, and their |h| (the activation that the down
  * vector is multiplied with). A pair fires when h is not zero. A sampled pair stands for n_neuron /
@@ -25,8 +25,8 @@ struct shadow; /* opaque */
 
 enum {
     SHADOW_TOKENS = 16,  /* looked at in one pass at most */
-    SHADOW_NEURONS = 16, /* drawn per pass and layer: one batch of reads beside the some hundred of a
-                            layer */
+    SHADOW_NEURONS = 16, /* drawn per pass and layer: one batch of reads beside the some hundred of
+                            a layer */
     SHADOW_EVERY = 64    /* unless told */
 };
 
@@ -86,7 +86,7 @@ const struct shadow_sums *shadow_sums(const struct shadow *s);
 /* Shares. NAN: nothing was looked at, or nothing fired. The bounds hold in 95 of 100 cases; they
  * cover the drawing, not that tokens differ. */
 struct shadow_figures {
-    uint64_t tokens, sampled; /* as in shadow_sums */
+    uint64_t tokens, sampled;               /* as in shadow_sums */
     double recall, recall_low, recall_high; /* pairs that fire and are computed, of all that fire */
     double over_load;                       /* pairs that the mask lets pass for one that fires */
     double missed_mass, missed_mass_low, missed_mass_high; /* |h| that is left out, of all */

@@ -16,6 +16,7 @@
 #include "engine/flash/internal.h"
 #include "engine/flash/mask.h"
 #include "engine/flash/mask_layer.h"
+#include "engine/flash/neurons.h"
 #include "engine/flash/rates.h"
 #include "engine/flash/shadow.h"
 #include "engine/flash/wants.h"
@@ -27,15 +28,16 @@
 
 enum { PAGE = 4096 };
 
-_Static_assert((int)MASK_TOKENS <= (int)SHADOW_TOKENS, "a pass that the mask decides is looked at whole");
+_Static_assert((int)MASK_TOKENS <= (int)SHADOW_TOKENS,
+               "a pass that the mask decides is looked at whole");
 
 struct sparse {
     struct sparse_opts o;
     const struct hparams *hp;
     const struct bundle *b;
     struct cache *cache;
-    struct fetch *fetch, *guess; /* guess: NULL where the mask needs the exact input */
-    struct shadow *shadow;       /* NULL: nobody looks at the mask */
+    struct fetch *fetch, *guess;    /* guess: NULL where the mask needs the exact input */
+    struct shadow *shadow;          /* NULL: nobody looks at the mask */
     const struct shadow_look *look; /* of the pass in progress; NULL: it is not looked at */
     struct arena slot_arena, tables;
     uint8_t *slots;
@@ -303,10 +305,10 @@ static void ask_mask(struct sparse *s, const struct weights_view *v, const struc
     else if (c->first)
         mask_from_activations(s->o.pool, c->first, c->n_tok, s->hp->n_ff, s->count);
     else
-        ask_estimate(s, v,
-                     &(struct ffn_guess){
-                         .x = c->acts->x, .n_tok = c->n_tok, .stride = c->acts->stride },
-                     NULL);
+        ask_estimate(
+            s, v,
+            &(struct ffn_guess){ .x = c->acts->x, .n_tok = c->n_tok, .stride = c->acts->stride },
+            NULL);
 }
 
 /* Fills want[]; returns how many. */
@@ -382,85 +384,6 @@ struct wave {
     size_t n;        /* of them that are still worked on */
 };
 
-/* NOLINTNEXTLINE(readability-non-const-parameter): the product writes y */
-static void pick_rows(const struct wave *w, uint32_t at, float *y)
-{
-    struct sparse *s = w->s;
-    for (size_t i = 0; i < w->n; i++)
-        s->row[i] = s->bundle[i] + at;
-    struct picked_rows p = { .type = s->b->row_type,
-                             .n_col = s->hp->n_embd,
-                             .n_row = (uint32_t)w->n,
-                             .row = s->row,
-                             .acts = w->c->acts,
-                             .y = y,
-                             .y_stride = s->hp->n_ff,
-                             .scratch = s->pick_scratch,
-                             .scratch_stride = s->pick_stride };
-    matmul_picked(s->o.k, s->o.pool, &p);
-}
-
-/* Gate's products are in c->gate: activated, and neurons that no token fires drop out of the wave,
- * so that neither their up row nor their down vector is looked at. */
-static void keep_firing(struct wave *w)
-{
-    struct sparse *s = w->s;
-    const struct hparams *hp = s->hp;
-    const float *bias = VIEW_VEC(w->v, TR_GATE_B);
-    for (size_t t = 0; t < w->c->n_tok; t++) {
-        float *gate = w->c->gate + t * hp->n_ff;
-        for (size_t i = 0; bias && i < w->n; i++)
-            gate[i] += bias[s->neuron[i]];
-        vec_act(s->o.k, hp->act, hp->act_threshold, gate, gate, w->n);
-    }
-    size_t n = 0;
-    for (size_t i = 0; i < w->n; i++) {
-        bool fires = false;
-        for (size_t t = 0; t < w->c->n_tok; t++)
-            fires |= w->c->gate[t * hp->n_ff + i] != 0;
-        if (!fires)
-            continue;
-        for (size_t t = 0; t < w->c->n_tok; t++)
-            w->c->gate[t * hp->n_ff + n] = w->c->gate[t * hp->n_ff + i];
-        s->neuron[n] = s->neuron[i];
-        s->bundle[n++] = s->bundle[i];
-    }
-    w->n = n;
-}
-
-static void add_bias(const struct wave *w, float *row, const float *bias)
-{
-    for (size_t i = 0; bias && i < w->n; i++)
-        row[i] += bias[w->s->neuron[i]];
-}
-
-/* h of one token, from the first matrix's and up's products. */
-static void activate(void *arg, size_t t, unsigned worker)
-{
-    (void)worker;
-    const struct wave *w = arg;
-    const struct sparse *s = w->s;
-    const struct hparams *hp = s->hp;
-    const float *all = w->c->first ? w->c->first + t * hp->n_ff : NULL;
-    float *h = w->c->h + t * hp->n_ff, *gate = w->c->gate + t * hp->n_ff;
-    if (!hp->gated && all) {
-        for (size_t i = 0; i < w->n; i++)
-            h[i] = all[s->neuron[i]];
-        return;
-    }
-    add_bias(w, h, VIEW_VEC(w->v, TR_UP_B));
-    if (!hp->gated) {
-        vec_act(s->o.k, hp->act, hp->act_threshold, h, h, w->n);
-        return;
-    }
-    if (hp->act_up != ACT_IDENTITY)
-        vec_act(s->o.k, hp->act_up, hp->act_threshold, h, h, w->n);
-    if (!all)
-        vec_mul(s->o.k, h, gate, w->n);
-    for (size_t i = 0; all && i < w->n; i++)
-        h[i] *= all[s->neuron[i]];
-}
-
 /* Tokens that neuron i of the wave works for. */
 static uint32_t users(const struct wave *w, size_t i)
 {
@@ -512,15 +435,20 @@ static void compute_h(struct wave *w)
         s->neuron[i] = s->want[w->from + i].neuron;
         s->bundle[i] = s->want[w->from + i].at;
     }
-    if (s->b->gated && !w->c->first) {
-        pick_rows(w, s->b->first_at, w->c->gate);
-        keep_firing(w);
-    }
-    if (s->b->gated)
-        pick_rows(w, s->b->up_at, w->c->h);
-    else if (!w->c->first)
-        pick_rows(w, s->b->first_at, w->c->h);
-    pool_run(w->c->n_tok > 1 ? s->o.pool : NULL, w->c->n_tok, activate, w);
+    struct neurons a = { .k = s->o.k,
+                         .pool = s->o.pool,
+                         .hp = s->hp,
+                         .b = s->b,
+                         .v = w->v,
+                         .c = w->c,
+                         .n = w->n,
+                         .neuron = s->neuron,
+                         .bundle = s->bundle,
+                         .row = s->row,
+                         .scratch = s->pick_scratch,
+                         .scratch_stride = s->pick_stride };
+    neurons_activate(&a);
+    w->n = a.n;
 }
 
 static void run_wave(struct wave *w)
@@ -572,9 +500,7 @@ static bool next_wave(struct wave *w, size_t n, struct err *err)
 static void look_begin(struct sparse *s, const struct weights_view *v, const struct ffn_call *c)
 {
     uint64_t start = clock_ns();
-    enum shadow_kind kind = c->first         ? SHADOW_KEPT
-                            : lets_all(s, c) ? SHADOW_ALL
-                                             : SHADOW_SAMPLE;
+    enum shadow_kind kind = c->first ? SHADOW_KEPT : lets_all(s, c) ? SHADOW_ALL : SHADOW_SAMPLE;
     s->look = shadow_begin(s->shadow, kind, c->layer, c->n_tok);
     if (s->look && kind == SHADOW_KEPT)
         shadow_before(s->shadow, c->first);

@@ -19,7 +19,7 @@ struct weights_opts {
     enum cache_policy policy; /* packed models: of the neuron cache */
     float mask_sigma;         /* of a 4-bit sketch (mask.h) */
     double keep;              /* share of neurons that a token may use; 0 or 1: all (mask.h) */
-    uint32_t mask_check;      /* packed models: one token in so many is looked at (shadow.h); 0: none */
+    uint32_t mask_check; /* packed models: one token in so many is looked at (shadow.h); 0: none */
     /* Packed models: NULL, or records which neurons are needed (neuron_trace.h); borrowed. */
     struct neuron_trace_writer *neuron_trace;
     void (*progress)(void *ctx, uint64_t done, uint64_t total); /* loading; may be NULL */
@@ -97,7 +97,7 @@ struct sparse_stats {
     /* Where the mask decides: what it let pass, and of that what fired. */
     uint64_t masked_needed, masked_active;
     struct shadow_figures check; /* tokens 0: nothing was looked at, the rest is void */
-    uint64_t check_ns; /* of run_ns, what looking took */
+    uint64_t check_ns;           /* of run_ns, what looking took */
 };
 
 struct weights_stats {

@@ -81,8 +81,8 @@ enum tensor_role {
     TR_GATE,
     TR_UP,
     TR_DOWN,
-    TR_SKETCH,   /* packed models: what stands for the first matrix (bundle.h) */
-    TR_PRED_A,   /* or the two factors of a predictor: [rank, n_embd], [n_ff, rank] */
+    TR_SKETCH, /* packed models: what stands for the first matrix (bundle.h) */
+    TR_PRED_A, /* or the two factors of a predictor: [rank, n_embd], [n_ff, rank] */
     TR_PRED_B,
     TR_MATRICES, /* count of matrix roles */
     TR_OUTPUT_NORM = TR_MATRICES,

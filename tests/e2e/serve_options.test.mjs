@@ -24,6 +24,7 @@ const table = {
   'cache-policy': { bad: ['fifo', ''], good: ['adaptive', 'lfu', 'lru', 'window', 'static'] },
   keep: { bad: ['-0.1', '1.5', 'x'], good: ['0.5', '1'] },
   'mask-sigma': { bad: ['-1', '101', 'x'], good: ['0', '2.5', '100'] },
+  'mask-check': { bad: ['-1', '16777217', 'x', '1.5'], good: ['0', '1', '16777216'] },
   kv: { bad: ['f8', ''], good: ['f16', 'f32', 'auto'] },
   data: {},
   slots: { bad: ['0', '257', 'x'], good: ['1', '256'] },

@@ -120,11 +120,9 @@ void packed_lowrank(const char *from, const struct tiny_model *t, float margin, 
     struct pack_report rep;
     packed_predictor(from, t, margin, pred);
     snprintf(path, 256, "%.*s-%g-lowrank.gguf", (int)strlen(from) - 5, from, (double)margin);
-    struct pack_opts o = { .out = path,
-                           .mask = PACK_MASK_LOWRANK,
-                           .predictor = pred,
-                           .type = -1,
-                           .align = 512 };
+    struct pack_opts o = {
+        .out = path, .mask = PACK_MASK_LOWRANK, .predictor = pred, .type = -1, .align = 512
+    };
     cr_assert_eq(packed_pack_opts(from, &o, &rep, &err), ST_OK, "%s", err.msg);
 }
 

@@ -1,7 +1,7 @@
 /* Training a low-rank mask on a planted layer, its threshold, its samples and its file. */
-#include "engine/flash/predictor.h"
 #include "engine/base/num.h"
 #include "engine/base/rng.h"
+#include "engine/flash/predictor.h"
 #include "engine/flash/predictor_fit.h"
 #include "engine/flash/predictor_judge.h"
 #include "engine/flash/predictor_samples.h"
@@ -276,7 +276,8 @@ Test(predictor, samples_come_back_layer_by_layer_whatever_the_order_they_came_in
             for (size_t i = 0; i < TOK * FF; i++)
                 h[l][w][i] = rng_below(&r, 3) ? 0 : (float)(1e5 * normal(&r));
             const struct samples_put p = { .layer = l,
-                                           .part = w < 2 ? SAMPLES_TRAIN : (enum samples_part)(w - 1),
+                                           .part =
+                                               w < 2 ? SAMPLES_TRAIN : (enum samples_part)(w - 1),
                                            .at = w == 1 ? TOK : 0,
                                            .n = TOK,
                                            .x = x[l][w],

@@ -264,7 +264,8 @@ Test(shadow, what_thinning_out_dropped_is_estimated_pair_by_pair)
     enum { TOK = 40, LOOKS = 5000 };
     struct rng r = { 9 };
     struct shadow *s = open_shadow(1, 1);
-    float *full = calloc((size_t)TOK * N, sizeof *full), *thin = calloc((size_t)TOK * N, sizeof *thin);
+    float *full = calloc((size_t)TOK * N, sizeof *full),
+          *thin = calloc((size_t)TOK * N, sizeof *thin);
     cr_assert(full && thin);
     for (size_t i = 0; i < (size_t)TOK * N; i++)
         full[i] = rng_below(&r, 9) ? (float)rng_f64(&r) - 0.5f : 0;
