@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs packages, builds strobe (release) and starts the server on 127.0.0.1:8080.
-#   deploy/quickstart.sh                       dashboard only; says how to give a model
+#   deploy/quickstart.sh                       serves the bundled model (deploy/model/README.md)
 #   deploy/quickstart.sh MODEL [serve flags]   serves that GGUF file or Hugging Face folder
 # Environment: STROBE_PORT (8080), STROBE_BUILD (build/release), STROBE_NO_START=1 builds only.
 set -eu
@@ -49,12 +49,12 @@ if [ -n "${STROBE_NO_START:-}" ]; then
 fi
 port=${STROBE_PORT:-8080}
 echo "dashboard: http://127.0.0.1:$port/" >&2
-if [ -n "$model" ]; then
-    exec "$build/server/strobe" serve -m "$model" --port "$port" "$@"
-fi
-cat >&2 <<TEXT
-No model given: the server starts with the dashboard only.
-To serve a model: deploy/quickstart.sh FILE.gguf   (or a Hugging Face folder)
+if [ -z "$model" ]; then
+    model=deploy/model/strobe-small.gguf
+    cat >&2 <<TEXT
+Serves the bundled model, which knows small stories and word problems and nothing else.
+To serve another: deploy/quickstart.sh FILE.gguf   (or a Hugging Face folder)
   with a memory cap: deploy/quickstart.sh FILE.gguf --ram 4GiB
 TEXT
-exec "$build/server/strobe" serve --port "$port" "$@"
+fi
+exec "$build/server/strobe" serve -m "$model" --port "$port" "$@"

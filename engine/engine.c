@@ -2,11 +2,13 @@
 #include "engine/engine.h"
 
 #include "engine/base/clock.h"
+#include "engine/base/rss.h"
+#include "engine/engine_draft.h"
 #include "engine/engine_internal.h"
 #include "engine/flash/mask.h"
-#include "engine/infer/rss.h"
 
 #include <limits.h>
+#include <math.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -96,7 +98,7 @@ static enum status open_neuron_trace(struct engine *e, const struct engine_opts 
     return neuron_trace_create(o->neuron_trace, &h, &e->neuron_trace, err);
 }
 
-static bool is_exact(const struct engine_setup *s, const struct engine_opts *o)
+static bool mask_exact(const struct engine_setup *s, const struct engine_opts *o)
 {
     const struct bundle *b = model_bundle(s->model);
     return (o->keep <= 0 || o->keep >= 1) && (s->plan.mode == FLASH_DENSE || !b || bundle_exact(b));
@@ -107,7 +109,7 @@ static uint32_t mask_check(const struct engine *e, const struct engine_opts *o)
 {
     if (o->mask_check)
         return o->mask_check == ENGINE_MASK_CHECK_OFF ? 0 : o->mask_check;
-    return is_exact(&e->setup, o) ? 0 : SHADOW_EVERY;
+    return mask_exact(&e->setup, o) ? 0 : SHADOW_EVERY;
 }
 
 enum status engine_load(struct engine *e, const struct engine_opts *o, struct err *err)
@@ -118,6 +120,7 @@ enum status engine_load(struct engine *e, const struct engine_opts *o, struct er
         .source = (enum source_kind)o->source,
         .policy = (enum cache_policy)o->cache,
         .keep = o->keep,
+        .no_overlap = o->no_overlap,
         .mask_sigma = o->mask_sigma > 0 ? (float)o->mask_sigma : MASK_SIGMA,
         .mask_check = mask_check(e, o),
         .progress = o->progress ? on_weights : NULL,
@@ -130,7 +133,7 @@ enum status engine_load(struct engine *e, const struct engine_opts *o, struct er
     if (o->neuron_trace && open_neuron_trace(e, o, err))
         return err->code;
     wo.neuron_trace = e->neuron_trace;
-    if (start_pool(e, err) ||
+    if (start_pool(e, err) || (s->draft && engine_draft_load(s->draft, s, e->pool, &wo, err)) ||
         weights_open(s->model, &s->plan, s->kernels, e->pool, &wo, &e->weights, err))
         return err->code;
     const struct hparams *hp = model_hparams(s->model);
@@ -141,9 +144,20 @@ enum status engine_load(struct engine *e, const struct engine_opts *o, struct er
                           scheduler_max_logits(s->n_slot, hp->n_vocab), &e->forward, err);
 }
 
-static enum status start(struct engine *e, struct err *err)
+/* A sketch is not asked for longer passes (flash/mask.h): they read nearly everything. */
+static uint32_t dear_tok(const struct engine_setup *s)
+{
+    const struct bundle *b = model_bundle(s->model);
+    return b && bundle_has_first(b) && s->plan.mode != FLASH_OFF ? MASK_TOKENS + 1 : 0;
+}
+
+static enum status start(struct engine *e, const struct engine_opts *o, struct err *err)
 {
     const struct engine_setup *s = &e->setup;
+    bool streaming = s->plan.streamed_bytes > 0;
+    if ((s->draft || (o->draft_self && streaming)) &&
+        engine_draft_start(s->draft, s, e->forward, e->weights, &e->drafter, err) != ST_OK)
+        return err->code;
     const struct scheduler_in in = {
         .tok = s->tok,
         .weights = e->weights,
@@ -156,7 +170,10 @@ static enum status start(struct engine *e, struct err *err)
         .n_ctx = s->n_ctx,
         .n_batch = s->n_batch,
         .queue_max = s->queue_max,
-        .streaming = s->plan.streamed_bytes > 0,
+        .streaming = streaming,
+        .drafter = e->drafter,
+        .dear_tok = dear_tok(s),
+        .reuse = streaming ? o->reuse : 0,
     };
     return scheduler_create(&in, &e->sched, err);
 }
@@ -194,7 +211,14 @@ static void fill_info(struct engine *e, const struct engine_opts *opts, double l
         .cpu_level = cpu_level_name(kernels_level(s->kernels)),
         .mask = b ? bundle_mask_name(b->mask) : "",
         .cache = b ? cache_policy_name((enum cache_policy)opts->cache) : "",
-        .exact = is_exact(s, opts),
+        .draft_model = s->draft           ? s->draft->id
+                       : opts->draft_self ? "self"
+                                          : "",
+        .draft_path = s->draft ? s->draft->path : NULL,
+        .draft_bytes = s->plan.draft_bytes,
+        .reuse = opts->reuse,
+        .exact = mask_exact(s, opts) && (!opts->reuse || s->plan.streamed_bytes == 0),
+        .mask_exact = mask_exact(s, opts),
         .mask_check = b ? mask_check(e, opts) : 0,
         .mask_bytes = s->plan.mask_bytes,
         .has_chat_template = s->has_template,
@@ -227,7 +251,7 @@ enum status engine_open(const struct engine_opts *opts, struct engine **ret, str
     if (engine_load(e, opts, err) || engine_trace_start(e, err))
         goto fail;
     fill_info(e, opts, clock_ms_since(began)); /* before the thread owns the weights */
-    if (start(e, err))
+    if (start(e, opts, err))
         goto fail;
     *ret = e;
     return ST_OK;
@@ -247,11 +271,14 @@ void engine_close(struct engine *e)
     if (!e)
         return;
     scheduler_free(e->sched);
+    drafter_free(e->drafter);
     engine_neuron_trace_flush(e, &lost);
     neuron_trace_close(e->neuron_trace);
     forward_free(e->forward);
     kv_free(e->kv);
     weights_close(e->weights);
+    engine_draft_free(e->setup.draft); /* before the pool that it computes with */
+    e->setup.draft = NULL;
     pool_free(e->pool);
     trace_free(e->trace);
     setup_clear(&e->setup);
@@ -304,10 +331,15 @@ void engine_stats(const struct engine *e, struct engine_stats *ret)
         ret->ram_peak = peak;
 }
 
+double engine_mass_dropped(const struct engine_stats *st)
+{
+    return st->mass > 0 ? st->mass_dropped / st->mass : (double)NAN;
+}
+
 double engine_hit_rate(const struct engine_info *in, const struct engine_stats *st)
 {
     if (st->neurons_needed)
-        return 1 - (double)st->neurons_missed / (double)st->neurons_needed;
+        return 1 - (double)(st->neurons_missed + st->neurons_dropped) / (double)st->neurons_needed;
     double all = (double)in->resident_bytes + (double)in->streamed_bytes;
     return all > 0 ? (double)in->resident_bytes / all : 1;
 }

@@ -55,10 +55,20 @@ struct engine_opts {
     enum engine_source source;
     enum engine_kv kv;
     enum engine_cache cache;
-    double keep;              /* share of neurons that a token may use, not exact; 0 or 1: all */
-    double mask_sigma;        /* of a 4-bit sketch, standard deviations (flash/mask.h); 0: 3 */
-    uint32_t mask_check;      /* packed models: of how many tokens one is used to see what the mask
-                                 misses (flash/shadow.h); 0: 64, and none where the mask is exact */
+    double keep;       /* share of neurons that a token may use, not exact; 0 or 1: all */
+    bool no_overlap;   /* read what a layer misses, then compute: for comparison */
+    double mask_sigma; /* of a 4-bit sketch, standard deviations (flash/mask.h); 0: 3 */
+    /* Packed models: of how many tokens one is used to see what the mask misses (flash/shadow.h);
+     * 0: 64, and none where the mask is exact. */
+    uint32_t mask_check;
+    /* A second model that guesses tokens, in memory whole, in the same budget; NULL: none. Its
+     * vocabulary is the model's. Nor does draft_self change what comes out: packed models guess
+     * with the neurons that are in memory. Not both, and neither with reuse. */
+    const char *draft_model;
+    bool draft_self;
+    /* Packed models, not exact: after a pass that read neurons, so many passes of one token per
+     * sequence read none and leave out those that are not in memory; 0: none. */
+    uint32_t reuse;
     int cpu_level;            /* -1: best; else enum cpu_level */
     const char *activation;   /* override, see model.h */
     const char *cache_dir;    /* calibration cache; NULL: none */
@@ -100,8 +110,13 @@ struct engine_info {
     const char *flash_why;           /* why this mode: one sentence */
     const char *mask, *cache;        /* of a packed model: "sketch", "lfu"...; "" otherwise */
     bool exact;                      /* no neuron is left out by guess */
+    bool mask_exact;                 /* the mask lets every neuron pass that fires */
     uint32_t mask_check;             /* of how many tokens one is looked at; 0: none */
     uint64_t mask_bytes;             /* of resident_bytes, for the mask alone */
+    const char *draft_model;         /* its id; "self": resident neurons guess; "": neither */
+    const char *draft_path;          /* NULL: no draft model */
+    uint64_t draft_bytes;            /* memory of the draft model */
+    uint32_t reuse;                  /* engine_opts' */
     const char *kv_type;             /* "f16", "f32" */
     bool has_chat_template;          /* false: the documented fallback is used */
     const char *chat_template_error; /* "" or why the model's own template is unusable */
@@ -181,6 +196,9 @@ enum status engine_layers_write(const struct engine *e, struct buf *out, struct 
 
 /* ---- figures: struct engine_stats is in infer/gen.h ---- */
 void engine_stats(const struct engine *e, struct engine_stats *ret);
+/* Of the activations' sizes in passes that read nothing, the share that was left out; NaN: there
+ * was no such pass, or the mask does not know. */
+double engine_mass_dropped(const struct engine_stats *st);
 /* Share of what was needed that memory answered, 0..1. Packed models count neurons; else streamed
  * bytes are read anew on every pass, resident ones never. */
 double engine_hit_rate(const struct engine_info *in, const struct engine_stats *st);
@@ -189,5 +207,13 @@ double engine_hit_rate(const struct engine_info *in, const struct engine_stats *
  * missed_mass_high, check_ms}, null where nothing is known. Of an exact mask that was not looked at
  * the figures are what is proven. JSON null for other models, NULL: no memory. */
 json_t *engine_mask_doc(const struct engine_info *in, const struct engine_stats *st);
+
+/* ---- training (a process of its own: `strobe train`) ---- */
+
+enum { ENGINE_PARAM_MAX = 64 };
+/* Are these settings of a run, as `strobe train --config` takes them? Nothing is opened. param
+ * takes the name of the one that is wrong, "" where none alone is. Errors: ST_ARG, ST_RANGE,
+ * ST_NOMEM. */
+enum status engine_train_check(const json_t *config, char param[ENGINE_PARAM_MAX], struct err *err);
 
 #endif

@@ -1,6 +1,6 @@
 /* engine/engine_internal.h - struct engine, for the facade's files: engine.c (life, requests),
  * engine_text.c (tokens and templates), engine_report.c (estimate, inspect), engine_trace.c
- * (traces). */
+ * (traces), engine_draft.c (who guesses tokens). */
 #ifndef STROBE_ENGINE_INTERNAL_H
 #define STROBE_ENGINE_INTERNAL_H
 
@@ -19,6 +19,7 @@ struct engine {
     struct weights *weights;
     struct kv *kv;
     struct forward *forward;
+    struct drafter *drafter; /* NULL: only the text itself is asked */
     struct scheduler *sched;
     struct trace *trace;
     char *model_id, *path, *cache_dir; /* cache_dir: may be NULL */

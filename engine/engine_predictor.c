@@ -240,6 +240,9 @@ static enum status gather(struct maker *m, struct err *err)
     snprintf(m->hash, sizeof m->hash, "%s", model_hash(e->setup.model));
     if (cut_windows(m, err) != ST_OK)
         goto done;
+    eo.draft_model = NULL; /* nothing is guessed, and nothing reused */
+    eo.draft_self = false;
+    eo.reuse = 0;
     eo.n_slot = 1;
     eo.n_ctx = (uint32_t)m->window;
     if (setup_plan(&eo, &e->setup, err) != ST_OK || plan_check(&e->setup.plan, err) != ST_OK ||

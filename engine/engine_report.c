@@ -64,6 +64,7 @@ static void put_plan(struct doc *d, const struct engine_setup *s)
     put(d, "kv_type", text(engine_kv_name(s->kv_type)));
     put(d, "scratch_bytes", count(p->scratch_bytes));
     put(d, "tokenizer_bytes", count(p->tokenizer_bytes));
+    put(d, "draft_bytes", count(p->draft_bytes));
     put(d, "overhead_bytes", count(p->overhead_bytes));
     put(d, "tokens_per_second", json_real(p->tokens_per_s));
     put(d, "limit", text(p->limit));
@@ -112,8 +113,14 @@ enum status engine_estimate(const struct engine_opts *opts, json_t **ret, struct
 static const char *act_name(enum act_kind k)
 {
     static const char *const name[] = {
-        [ACT_SILU] = "silu",     [ACT_GELU_TANH] = "gelu_tanh", [ACT_GELU_ERF] = "gelu",
-        [ACT_RELU] = "relu",     [ACT_FATRELU] = "fatrelu",     [ACT_RELU2] = "relu2",
+        [ACT_SILU] = "silu",
+        [ACT_GELU_TANH] = "gelu_tanh",
+        [ACT_GELU_ERF] = "gelu",
+        [ACT_RELU] = "relu",
+        [ACT_FATRELU] = "fatrelu",
+        [ACT_RELU2] = "relu2",
+        [ACT_SHIFTED_RELU] = "shifted_relu",
+        [ACT_SHIFTED_RELU2] = "shifted_relu2",
         [ACT_IDENTITY] = "none",
     };
     return name[k];
@@ -133,6 +140,7 @@ static void put_shapes(struct doc *d, const struct hparams *hp)
     put(d, "window", count(hp->window));
     put(d, "tied_output", json_boolean(hp->tied));
     put(d, "norm", text(hp->norm == NORM_RMS ? "rms" : "layer"));
+    put(d, "norm_relu", json_boolean(hp->norm_relu));
     put(d, "block", text(hp->block == BLOCK_PARALLEL ? "parallel" : "sequential"));
 }
 
@@ -143,11 +151,10 @@ static void put_activation(struct doc *d, const struct hparams *hp)
     put(&a, "gated", json_boolean(hp->gated));
     if (hp->gated)
         put(&a, "up", text(act_name(hp->act_up)));
-    if (hp->act == ACT_FATRELU)
+    if (hp->act == ACT_FATRELU || hp->act == ACT_SHIFTED_RELU || hp->act == ACT_SHIFTED_RELU2)
         put(&a, "threshold", json_real((double)hp->act_threshold));
     put(&a, "decided_by", text(act_origin_text(hp->act_origin)));
-    bool sparse = hp->act == ACT_RELU || hp->act == ACT_FATRELU || hp->act == ACT_RELU2;
-    put(&a, "exact_zeros", json_boolean(sparse));
+    put(&a, "exact_zeros", json_boolean(hparams_exact_zeros(hp)));
     d->failed |= a.failed;
     put(d, "activation", a.obj);
 }
@@ -331,7 +338,7 @@ json_t *engine_mask_doc(const struct engine_info *in, const struct engine_stats 
 {
     const struct mask_stats *m = &st->mask;
     bool seen = m->checked && isfinite(m->recall);
-    double none = in->exact ? 0 : (double)NAN, all = in->exact ? 1 : (double)NAN;
+    double none = in->mask_exact ? 0 : (double)NAN, all = in->mask_exact ? 1 : (double)NAN;
     double counted = m->active ? (double)m->needed / (double)m->active : (double)NAN;
     struct doc d = { json_object(), false };
     if (!in->mask[0]) {
@@ -339,7 +346,7 @@ json_t *engine_mask_doc(const struct engine_info *in, const struct engine_stats 
         return json_null();
     }
     put(&d, "kind", text(in->mask));
-    put(&d, "exact", json_boolean(in->exact));
+    put(&d, "exact", json_boolean(in->mask_exact));
     put(&d, "bytes", count(in->mask_bytes));
     put(&d, "check_every", count(in->mask_check));
     put(&d, "checked", count(m->checked));

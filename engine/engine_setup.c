@@ -1,14 +1,13 @@
 /* engine/engine_setup.c - see engine_setup.h. */
 #include "engine/engine_setup.h"
 
+#include "engine/engine_draft.h"
 #include "engine/infer/forward.h"
 #include "engine/infer/kv.h"
 #include "engine/infer/scheduler.h"
 #include "engine/kernel/dispatch.h"
 
-#include <sched.h>
 #include <string.h>
-#include <unistd.h>
 
 enum {
     CTX_DEFAULT = 4096,
@@ -63,15 +62,6 @@ enum status setup_open(const struct engine_opts *o, bool need_tok, struct engine
 
 /* ---- sizes ---- */
 
-static uint32_t online_cores(void)
-{
-    cpu_set_t set;
-    if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
-        return (uint32_t)CPU_COUNT(&set);
-    long n = sysconf(_SC_NPROCESSORS_ONLN);
-    return n > 0 ? (uint32_t)n : 1;
-}
-
 static uint32_t min_u32(uint32_t a, uint32_t b)
 {
     return a < b ? a : b;
@@ -84,14 +74,19 @@ static enum status bounded(uint32_t v, const char *what, uint32_t max, struct er
     return err_set(err, ST_ARG, "%s: %u is more than %u", what, v, max);
 }
 
+uint32_t setup_positions(const struct model *m)
+{
+    const struct tensor *pos = model_find(m, TR_POS_EMBD, UINT32_MAX);
+    return pos ? pos->n_row - min_u32(model_hparams(m)->pos_offset, pos->n_row) : UINT32_MAX;
+}
+
 /* A learned table of positions ends where it ends; rotary models may be stretched on request. */
 static enum status check_positions(const struct engine_setup *s, struct err *err)
 {
-    const struct tensor *pos = model_find(s->model, TR_POS_EMBD, UINT32_MAX);
-    uint32_t offset = model_hparams(s->model)->pos_offset;
-    if (pos && s->n_ctx > pos->n_row - min_u32(offset, pos->n_row))
+    uint32_t most = setup_positions(s->model);
+    if (s->n_ctx > most)
         return err_set(err, ST_ARG, "context: %u is more than the model's %u positions", s->n_ctx,
-                       pos->n_row - min_u32(offset, pos->n_row));
+                       most);
     return ST_OK;
 }
 
@@ -108,12 +103,18 @@ static bool attention_is_f32(const struct model *m)
     return true;
 }
 
+enum dtype setup_kv_auto(const struct model *m)
+{
+    return attention_is_f32(m) ? DT_F32 : DT_F16;
+}
+
 enum status setup_kv_type(const struct engine_opts *o, struct engine_setup *s, struct err *err)
 {
     if ((unsigned)o->kv > ENGINE_KV_F32)
         return err_set(err, ST_ARG, "kv: no such type");
-    bool wide = o->kv == ENGINE_KV_AUTO ? attention_is_f32(s->model) : o->kv == ENGINE_KV_F32;
-    s->kv_type = wide ? DT_F32 : DT_F16;
+    s->kv_type = o->kv == ENGINE_KV_AUTO  ? setup_kv_auto(s->model)
+                 : o->kv == ENGINE_KV_F32 ? DT_F32
+                                          : DT_F16;
     return ST_OK;
 }
 
@@ -121,7 +122,7 @@ static enum status resolve_sizes(const struct engine_opts *o, struct engine_setu
                                  struct err *err)
 {
     uint32_t train = model_hparams(s->model)->n_ctx_train;
-    s->n_thread = o->n_thread ? o->n_thread : min_u32(online_cores(), POOL_THREADS_MAX);
+    s->n_thread = o->n_thread ? o->n_thread : pool_cores();
     s->n_slot = o->n_slot ? o->n_slot : SLOT_DEFAULT;
     s->n_ctx = o->n_ctx ? o->n_ctx : train ? min_u32(train, CTX_DEFAULT) : CTX_DEFAULT;
     s->n_batch = o->n_batch ? o->n_batch : BATCH_DEFAULT;
@@ -168,6 +169,10 @@ static enum status plan_once(const struct engine_opts *o, struct engine_setup *s
         .keep = o->keep,
         .disk = s->disk,
     };
+    if (o->draft_self)
+        in.scratch_bytes += engine_draft_self_bytes(s);
+    if (s->draft && engine_draft_plan(s->draft, s, batch_of(s), &in, err) != ST_OK)
+        return err->code;
     if (!forward || !own || !in.kv_bytes)
         return err_set(err, ST_RANGE, "%u slots of %u positions: the sizes do not fit", s->n_slot,
                        s->n_ctx);
@@ -201,7 +206,10 @@ enum status setup_plan(const struct engine_opts *o, struct engine_setup *s, stru
 {
     if ((unsigned)o->flash > ENGINE_FLASH_SPARSE)
         return err_set(err, ST_ARG, "flash: no such mode");
-    if (setup_kv_type(o, s, err) != ST_OK || resolve_sizes(o, s, err) != ST_OK)
+    if (setup_kv_type(o, s, err) != ST_OK || resolve_sizes(o, s, err) != ST_OK ||
+        engine_draft_check(o, s, err) != ST_OK)
+        return err->code;
+    if (o->draft_model && !s->draft && engine_draft_open(o, s, err) != ST_OK)
         return err->code;
     if (calibrate_load(o->cache_dir, model_file(s->model, 0), &s->disk, err) != ST_OK)
         return err->code;
@@ -215,6 +223,7 @@ enum status setup_plan(const struct engine_opts *o, struct engine_setup *s, stru
 
 void setup_clear(struct engine_setup *s)
 {
+    engine_draft_free(s->draft);
     plan_clear(&s->plan);
     chat_free(s->chat);
     chat_free(s->chat_tools);

@@ -11,6 +11,7 @@
 #include "engine/model/tokenizer.h"
 
 struct engine_setup {
+    struct engine_draft *draft; /* engine_draft.h; NULL: no second model */
     struct model *model;
     struct tokenizer *tok; /* NULL: inspect only, see tok_err */
     struct err tok_err;
@@ -32,6 +33,10 @@ enum status setup_open(const struct engine_opts *o, bool need_tok, struct engine
 /* Resolves sizes and makes the plan; the plan may not fit. Errors: ST_ARG, ST_RANGE, ST_NOMEM,
  * ST_UNSUPPORTED. */
 enum status setup_plan(const struct engine_opts *o, struct engine_setup *s, struct err *err);
+/* Positions that a model's learned table has; UINT32_MAX: it has none. */
+uint32_t setup_positions(const struct model *m);
+/* The type of keys and values that AUTO means for a model. */
+enum dtype setup_kv_auto(const struct model *m);
 /* What opts->kv means for the opened model. ST_ARG: no such type. */
 enum status setup_kv_type(const struct engine_opts *o, struct engine_setup *s, struct err *err);
 void setup_clear(struct engine_setup *s); /* a zeroed struct is fine */

@@ -101,10 +101,12 @@ void events_snapshot(struct server *s, uint64_t sequence, struct buf *out)
     free(st);
 }
 
-void server_keep(struct server *s, struct stream *st, bool live_figures)
+void server_keep(struct server *s, struct stream *st, enum keep list)
 {
     pthread_mutex_lock(&s->list_lock);
-    struct stream **head = live_figures ? &s->live : &s->pinged;
+    struct stream **head = list == KEEP_LIVE     ? &s->live
+                           : list == KEEP_PINGED ? &s->pinged
+                                                 : &s->watching;
     st->prev = NULL;
     st->next = *head;
     if (*head)
@@ -122,19 +124,27 @@ void server_forget(struct server *s, struct stream *st)
         s->live = st->next;
     else if (s->pinged == st)
         s->pinged = st->next;
+    else if (s->watching == st)
+        s->watching = st->next;
     if (st->next)
         st->next->prev = st->prev;
     st->next = st->prev = NULL;
     pthread_mutex_unlock(&s->list_lock);
 }
 
+static void ping_list(struct stream *list, uint64_t now)
+{
+    for (struct stream *st = list; st; st = st->next)
+        if (!atomic_load(&st->held) && now - st->last_ns > (uint64_t)PING_AFTER_S * 1000000000u)
+            stream_put(st, STR(": ping\n\n"));
+}
+
 static void ping_quiet(struct server *s)
 {
     uint64_t now = clock_ns();
     pthread_mutex_lock(&s->list_lock);
-    for (struct stream *st = s->pinged; st; st = st->next)
-        if (now - st->last_ns > (uint64_t)PING_AFTER_S * 1000000000u)
-            stream_put(st, STR(": ping\n\n"));
+    ping_list(s->pinged, now);
+    ping_list(s->watching, now);
     pthread_mutex_unlock(&s->list_lock);
 }
 
@@ -176,6 +186,6 @@ void api_events(struct call *c)
     stream_put(st, buf_view(&first));
     buf_clear(&first);
     st->sse = true;
-    server_keep(c->srv, st, true);
+    server_keep(c->srv, st, KEEP_LIVE);
     c->stream = st;
 }

@@ -24,6 +24,12 @@ static json_t *amplification(const struct engine_stats *st)
                             : json_null();
 }
 
+static json_t *mass_dropped(const struct engine_stats *st)
+{
+    double share = engine_mass_dropped(st);
+    return share == share ? json_real(share) : json_null();
+}
+
 static json_t *stats_doc(const struct engine_info *in, const struct engine_stats *st)
 {
     json_t *d = json_pack(
@@ -48,6 +54,18 @@ static json_t *stats_doc(const struct engine_info *in, const struct engine_stats
                          "read_amplification", amplification(st), "attention_ms",
                          (double)st->attention_ns / 1e6, "compute_ms", (double)st->compute_ns / 1e6,
                          "read_latency", latency_list(st)));
+    if (d)
+        json_object_update_new(
+            d, json_pack(
+                   "{s:s, s:I, s:I, s:I, s:I, s:f, s:i, s:I, s:I, s:o}", "draft_model",
+                   in->draft_model, "draft_bytes", (json_int_t)in->draft_bytes, "drafted_by_model",
+                   (json_int_t)(st->drafted_by[DRAFT_MODEL] + st->drafted_by[DRAFT_SELF]),
+                   "accepted_by_model",
+                   (json_int_t)(st->accepted_by[DRAFT_MODEL] + st->accepted_by[DRAFT_SELF]),
+                   "draft_passes", (json_int_t)st->draft_passes, "draft_ms",
+                   (double)st->draft_ns / 1e6, "reuse", (int)in->reuse, "reuse_passes",
+                   (json_int_t)st->reuse_passes, "neurons_dropped", (json_int_t)st->neurons_dropped,
+                   "activation_mass_dropped", mass_dropped(st)));
     return d;
 }
 
@@ -172,6 +190,15 @@ void flash_families(const struct engine_info *in, const struct engine_stats *st,
                    "Neurons that masks let pass, by layer and pass.", (double)st->neurons_needed);
     metrics_family(out, "flash_neurons_missed_total", "counter",
                    "Of those, neurons that were not in memory.", (double)st->neurons_missed);
+    metrics_family(out, "drafted_tokens_total", "counter", "Tokens guessed ahead.",
+                   (double)st->drafted);
+    metrics_family(out, "draft_accepted_tokens_total", "counter", "Of those, the right ones.",
+                   (double)st->draft_accepted);
+    metrics_family(out, "draft_seconds_total", "counter",
+                   "Time of making guesses with passes of their own.", (double)st->draft_ns / 1e9);
+    metrics_family(out, "flash_neurons_dropped_total", "counter",
+                   "Needed neurons left out by passes that read none.",
+                   (double)st->neurons_dropped);
     mask_families(in, st, out);
     buf_z(out, "# HELP strobe_flash_phase_seconds_total Time in the layers by what it went to.\n"
                "# TYPE strobe_flash_phase_seconds_total counter\n");

@@ -546,7 +546,7 @@ static void generate(struct call *c, bool chat)
             c->stream_whole = !ask.stream;
             a->stream->sse = ask.stream;
             if (ask.stream)
-                server_keep(c->srv, a->stream, false);
+                server_keep(c->srv, a->stream, KEEP_PINGED);
         } else {
             if (err.code == ST_BUSY)
                 atomic_fetch_add(&c->srv->metrics->rejected_busy, 1);

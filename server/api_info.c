@@ -169,6 +169,7 @@ void api_estimate(struct call *c)
         o.n_slot = (uint32_t)slots;
         o.n_thread = in->n_thread;
         o.cache_dir = in->cache_dir; /* the disk as it was measured */
+        o.draft_model = in->draft_path;
         o.kv = kv;
         engine_estimate(&o, &plan, &err);
     }
@@ -239,6 +240,8 @@ void api_metrics(struct call *c)
     metrics_family(&b, "connections", "gauge", "Open connections.",
                    (double)atomic_load(&m->connections_now));
     engine_families(c->srv, &b);
+    if (c->srv->jobs)
+        job_families(c->srv->jobs, &b);
     metrics_histogram(&b, "strobe_queue_wait_seconds", "Wait for a slot.", &m->queue_wait);
     metrics_histogram(&b, "strobe_time_to_first_token_seconds", "Submit to first token.",
                       &m->first_token);

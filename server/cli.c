@@ -49,6 +49,9 @@ void cli_model_opts(struct cli_opts *o, struct cli_model *m, bool serving)
     cli_opt(o, (struct opt){ "cache-policy", 0, OPT_STR, &m->cache, 0, 0, "NAME",
                              "which neurons of a packed model stay: adaptive (default), lfu, "
                              "lru, window, static" });
+    cli_opt(o, (struct opt){ "no-overlap", 0, OPT_FLAG, &m->no_overlap, 0, 0, NULL,
+                             "packed models: read what a layer misses, then compute (for "
+                             "comparison)" });
     cli_opt(o, (struct opt){ "mask-sigma", 0, OPT_REAL, &m->mask_sigma, 0, 100, "X",
                              "margin of a 4-bit sketch in standard deviations (default 3)" });
     cli_opt(o, (struct opt){ "keep", 0, OPT_REAL, &m->keep, 0, 1, "SHARE",
@@ -70,6 +73,35 @@ void cli_model_opts(struct cli_opts *o, struct cli_model *m, bool serving)
                              "prompt tokens per pass (default 512)" });
     cli_opt(o, (struct opt){ "queue", 0, OPT_COUNT, &m->queue, 1, 65536, "N",
                              "waiting requests before 429 (default 64)" });
+}
+
+void cli_draft_opts(struct cli_opts *o, struct cli_model *m)
+{
+    cli_opt(o, (struct opt){ "draft-model", 0, OPT_STR, &m->draft_model, 0, 0, "FILE",
+                             "second, small model with the same vocabulary that guesses tokens; "
+                             "they are verified, the output is the same" });
+    cli_opt(o, (struct opt){ "draft-self", 0, OPT_FLAG, &m->draft_self,
+                             .help = "packed models: guess with the neurons that are in memory; "
+                                     "the output is the same" });
+}
+
+void cli_reuse_opt(struct cli_opts *o, struct cli_model *m)
+{
+    cli_opt(o, (struct opt){ "reuse", 0, OPT_COUNT, &m->reuse, 0, 1 << 20, "N",
+                             "packed models: after a pass that reads neurons, N passes of one "
+                             "token do with those in memory; not exact (default 0)" });
+}
+
+void cli_put_reuse(json_t *doc, const struct engine_info *in, const struct engine_stats *st)
+{
+    double mass = engine_mass_dropped(st);
+    if (!doc || !in->reuse)
+        return;
+    json_object_set_new(doc, "reuse", json_integer(in->reuse));
+    json_object_set_new(doc, "reuse_passes", json_integer((json_int_t)st->reuse_passes));
+    json_object_set_new(doc, "neurons_dropped", json_integer((json_int_t)st->neurons_dropped));
+    json_object_set_new(doc, "activation_mass_dropped",
+                        mass == mass ? json_real(mass) : json_null());
 }
 
 enum status cli_parse(struct cli_opts *o, struct cli *c, const char **rest, size_t rest_max,
@@ -143,11 +175,15 @@ enum status cli_engine_opts(struct cli *c, const struct cli_model *m, struct eng
         .n_batch = (uint32_t)m->batch,
         .queue_max = (uint32_t)m->queue,
         .activation = m->activation,
+        .no_overlap = m->no_overlap,
         .mask_sigma = m->mask_sigma,
         .keep = m->keep,
         .mask_check = m->mask_check == CLI_MASK_CHECK_AUTO ? 0
                       : m->mask_check                      ? (uint32_t)m->mask_check
                                                            : ENGINE_MASK_CHECK_OFF,
+        .draft_model = m->draft_model,
+        .draft_self = m->draft_self,
+        .reuse = (uint32_t)m->reuse,
         .progress = cli_progress,
         .progress_ctx = c,
     };

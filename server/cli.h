@@ -24,8 +24,12 @@ struct cli_model {
     const char *cpu;
     const char *kv;
     const char *cache;
+    bool no_overlap;
     double mask_sigma, keep;
     uint64_t mask_check; /* CLI_MASK_CHECK_AUTO: not said */
+    const char *draft_model;
+    bool draft_self;
+    uint64_t reuse;
     const char *data_dir;
     uint64_t ram, ctx, slots, batch, queue;
 };
@@ -41,6 +45,12 @@ void cli_opts_init(struct cli_opts *o, struct cli *c, const char *usage, const c
 void cli_opt(struct cli_opts *o, struct opt row);
 /* -m, --ram, --ctx, --flash ...; `serving`: also --slots, --batch, --queue. */
 void cli_model_opts(struct cli_opts *o, struct cli_model *m, bool serving);
+/* --draft-model, --draft-self: verbs that generate or plan. */
+void cli_draft_opts(struct cli_opts *o, struct cli_model *m);
+void cli_reuse_opt(struct cli_opts *o, struct cli_model *m);
+/* "reuse" and, of passes that read nothing, what they left out, into a document; nothing when reuse
+ * is off. */
+void cli_put_reuse(json_t *doc, const struct engine_info *in, const struct engine_stats *st);
 /* Parses c's words. *done is set when --help was printed and the verb must return ST_OK. */
 enum status cli_parse(struct cli_opts *o, struct cli *c, const char **rest, size_t rest_max,
                       size_t *n_rest, bool *done, struct err *err);
@@ -75,6 +85,7 @@ void cli_result_clear(struct cli_result *r);
 enum status cli_run(struct engine *e, const struct token_list *prompt, const struct gen_params *p,
                     bool echo, struct cli_result *ret, struct err *err);
 
+bool cli_has_verb(const char *name);
 enum status cli_serve(struct cli *c, struct err *err);
 enum status cli_generate(struct cli *c, struct err *err);
 enum status cli_tokenize(struct cli *c, struct err *err);
@@ -86,5 +97,9 @@ enum status cli_pack(struct cli *c, struct err *err);
 enum status cli_bench(struct cli *c, struct err *err);
 enum status cli_perplexity(struct cli *c, struct err *err);
 enum status cli_predictor(struct cli *c, struct err *err);
+enum status cli_train(struct cli *c, struct err *err);
+enum status cli_relufy(struct cli *c, struct err *err);
+enum status cli_vocab(struct cli *c, struct err *err);
+enum status cli_corpus(struct cli *c, struct err *err);
 
 #endif

@@ -34,8 +34,13 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-static enum status one_rate(struct engine *e, size_t n_prompt, uint32_t n_new, double *rate,
-                            struct err *err)
+/* What a test runs: n_new 0 is prefill; draft_max 0 the rate of single tokens. */
+struct work {
+    size_t n_prompt;
+    uint32_t n_new, draft_max;
+};
+
+static enum status one_rate(struct engine *e, struct work w, double *rate, struct err *err)
 {
     struct token_list prompt = { 0 };
     struct cli_result r = { 0 };
@@ -44,13 +49,13 @@ static enum status one_rate(struct engine *e, size_t n_prompt, uint32_t n_new, d
     p.temperature = 0;
     p.ignore_eos = true;
     p.cache_prompt = false;
-    p.draft_max = 0;                      /* the rate of single tokens */
-    p.max_tokens = n_new ? n_new + 1 : 1; /* the first token belongs to prefill */
-    if (random_prompt(e, n_prompt, &prompt, err) == ST_OK &&
+    p.draft_max = w.draft_max;
+    p.max_tokens = w.n_new ? w.n_new + 1 : 1; /* the first token belongs to prefill */
+    if (random_prompt(e, w.n_prompt, &prompt, err) == ST_OK &&
         cli_run(e, &prompt, &p, false, &r, err) == ST_OK) {
         if (r.finish == FINISH_CANCELLED)
             err_set(err, ST_CANCELLED, "interrupted");
-        *rate = n_new ? n_new * 1e3 / r.decode_ms : (double)n_prompt * 1e3 / r.prefill_ms;
+        *rate = w.n_new ? w.n_new * 1e3 / r.decode_ms : (double)w.n_prompt * 1e3 / r.prefill_ms;
     }
     token_list_clear(&prompt);
     cli_result_clear(&r);
@@ -58,15 +63,15 @@ static enum status one_rate(struct engine *e, size_t n_prompt, uint32_t n_new, d
 }
 
 /* A warm-up, then `repeat` runs; fills `out` sorted. */
-static enum status rates(struct engine *e, size_t n_prompt, uint32_t n_new, size_t repeat,
-                         double *out, struct err *err)
+static enum status rates(struct engine *e, struct work w, size_t repeat, double *out,
+                         struct err *err)
 {
     double warm;
     assert(out);
-    if (one_rate(e, n_prompt, n_new, &warm, err) != ST_OK)
+    if (one_rate(e, w, &warm, err) != ST_OK)
         return err->code;
     for (size_t i = 0; i < repeat; i++)
-        if (one_rate(e, n_prompt, n_new, &out[i], err) != ST_OK)
+        if (one_rate(e, w, &out[i], err) != ST_OK)
             return err->code;
     qsort(out, repeat, sizeof *out, by_value);
     return ST_OK;
@@ -81,6 +86,26 @@ static json_t *rate_doc(const char *test, size_t n, const double *v, size_t repe
                      (int)repeat);
 }
 
+/* Decoding with guesses: how many were right is of this text, which is random. */
+static void add_drafted(struct engine *e, struct work w, size_t repeat, double *v, json_t *results,
+                        struct err *err)
+{
+    struct engine_stats *st = calloc(1, sizeof *st);
+    w.draft_max = GEN_DRAFT_AUTO;
+    if (!st) {
+        err_set(err, ST_NOMEM, "bench");
+        return;
+    }
+    if (rates(e, w, repeat, v, err) == ST_OK) {
+        json_t *row = rate_doc("drafted", w.n_new, v, repeat);
+        engine_stats(e, st);
+        json_object_set_new(row, "drafted", json_integer((json_int_t)st->drafted));
+        json_object_set_new(row, "draft_accepted", json_integer((json_int_t)st->draft_accepted));
+        json_array_append_new(results, row);
+    }
+    free(st);
+}
+
 static enum status run_bench(struct cli *c, const struct bench *b, struct engine *e,
                              struct err *err)
 {
@@ -89,10 +114,13 @@ static enum status run_bench(struct cli *c, const struct bench *b, struct engine
     json_t *results = json_array();
     if (!v || !results)
         err_set(err, ST_NOMEM, "bench");
-    if (err->code == ST_OK && b->pp && rates(e, b->pp, 0, b->repeat, v, err) == ST_OK)
+    struct work prefill = { b->pp, 0, 0 }, decode = { 8, (uint32_t)b->tg, 0 };
+    if (err->code == ST_OK && b->pp && rates(e, prefill, b->repeat, v, err) == ST_OK)
         json_array_append_new(results, rate_doc("prefill", b->pp, v, b->repeat));
-    if (err->code == ST_OK && b->tg && rates(e, 8, (uint32_t)b->tg, b->repeat, v, err) == ST_OK)
+    if (err->code == ST_OK && b->tg && rates(e, decode, b->repeat, v, err) == ST_OK)
         json_array_append_new(results, rate_doc("decode", b->tg, v, b->repeat));
+    if (err->code == ST_OK && b->tg && in->draft_model[0])
+        add_drafted(e, decode, b->repeat, v, results, err);
     free(v);
     if (err->code != ST_OK) {
         json_free(results);
@@ -130,8 +158,11 @@ enum status cli_bench(struct cli *c, struct err *err)
     struct engine *e;
     bool done;
     cli_opts_init(&o, c, "strobe bench -m MODEL [--ram SIZE] [--pp N] [--tg N] [--repeat R]",
-                  "Measures prefill and decode rates: median and range over the repeats.");
+                  "Measures prefill and decode rates: median and range over the repeats. With a "
+                  "draft model also the rate of decoding with its guesses.");
     cli_model_opts(&o, &b.model, false);
+    cli_draft_opts(&o, &b.model);
+    cli_reuse_opt(&o, &b.model);
     cli_opt(&o, (struct opt){ "batch", 0, OPT_COUNT, &b.model.batch, 1, 65536, "N",
                               "prompt tokens per pass (default 512)" });
     cli_opt(&o, (struct opt){ "pp", 0, OPT_COUNT, &b.pp, 0, 1 << 20, "N",
@@ -194,29 +225,64 @@ static enum status score_window(struct engine *e, int32_t *id, size_t n, struct 
     return err->code;
 }
 
+static double nats_of(const struct score *s)
+{
+    return s->nats / (double)s->n_tok;
+}
+
+static double bits_of(const struct score *s)
+{
+    return s->n_byte ? s->nats / M_LN2 / (double)s->n_byte : 0;
+}
+
+static enum status print_score_json(struct engine *e, const struct score *s, size_t window,
+                                    struct err *err)
+{
+    struct engine_stats *st = calloc(1, sizeof *st);
+    json_t *d = json_pack("{s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:b}", "nats_per_token", nats_of(s),
+                          "perplexity", exp(nats_of(s)), "bits_per_byte", bits_of(s), "tokens",
+                          (json_int_t)s->n_tok, "bytes", (json_int_t)s->n_byte, "windows",
+                          (json_int_t)s->n_window, "window_tokens", (json_int_t)window, "exact",
+                          engine_info(e)->exact);
+    if (st) {
+        engine_stats(e, st);
+        cli_put_reuse(d, engine_info(e), st);
+        json_object_set_new(d, "mask", engine_mask_doc(engine_info(e), st));
+    }
+    free(st);
+    return cli_print_json(d, err);
+}
+
 /* What the mask of a packed model missed on the way. */
-static json_t *mask_doc(const struct engine *e)
+static void print_mask(const struct engine_info *in, const struct mask_stats *m)
+{
+    if (m->checked && isfinite(m->recall))
+        printf("mask %s: %.3f %% of active neurons found, %.2f let pass for one, %.4f %% of the "
+               "activation missed, %llu tokens looked at\n",
+               in->mask, 100 * m->recall, m->over_load, 100 * m->missed_mass,
+               (unsigned long long)m->checked);
+}
+
+static enum status print_score(struct engine *e, const struct score *s, size_t window,
+                               struct err *err)
 {
     struct engine_stats *st = calloc(1, sizeof *st);
     if (!st)
-        return NULL;
+        return err_set(err, ST_NOMEM, "score");
     engine_stats(e, st);
-    json_t *d = engine_mask_doc(engine_info(e), st);
+    printf("nats/token %.6f\nperplexity %.4f\nbits/byte  %.6f\n%zu tokens scored in %zu windows of "
+           "%zu\n",
+           nats_of(s), exp(nats_of(s)), bits_of(s), s->n_tok, s->n_window, window);
+    if (st->reuse_passes) {
+        printf("%llu passes read no neurons and left out %llu",
+               (unsigned long long)st->reuse_passes, (unsigned long long)st->neurons_dropped);
+        if (st->mass > 0)
+            printf(", %.3f %% of their activations", 100 * engine_mass_dropped(st));
+        putchar('\n');
+    }
+    print_mask(engine_info(e), &st->mask);
     free(st);
-    return d;
-}
-
-static void print_mask(const json_t *m)
-{
-    const json_t *v = json_object_get(m, "recall");
-    if (!json_is_number(v))
-        return;
-    printf("mask %s: %.3f %% of active neurons found, %.2f let pass for one, %.4f %% of the "
-           "activation missed, %lld tokens looked at\n",
-           json_string_value(json_object_get(m, "kind")), 100 * json_number_value(v),
-           json_number_value(json_object_get(m, "over_load")),
-           100 * json_number_value(json_object_get(m, "missed_mass")),
-           (long long)json_integer_value(json_object_get(m, "checked")));
+    return ST_OK;
 }
 
 static enum status score_text(struct cli *c, struct engine *e, struct str text, size_t window,
@@ -240,22 +306,7 @@ static enum status score_text(struct cli *c, struct engine *e, struct str text, 
     token_list_clear(&ids);
     if (err->code != ST_OK)
         return err->code;
-    double nats = s.nats / (double)s.n_tok;
-    double bits = s.n_byte ? s.nats / M_LN2 / (double)s.n_byte : 0;
-    json_t *mask = mask_doc(e);
-    if (c->json)
-        return cli_print_json(
-            json_pack("{s:f, s:f, s:f, s:I, s:I, s:I, s:I, s:o}", "nats_per_token", nats,
-                      "perplexity", exp(nats), "bits_per_byte", bits, "tokens", (json_int_t)s.n_tok,
-                      "bytes", (json_int_t)s.n_byte, "windows", (json_int_t)s.n_window,
-                      "window_tokens", (json_int_t)window, "mask", mask),
-            err);
-    printf("nats/token %.6f\nperplexity %.4f\nbits/byte  %.6f\n%zu tokens scored in %zu windows of "
-           "%zu\n",
-           nats, exp(nats), bits, s.n_tok, s.n_window, window);
-    print_mask(mask);
-    json_free(mask);
-    return ST_OK;
+    return c->json ? print_score_json(e, &s, window, err) : print_score(e, &s, window, err);
 }
 
 enum status cli_perplexity(struct cli *c, struct err *err)
@@ -272,6 +323,7 @@ enum status cli_perplexity(struct cli *c, struct err *err)
                   "Scores FILE in windows of --ctx tokens (default 512): BOS takes the first "
                   "token's place, the second half of each window is scored.");
     cli_model_opts(&o, &m, false);
+    cli_reuse_opt(&o, &m);
     cli_opt(&o, (struct opt){ "windows", 0, OPT_COUNT, &limit, 1, 1 << 24, "N",
                               "score at most N windows (default: all)" });
     cli_opt(&o, (struct opt){ "bytes", 0, OPT_SIZE, &n_byte, 0, 0, "SIZE",
@@ -289,6 +341,8 @@ enum status cli_perplexity(struct cli *c, struct err *err)
         return err->code;
     if (!eo.n_ctx)
         eo.n_ctx = 512;
+    if (eo.reuse) /* token by token, as it is when text is generated */
+        eo.n_batch = 1;
     struct buf text = BUF_INIT;
     if (cli_read_all(rest[0], 64 << 20, &text, err) == ST_OK &&
         engine_open(&eo, &e, err) == ST_OK) {

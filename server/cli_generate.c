@@ -18,6 +18,8 @@ static void declare(struct cli_opts *o, struct cli *c, struct generate *g)
     cli_opts_init(o, c, "strobe generate -m MODEL -p TEXT [options]",
                   "Continues TEXT and prints only the continuation (-p - reads standard input).");
     cli_model_opts(o, &g->model, false);
+    cli_draft_opts(o, &g->model);
+    cli_reuse_opt(o, &g->model);
     cli_opt(o,
             (struct opt){ "prompt", 'p', OPT_STR, &g->prompt, 0, 0, "TEXT", "what to continue" });
     cli_opt(o, (struct opt){ "n-predict", 'n', OPT_COUNT, &g->n, 0, 1 << 24, "N",
@@ -37,7 +39,8 @@ static void declare(struct cli_opts *o, struct cli *c, struct generate *g)
     cli_opt(o,
             (struct opt){ "draft", 0, OPT_COUNT, &g->draft, 0, 16, "N",
                           "guess up to N tokens ahead from the text and verify them in one pass; "
-                          "the output is the same (default: 16 where weights are streamed)" });
+                          "the output is the same (default: 16 where weights are streamed or there "
+                          "is a draft model)" });
     cli_opt(o, (struct opt){ "stop", 0, OPT_STRS, &g->stop, 0, 0, "TEXT",
                              "end before this text; may be repeated" });
     cli_opt(o, (struct opt){ "special", 0, OPT_FLAG, &g->special,
@@ -53,6 +56,24 @@ static const char *finish_name(enum gen_finish f)
 {
     static const char *const names[] = { "stop", "length", "cancelled", "error" };
     return names[f];
+}
+
+/* Guesses: in all, and of the second model or of the resident neurons (the rest came from the
+ * text).
+ */
+static json_t *drafts_doc(const struct engine_info *in, const struct engine_stats *st)
+{
+    uint64_t own = st->drafted_by[DRAFT_MODEL] + st->drafted_by[DRAFT_SELF];
+    uint64_t right = st->accepted_by[DRAFT_MODEL] + st->accepted_by[DRAFT_SELF];
+    json_t *d = json_pack("{s:I, s:I}", "drafted", (json_int_t)st->drafted, "draft_accepted",
+                          (json_int_t)st->draft_accepted);
+    if (d && in->draft_model[0])
+        json_object_update_new(
+            d, json_pack("{s:s, s:I, s:I, s:I, s:I, s:f}", "draft_model", in->draft_model,
+                         "draft_bytes", (json_int_t)in->draft_bytes, "drafted_by_model",
+                         (json_int_t)own, "accepted_by_model", (json_int_t)right, "draft_passes",
+                         (json_int_t)st->draft_passes, "draft_ms", (double)st->draft_ns / 1e6));
+    return d;
 }
 
 static json_t *flash_doc(const struct engine *e)
@@ -77,9 +98,9 @@ static json_t *flash_doc(const struct engine *e)
                    (json_int_t)st->neurons_active, "neurons_guessed",
                    (json_int_t)st->neurons_guessed, "guessed_right", (json_int_t)st->guessed_right,
                    "mask_ms", (double)st->mask_ns / 1e6, "ffn_ms", (double)st->ffn_ns / 1e6));
-    if (d && st->drafted)
-        json_object_update_new(d, json_pack("{s:I, s:I}", "drafted", (json_int_t)st->drafted,
-                                            "draft_accepted", (json_int_t)st->draft_accepted));
+    if (d && (st->drafted || in->draft_model[0]))
+        json_object_update_new(d, drafts_doc(in, st));
+    cli_put_reuse(d, in, st);
     free(st);
     return d;
 }

@@ -100,6 +100,7 @@ enum status cli_estimate(struct cli *c, struct err *err)
                   "Plans where each byte would live under SIZE, before anything is loaded. Exit "
                   "code 4: it does not fit.");
     cli_model_opts(&o, &m, true);
+    cli_draft_opts(&o, &m);
     if (cli_parse(&o, c, NULL, 0, NULL, &done, err) != ST_OK || done)
         return err->code;
     if (cli_engine_opts(c, &m, &eo, err) != ST_OK || cli_data_dir(m.data_dir, data, err) != ST_OK)

@@ -6,9 +6,9 @@
 
 struct serve_words {
     struct cli_model model;
-    const char *host, *key_file, *cors;
-    uint64_t port, max_body, drain;
-    bool log_json;
+    const char *host, *key_file, *cors, *store;
+    uint64_t port, max_body, drain, jobs;
+    bool log_json, allow_paths;
 };
 
 static void declare(struct cli_opts *o, struct cli *c, struct serve_words *w)
@@ -18,6 +18,8 @@ static void declare(struct cli_opts *o, struct cli *c, struct serve_words *w)
         "Serves MODEL over an OpenAI-compatible HTTP API with a dashboard. Without -m only "
         "the dashboard answers.");
     cli_model_opts(o, &w->model, true);
+    cli_draft_opts(o, &w->model);
+    cli_reuse_opt(o, &w->model);
     cli_opt(o, (struct opt){ "host", 0, OPT_STR, &w->host, 0, 0, "H",
                              "address to bind (default 127.0.0.1; others need keys)" });
     cli_opt(o, (struct opt){ "port", 'p', OPT_COUNT, &w->port, 0, 65535, "P",
@@ -30,6 +32,13 @@ static void declare(struct cli_opts *o, struct cli *c, struct serve_words *w)
                              "largest request body (default 8MiB)" });
     cli_opt(o, (struct opt){ "drain", 0, OPT_COUNT, &w->drain, 1, 3600, "S",
                              "seconds for running requests at SIGTERM (default 30)" });
+    cli_opt(o, (struct opt){ "jobs", 0, OPT_COUNT, &w->jobs, 1, 16, "N",
+                             "training jobs that run at a time (default 1)" });
+    cli_opt(o,
+            (struct opt){ "store", 0, OPT_STR, &w->store, 0, 0, "URL",
+                          "job database, sqlite:FILE (default strobe.db in the data directory)" });
+    cli_opt(o, (struct opt){ "allow-paths", 0, OPT_FLAG, &w->allow_paths,
+                             .help = "jobs may read files outside of the data directory" });
     cli_opt(o, (struct opt){ "log-json", 0, OPT_FLAG, &w->log_json,
                              .help = "log lines as JSON objects" });
 }
@@ -41,10 +50,11 @@ static void log_start(const struct engine *e)
     log_line(LOG_INFO, "engine", NULL, "model ready",
              "model=%s arch=%s quant=%s flash=%s why=\"%s\" resident=\"%s\" streamed=\"%s\" ctx=%u "
              "slots=%u "
-             "threads=%u cpu=%s load_ms=%.0f",
+             "threads=%u cpu=%s draft=%s load_ms=%.0f",
              in->model_id, in->arch, in->quant, in->flash_mode, in->flash_why,
              num_size_text(in->resident_bytes, a), num_size_text(in->streamed_bytes, b), in->n_ctx,
-             in->n_slot, in->n_thread, in->cpu_level, in->load_ms);
+             in->n_slot, in->n_thread, in->cpu_level, in->draft_model[0] ? in->draft_model : "text",
+             in->load_ms);
     if (in->chat_template_error[0])
         log_line(LOG_WARN, "engine", NULL, "chat template unusable", "why=\"%s\"",
                  in->chat_template_error);
@@ -80,7 +90,12 @@ enum status cli_serve(struct cli *c, struct err *err)
                              .api_key_file = w.key_file,
                              .cors_origin = w.cors,
                              .max_body = w.max_body,
-                             .drain_s = (uint32_t)w.drain };
+                             .drain_s = (uint32_t)w.drain,
+                             .data_dir = data,
+                             .store = w.store,
+                             .n_job = (uint32_t)w.jobs,
+                             .allow_paths = w.allow_paths,
+                             .has_verb = cli_has_verb };
     serve_run(&so, e, err);
     engine_close(e);
     return err->code;

@@ -102,6 +102,10 @@ static enum MHD_Result answer(struct exchange *x)
         x->fd = socket_of(c->conn);
         watch_attach(x->http->watch, x->fd, s);
     }
+    if (stream_sleep_while_held(s)) {
+        MHD_suspend_connection(c->conn);
+        return MHD_YES;
+    }
     if (!c->stream_whole)
         return send_stream(x);
     if (stream_sleep_until_end(s)) {

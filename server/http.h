@@ -8,6 +8,7 @@
 #include "server/stream.h"
 
 struct server;
+struct jobs;
 
 enum method { METHOD_GET, METHOD_POST, METHOD_DELETE, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER };
 
@@ -22,32 +23,38 @@ struct reply {
     const char *cache;    /* Cache-Control */
     struct str borrowed;  /* static body instead of `body` */
     bool no_retry;        /* x-should-retry: false */
+    char location[64];    /* of what was made, "" none */
 };
+
+enum { CALL_ARG_MAX = 128 };
 
 struct call {
     struct server *srv;
     enum method method;
-    const char *path; /* without query, percent-decoded */
-    char id[24];      /* x-request-id */
-    struct str body;  /* POST */
-    const char *arg;  /* what the route's '*' matched */
+    const char *path;           /* without query, percent-decoded */
+    char id[24];                /* x-request-id */
+    struct str body;            /* POST */
+    const char *arg;            /* what the route's '*' or {id} matched */
+    char segment[CALL_ARG_MAX]; /* arg points here for {id} */
     struct reply reply;
     struct stream *stream; /* one reference, moved to the connection */
     bool stream_whole;     /* the stream is one JSON body: wait for its end, then send with
                               stream_status */
     atomic_int stream_status;
+    char stream_fault[160]; /* for the list of errors, "" generation failed */
     void *conn;
 };
 
 struct server {
     struct engine *engine; /* NULL: none */
+    struct jobs *jobs;     /* NULL: no data directory */
     struct metrics *metrics;
     const char *static_dir;
     int64_t started;
     atomic_bool draining;
-    pthread_mutex_t list_lock; /* event streams, for pings and the live figures */
-    struct stream *live, *pinged;
-    uint64_t sequence; /* of the live figures; the watcher's thread */
+    pthread_mutex_t list_lock;               /* event streams, for pings and the live figures */
+    struct stream *live, *pinged, *watching; /* enum keep */
+    uint64_t sequence;                       /* of the live figures; the watcher's thread */
 };
 
 /* Case-insensitive request header, or query value; NULL: absent. Valid during the handler. */
@@ -68,10 +75,28 @@ void error_envelope(struct buf *out, int status, const char *code, const char *p
                     const char *message);
 int err_http_status(const struct err *err, const char **code);
 
+/* An answer that another thread gives: the connection sleeps until then. The call may end before,
+ * so later_*() touch it only while its client is there. Each of the three is the last use. */
+struct later {
+    struct call *call;
+    struct stream *stream; /* one reference */
+};
+/* events: later_events() may follow. false: replied with 500. */
+bool later_open(struct call *c, bool events, struct later *ret);
+void later_reply(struct later *l, int status, const char *location, struct buf *take);
+void later_error(struct later *l, int status, const char *code, const char *param,
+                 const char *message);
+void later_events(struct later *l); /* 200, what is put into the stream goes out from now on */
+
 /* Parses the body as a JSON object; NULL: replied with 400. */
 json_t *call_json(struct call *c);
-/* Keeps an event stream in the server's list (pings); taken out by server_forget(). */
-void server_keep(struct server *s, struct stream *st, bool live_figures);
+/* Keeps an event stream in one of the server's lists; taken out by server_forget(). */
+enum keep {
+    KEEP_LIVE,    /* the figures of each second */
+    KEEP_PINGED,  /* generations (their ctx is one) */
+    KEEP_WATCHING /* jobs */
+};
+void server_keep(struct server *s, struct stream *st, enum keep list);
 void server_forget(struct server *s, struct stream *st);
 
 /* ---- router.c ---- */
@@ -81,7 +106,7 @@ enum route_flag {
 };
 struct route {
     enum method method;
-    const char *path; /* a trailing "*" matches the rest */
+    const char *path; /* a trailing "*" matches the rest, "{id}" one segment */
     void (*handler)(struct call *c);
     int flags;
 };
@@ -111,10 +136,19 @@ void api_flash_stats(struct call *c);
 void api_flash_layers(struct call *c);
 void api_flash_trace(struct call *c);
 void api_events(struct call *c);
+void api_train(struct call *c);
+void api_jobs(struct call *c);
+void api_job(struct call *c);
+void api_job_cancel(struct call *c);
+void api_job_events(struct call *c);
+void api_job_metrics(struct call *c);
+void api_job_log(struct call *c);
 void api_asset(struct call *c);
 
 /* Heap: the struct holds every slot. free() it. NULL: no memory or no engine. */
 struct engine_stats *stats_of(const struct server *s);
+/* Metrics of jobs, appended. */
+void job_families(struct jobs *j, struct buf *out);
 /* Metrics of streaming, appended. */
 void flash_families(const struct engine_info *in, const struct engine_stats *st, struct buf *out);
 

@@ -33,6 +33,7 @@ static void reply_headers(const struct reply *r, struct MHD_Response *m)
         { "Content-Type", r->content_type },
         { "Retry-After", r->retry_after[0] ? r->retry_after : NULL },
         { "Allow", r->allow },
+        { "Location", r->location[0] ? r->location : NULL },
         { "ETag", r->etag },
         { "Content-Encoding", r->encoding },
         { "Cache-Control", r->cache },
@@ -115,7 +116,8 @@ enum MHD_Result send_whole(struct exchange *x)
         return MHD_NO;
     }
     if (status >= 400) {
-        metrics_reply(c->srv->metrics, status, STR("generation failed"));
+        metrics_reply(c->srv->metrics, status,
+                      c->stream_fault[0] ? str_c(c->stream_fault) : STR("generation failed"));
         reply_retry_after(c, status);
     }
     reply_buf(c, status ? status : 200, &all);

@@ -11,6 +11,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
 #include "server/http_parts.h"
+#include "server/jobs.h"
 #include "server/serve.h"
 
 #include <errno.h>
@@ -193,16 +194,25 @@ static enum status start(struct http *h, int fd, struct err *err)
     return ST_OK;
 }
 
-/* No new work; running requests get up to `seconds`. A second signal ends the wait. */
+static bool at_rest(const struct server *s)
+{
+    return (!s->engine || engine_idle(s->engine)) && (!s->jobs || jobs_idle(s->jobs));
+}
+
+/* No new work; running requests get up to `seconds`, and so do jobs to save where they are. A
+ * second signal ends the wait. */
 static void drain(struct http *h, uint32_t seconds)
 {
     atomic_store(&h->srv.draining, true);
     asked_to_stop = 0;
-    if (!h->srv.engine)
+    if (h->srv.jobs)
+        jobs_stop(h->srv.jobs);
+    if (h->srv.engine)
+        engine_drain(h->srv.engine);
+    else if (at_rest(&h->srv))
         return;
-    engine_drain(h->srv.engine);
     uint64_t end = clock_ns() + (uint64_t)seconds * 1000000000u;
-    while (!engine_idle(h->srv.engine) && clock_ns() < end && !asked_to_stop)
+    while (!at_rest(&h->srv) && clock_ns() < end && !asked_to_stop)
         poll(NULL, 0, 20);
     poll(NULL, 0, 100); /* the last bytes on their way out */
 }
@@ -240,6 +250,19 @@ static enum status check_exposure(const struct serve_opts *o, struct http *h, co
     return ST_OK;
 }
 
+/* The variable is for tests: another program than this one runs the jobs. */
+static enum status start_jobs(const struct serve_opts *o, struct http *h, struct err *err)
+{
+    const char *program = getenv("STROBE_JOB_PROGRAM");
+    struct jobs_opts jo = { .dir = o->data_dir,
+                            .store = o->store,
+                            .program = program,
+                            .n_worker = o->n_job,
+                            .allow_paths = o->allow_paths,
+                            .has_verb = program ? NULL : o->has_verb };
+    return o->data_dir ? jobs_create(&jo, &h->srv.jobs, err) : ST_OK;
+}
+
 enum status serve_run(const struct serve_opts *o, struct engine *engine, struct err *err)
 {
     const char *host = o->host ? o->host : "127.0.0.1";
@@ -266,7 +289,7 @@ enum status serve_run(const struct serve_opts *o, struct engine *engine, struct 
     sigaction(SIGINT, &sa, NULL);
     if (check_exposure(o, h, host, err) == ST_OK &&
         (fd = bind_socket(host, o->port, name, sizeof name, err)) >= 0 &&
-        start(h, fd, err) == ST_OK) {
+        start_jobs(o, h, err) == ST_OK && start(h, fd, err) == ST_OK) {
         printf("listening on %s\n", name);
         fflush(stdout);
         while (!asked_to_stop)
@@ -275,6 +298,7 @@ enum status serve_run(const struct serve_opts *o, struct engine *engine, struct 
         drain(h, o->drain_s ? o->drain_s : 30);
     }
     stop(h, fd);
+    jobs_free(h->srv.jobs);
     auth_clear(&h->auth);
     pthread_mutex_destroy(&h->srv.list_lock);
     pthread_mutex_destroy(&m->lock);

@@ -2,6 +2,7 @@
  * exit code. Exit codes: 0 ok, 1 failed, 2 usage, 3 unusable input file, 4 does not fit the budget.
  */
 #include "server/cli.h"
+#include "server/process.h"
 
 #include <signal.h>
 #include <unistd.h>
@@ -24,6 +25,10 @@ static const struct verb verbs[] = {
     { "predictor", cli_predictor, "train the low-rank mask of a ReLU model" },
     { "bench", cli_bench, "prefill and decode rates" },
     { "perplexity", cli_perplexity, "score a text" },
+    { "train", cli_train, "train a small model from text" },
+    { "relufy", cli_relufy, "make a trained model sparse: swap its activation, train on" },
+    { "vocab", cli_vocab, "learn a vocabulary from text" },
+    { "corpus", cli_corpus, "make training text and problems; examine a model on them" },
 };
 
 static int usage(FILE *out, int code)
@@ -63,6 +68,11 @@ static const struct verb *find_verb(const char *name)
     return NULL;
 }
 
+bool cli_has_verb(const char *name)
+{
+    return find_verb(name) != NULL;
+}
+
 /* Global options may stand before the verb: index of the verb, or argc. */
 static int verb_index(int argc, char **argv)
 {
@@ -100,7 +110,9 @@ static int run_verb(const struct verb *v, int argc, char **argv, int at)
 
 int main(int argc, char **argv)
 {
+    process_bind();           /* a job's process goes with its server */
     signal(SIGPIPE, SIG_IGN); /* a closed pipe is a write error, not a death */
+    signal(SIGXFSZ, SIG_IGN); /* and so is a file that may not grow */
     int at = verb_index(argc, argv);
     for (int i = 1; i < at; i++) {
         if (strcmp(argv[i], "--version") == 0) {

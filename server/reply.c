@@ -3,13 +3,16 @@
 
 #include <stdarg.h>
 
+#define OUT_OF_MEMORY                                                                              \
+    "{\"error\":{\"message\":\"out of memory\",\"type\":\"server_error\","                         \
+    "\"param\":null,\"code\":\"internal\"}}"
+static const struct str out_of_memory = { OUT_OF_MEMORY, sizeof OUT_OF_MEMORY - 1 };
+
 void reply_buf(struct call *c, int status, struct buf *take)
 {
     if (take->failed) {
         buf_clear(take);
-        reply_text(c, 500, "application/json",
-                   "{\"error\":{\"message\":\"out of memory\",\"type\":\"server_error\","
-                   "\"param\":null,\"code\":\"internal\"}}");
+        reply_text(c, 500, "application/json", OUT_OF_MEMORY);
         return;
     }
     buf_clear(&c->reply.body);
@@ -133,6 +136,65 @@ void reply_err(struct call *c, const struct err *err, const char *param)
     if (strstr(err->msg, "context") && err->code == ST_ARG)
         code = "context_length_exceeded";
     reply_error(c, status, code, param, "%s", err->msg);
+}
+
+/* ---- answers of other threads ---- */
+
+bool later_open(struct call *c, bool events, struct later *ret)
+{
+    struct stream *st = stream_create();
+    if (!st) {
+        reply_error(c, 500, "internal", NULL, "out of memory");
+        return false;
+    }
+    st->sse = events;
+    atomic_store(&st->held, events);
+    c->stream_whole = !events;
+    c->stream = st;
+    stream_hold(st);
+    *ret = (struct later){ .call = c, .stream = st };
+    return true;
+}
+
+static void later_end(struct later *l, int status, const char *location, const char *fault,
+                      struct str body)
+{
+    pthread_mutex_lock(&l->stream->lock);
+    if (!l->stream->gone) {
+        struct call *c = l->call;
+        c->stream_whole = true;
+        atomic_store(&c->stream_status, status);
+        snprintf(c->reply.location, sizeof c->reply.location, "%s", location ? location : "");
+        snprintf(c->stream_fault, sizeof c->stream_fault, "%s", fault ? fault : "");
+    }
+    pthread_mutex_unlock(&l->stream->lock);
+    stream_put(l->stream, body);
+    stream_end(l->stream, false);
+    stream_drop(l->stream);
+}
+
+void later_reply(struct later *l, int status, const char *location, struct buf *take)
+{
+    if (take->failed)
+        later_error(l, 500, "internal", NULL, "out of memory");
+    else
+        later_end(l, status, location, NULL, buf_view(take));
+    buf_clear(take);
+}
+
+void later_error(struct later *l, int status, const char *code, const char *param,
+                 const char *message)
+{
+    struct buf b = BUF_INIT;
+    error_envelope(&b, status, code, param, message);
+    later_end(l, b.failed ? 500 : status, NULL, message, b.failed ? out_of_memory : buf_view(&b));
+    buf_clear(&b);
+}
+
+void later_events(struct later *l)
+{
+    stream_release(l->stream);
+    stream_drop(l->stream);
 }
 
 json_t *call_json(struct call *c)

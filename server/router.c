@@ -26,6 +26,18 @@ static const struct route routes[] = {
     { METHOD_GET, "/api/flash/layers", api_flash_layers, 0 },
     { METHOD_GET, "/api/flash/traces/*", api_flash_trace, 0 },
     { METHOD_GET, "/api/events", api_events, 0 },
+    { METHOD_POST, "/api/train/pretrain", api_train, 0 },
+    { METHOD_POST, "/api/train/relufy", api_train, 0 },
+    { METHOD_POST, "/api/train/sft", api_train, 0 },
+    { METHOD_POST, "/api/train/reward", api_train, 0 },
+    { METHOD_POST, "/api/train/ppo", api_train, 0 },
+    { METHOD_POST, "/api/train/soup", api_train, 0 },
+    { METHOD_GET, "/api/jobs", api_jobs, 0 },
+    { METHOD_GET, "/api/jobs/{id}", api_job, 0 },
+    { METHOD_POST, "/api/jobs/{id}/cancel", api_job_cancel, 0 },
+    { METHOD_GET, "/api/jobs/{id}/events", api_job_events, 0 },
+    { METHOD_GET, "/api/jobs/{id}/metrics", api_job_metrics, 0 },
+    { METHOD_GET, "/api/jobs/{id}/log", api_job_log, 0 },
     { METHOD_GET, "/*", api_asset, ROUTE_OPEN },
 };
 enum { N_ROUTE = sizeof routes / sizeof routes[0] };
@@ -37,15 +49,38 @@ static size_t trimmed(const char *path)
     return n > 1 && path[n - 1] == '/' ? n - 1 : n;
 }
 
-static bool matches(const struct route *r, const char *path, const char **arg)
+/* The route's {id} stands for one segment, which c->segment takes. n: length of the path. */
+static bool matches_segment(const struct route *r, struct call *c, size_t n)
 {
+    static const struct str id = { "{id}", 4 };
+    const struct str route = str_c(r->path), path = { c->path, n };
+    size_t at = str_find(route, id, 0);
+    if (at == SIZE_MAX || n <= at || memcmp(path.p, route.p, at) != 0)
+        return false;
+    const char *slash = memchr(path.p + at, '/', n - at);
+    size_t end = slash ? (size_t)(slash - path.p) : n;
+    struct str rest = { path.p + end, n - end };
+    if (end == at || end - at >= sizeof c->segment ||
+        !str_eq(rest, (struct str){ route.p + at + id.n, route.n - at - id.n }))
+        return false;
+    memcpy(c->segment, path.p + at, end - at);
+    c->segment[end - at] = '\0';
+    c->arg = c->segment;
+    return true;
+}
+
+static bool matches(const struct route *r, struct call *c)
+{
+    const char *path = c->path;
     size_t n = trimmed(path), k = strlen(r->path);
     if (r->path[k - 1] == '*') {
         bool hit = strncmp(path, r->path, k - 1) == 0 && n >= k - 1;
         if (hit)
-            *arg = path + k - 1;
+            c->arg = path + k - 1;
         return hit;
     }
+    if (matches_segment(r, c, n))
+        return true;
     if (n == k && memcmp(path, r->path, n) == 0)
         return true;
     /* OpenAI's routes also without /v1: base URLs are often configured so. */
@@ -60,7 +95,7 @@ const struct route *route_find(struct call *c)
     enum method m = c->method == METHOD_HEAD ? METHOD_GET : c->method;
     for (int i = 0; i < N_ROUTE; i++) {
         bool asset = routes[i].handler == api_asset;
-        if ((asset && (seen || m != METHOD_GET)) || !matches(&routes[i], c->path, &c->arg))
+        if ((asset && (seen || m != METHOD_GET)) || !matches(&routes[i], c))
             continue;
         if (routes[i].method == m)
             return &routes[i];

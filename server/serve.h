@@ -14,6 +14,11 @@ struct serve_opts {
     uint64_t max_body;        /* bytes; 0: 8 MiB */
     uint32_t drain_s;         /* grace for running requests after SIGTERM; 0: 30 */
     const char *static_dir;   /* development: files here override the embedded ones; NULL */
+    const char *data_dir;     /* of jobs, exists; NULL: no jobs */
+    const char *store;        /* URL of the job database; NULL: strobe.db in data_dir */
+    uint32_t n_job;           /* jobs that run at a time; 0: 1 */
+    bool allow_paths;         /* jobs may read files outside of data_dir */
+    bool (*has_verb)(const char *verb); /* of this program, for jobs; NULL: all */
 };
 
 /* Prints "listening on http://H:P" on stdout once bound, serves until SIGTERM or SIGINT, drains.

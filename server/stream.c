@@ -105,6 +105,14 @@ bool stream_is_gone(struct stream *s)
     return gone;
 }
 
+size_t stream_unsent(struct stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    size_t n = s->pending.n - s->taken;
+    pthread_mutex_unlock(&s->lock);
+    return n;
+}
+
 long stream_take(struct stream *s, char *out, size_t max, uint64_t *waited_ns)
 {
     long r;
@@ -139,4 +147,23 @@ bool stream_sleep_until_end(struct stream *s)
         s->suspended = true;
     pthread_mutex_unlock(&s->lock);
     return sleep;
+}
+
+bool stream_sleep_while_held(struct stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    bool sleep = atomic_load(&s->held) && !s->ended && !s->gone;
+    if (sleep)
+        s->suspended = true;
+    pthread_mutex_unlock(&s->lock);
+    return sleep;
+}
+
+void stream_release(struct stream *s)
+{
+    pthread_mutex_lock(&s->lock);
+    atomic_store(&s->held, false);
+    struct sleeper z = find_sleeper(s);
+    pthread_mutex_unlock(&s->lock);
+    wake(z);
 }

@@ -19,11 +19,12 @@ struct stream {
     pthread_mutex_t lock;
     struct buf pending; /* not yet taken */
     size_t taken;
-    bool ended;     /* nothing more will be put */
-    bool broken;    /* ended by force: close without the final chunk */
-    bool gone;      /* the client left */
-    bool suspended; /* the connection sleeps until resume() */
-    bool sse;       /* event stream: pings while quiet */
+    bool ended;       /* nothing more will be put */
+    bool broken;      /* ended by force: close without the final chunk */
+    bool gone;        /* the client left */
+    bool suspended;   /* the connection sleeps until resume() */
+    bool sse;         /* event stream: pings while quiet */
+    atomic_bool held; /* not even the status may be sent yet: stream_release() */
     void (*resume)(void *conn);
     void *conn;
     void (*on_gone)(void *ctx); /* once, when the client leaves before the end */
@@ -43,6 +44,7 @@ bool stream_put(struct stream *s, struct str bytes);
 void stream_end(struct stream *s, bool broken);
 void stream_abort(struct stream *s); /* the client left */
 bool stream_is_gone(struct stream *s);
+size_t stream_unsent(struct stream *s); /* bytes put and not taken */
 
 /* Net thread. Copies up to max bytes. Returns the count; 0: nothing now and the caller must suspend
  * (the flag is set already); -1: ended; -2: ended broken. *waited_ns: how long ago the oldest of
@@ -50,5 +52,8 @@ bool stream_is_gone(struct stream *s);
 long stream_take(struct stream *s, char *out, size_t max, uint64_t *waited_ns);
 /* true: marked suspended, the caller suspends; false: ended already. */
 bool stream_sleep_until_end(struct stream *s);
+/* The same until it is released (or ended, or gone). */
+bool stream_sleep_while_held(struct stream *s);
+void stream_release(struct stream *s); /* any thread */
 
 #endif

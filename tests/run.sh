@@ -106,7 +106,7 @@ step_asan() {
 step_release() {
     build "$out/release" clang --buildtype=release || return
     suite release "$out/release"
-    build "$out/plain" gcc --buildtype=release -Dsimd=none -Dio_uring=disabled && suite portable "$out/plain" --suite kernel --suite golden
+    build "$out/plain" gcc --buildtype=release -Dsimd=none -Dio_uring=disabled -Dblas=disabled && suite portable "$out/plain" --suite kernel --suite golden
 }
 
 step_tidy() {

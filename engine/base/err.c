@@ -82,6 +82,7 @@ const char *status_name(enum status code)
         [ST_CANCELLED] = "cancelled",
         [ST_TIMEOUT] = "timed out",
         [ST_CLOSED] = "shutting down",
+        [ST_DIVERGED] = "not finite any more",
     };
     size_t i = (size_t)code;
     return i < sizeof names / sizeof names[0] ? names[i] : "unknown";

@@ -21,7 +21,8 @@ enum status {
     ST_BUSY,        /* queue full, try later: HTTP 429 */
     ST_CANCELLED,   /* the client left or cancelled */
     ST_TIMEOUT,     /* a time limit passed */
-    ST_CLOSED       /* shutting down */
+    ST_CLOSED,      /* shutting down */
+    ST_DIVERGED     /* a computation left the finite numbers */
 };
 
 enum { ERR_MSG_MAX = 240 };

@@ -7,29 +7,72 @@
 #include <stdlib.h>
 
 /* jansson's lexer drops the bytes that it has no memory for and goes on: the value is then another
- * one, or "malformed". So what it is refused is noted here, by thread, and parse() looks. */
-static _Thread_local bool starved;
+ * one, or "malformed". So what it is refused is noted here, by thread, and parse() looks. Inside a
+ * number or word it does worse: it puts the last byte back, finds another one in its buffer and
+ * calls abort(). That buffer grows by doubling, so while a text is parsed such sizes come from a
+ * reserve when there is nothing else; the value itself then finds no memory and ends the parse. */
+enum {
+    TOKEN_MAX = 1000, /* bytes of a number or word: the buffer grows to 1024 at most */
+    GROW_MIN = 32,    /* from 16 */
+    RESERVE_BYTES = 4096
+};
+static _Thread_local bool starved, parsing;
+static _Thread_local size_t reserve_used;
+static _Thread_local _Alignas(16) unsigned char reserve[RESERVE_BYTES];
+
+static void *from_reserve(size_t n)
+{
+    bool buffer = n >= GROW_MIN && n <= 1024 && (n & (n - 1)) == 0;
+    if (!parsing || !buffer || n > RESERVE_BYTES - reserve_used)
+        return NULL;
+    void *p = reserve + reserve_used;
+    reserve_used += n;
+    return p;
+}
 
 static void *alloc(size_t n)
 {
     void *p = malloc(n);
-    starved |= !p;
-    return p;
+    if (p)
+        return p;
+    starved = true;
+    return from_reserve(n);
+}
+
+/* What comes from the reserve does not outlive parse(), nor leave its thread. */
+static void release(void *p)
+{
+    unsigned char *at = p;
+    if (at < reserve || at >= reserve + RESERVE_BYTES)
+        free(p);
 }
 
 /* Before main(): no thread can be inside jansson yet. */
 __attribute__((constructor)) static void note_allocations(void)
 {
-    json_set_alloc_funcs(alloc, free);
+    json_set_alloc_funcs(alloc, release);
 }
 
-/* jansson recurses while parsing; this pre-scan bounds the depth before it starts. */
-static bool depth_ok(struct str s)
+/* What may stand in a number or a word outside of strings. */
+static bool token_byte(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '-' ||
+           c == '+' || c == '.';
+}
+
+/* jansson recurses while parsing; this pre-scan bounds the depth before it starts, and the length
+ * of numbers. */
+static enum status check_bounds(struct str s, const char *what, struct err *err)
 {
     int depth = 0;
+    size_t token = 0;
     bool in_string = false;
     for (size_t i = 0; i < s.n; i++) {
         char c = s.p[i];
+        token = !in_string && token_byte(c) ? token + 1 : 0;
+        if (token > TOKEN_MAX)
+            return err_set(err, ST_FORMAT, "%s: JSON with a number of more than %d bytes", what,
+                           TOKEN_MAX);
         if (in_string) {
             if (c == '\\')
                 i++;
@@ -39,12 +82,13 @@ static bool depth_ok(struct str s)
             in_string = true;
         } else if (c == '{' || c == '[') {
             if (++depth > JSON_DEPTH_MAX)
-                return false;
+                return err_set(err, ST_FORMAT, "%s: JSON nested deeper than %d levels", what,
+                               JSON_DEPTH_MAX);
         } else if (c == '}' || c == ']') {
             depth--;
         }
     }
-    return true;
+    return ST_OK;
 }
 
 static enum status parse(struct str text, const char *what, size_t flags, json_t **ret,
@@ -53,13 +97,15 @@ static enum status parse(struct str text, const char *what, size_t flags, json_t
     /* jansson stops at a raw NUL after the value and calls that the end. */
     if (text.n && memchr(text.p, '\0', text.n))
         return err_set(err, ST_FORMAT, "%s: invalid JSON: it holds a NUL byte", what);
-    if (!depth_ok(text))
-        return err_set(err, ST_FORMAT, "%s: JSON nested deeper than %d levels", what,
-                       JSON_DEPTH_MAX);
+    if (check_bounds(text, what, err) != ST_OK)
+        return err->code;
     json_error_t je;
     starved = false;
+    parsing = true;
+    reserve_used = 0;
     json_t *v =
         json_loadb(text.p ? text.p : "", text.n, flags | JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
+    parsing = false;
     if (starved) {
         json_decref(v);
         return err_set(err, ST_NOMEM, "%s: JSON", what);

@@ -75,6 +75,16 @@ enum status num_f64(struct str s, const char *what, double min, double max, doub
     return ST_OK;
 }
 
+const char *num_f32_text(float x, char out[NUM_F32_MAX])
+{
+    for (int digits = 6; digits <= 9; digits++) { /* nine always do (IEEE 754-2019, 5.12.2) */
+        snprintf(out, NUM_F32_MAX, "%.*g", digits, (double)x);
+        if ((float)strtod(out, NULL) == x)
+            break;
+    }
+    return out;
+}
+
 static double unit_factor(const char *unit)
 {
     static const struct {

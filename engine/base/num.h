@@ -42,6 +42,9 @@ enum status num_i64(struct str s, const char *what, int64_t min, int64_t max, in
 /* Finite decimal. Locale-independent. */
 enum status num_f64(struct str s, const char *what, double min, double max, double *ret,
                     struct err *err);
+/* The shortest decimal that reads back (num_f64, then to float) as the finite x. Returns out. */
+enum { NUM_F32_MAX = 24 };
+const char *num_f32_text(float x, char out[NUM_F32_MAX]);
 /* A byte size: "4096", "512MiB", "6GB", "1.5GiB", "300k"; k/M/G/T alone are powers of 1024. */
 enum status num_size(struct str s, const char *what, uint64_t *ret, struct err *err);
 /* "1.50 GiB" into out; returns out. */

@@ -18,6 +18,7 @@ enum { POOL_THREADS_MAX = 256 };
 enum status pool_create(unsigned n_thread, struct pool **ret, struct err *err);
 void pool_free(struct pool *p);
 unsigned pool_threads(const struct pool *p); /* 1 for NULL */
+unsigned pool_cores(void); /* that this process may use, at most POOL_THREADS_MAX */
 /* Calls fn(arg, i, worker) for every i in [0, n_task), worker in [0, threads), and returns when all
  * are done. A NULL pool or one task runs on the caller. Not re-entrant. */
 void pool_run(struct pool *p, size_t n_task, void (*fn)(void *arg, size_t i, unsigned worker),

@@ -294,6 +294,12 @@ size_t fetch_ready(struct fetch *f, size_t least, struct err *err)
     }
 }
 
+void fetch_settle(struct fetch *f)
+{
+    for (pump(f); f->in_flight; pump(f))
+        reap(f, 1);
+}
+
 void fetch_release(struct fetch *f, size_t n)
 {
     for (; f->released < n; f->released++) {

@@ -49,6 +49,8 @@ void fetch_begin(struct fetch *f, uint32_t layer, struct fetch_want *w, size_t n
 /* Waits until w[0..least) are here and returns how many are, from the front. 0 and an error: a read
  * failed (ST_IO, ST_FORMAT); call fetch_end(). */
 size_t fetch_ready(struct fetch *f, size_t least, struct err *err);
+/* Waits until nothing is in flight: all that was wanted is here, or the ring is full. */
+void fetch_settle(struct fetch *f);
 /* w[0..n) are no longer looked at: buffers of those that no slot holds are used again. */
 void fetch_release(struct fetch *f, size_t n);
 /* Waits for what is in flight; neurons that did not come are dropped from the cache. */

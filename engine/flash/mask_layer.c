@@ -14,6 +14,15 @@ uint64_t mask_layer_bytes(const struct model *m)
     return bytes;
 }
 
+/* Neurons whose pre-activation is not above it are exactly zero: x - shift rounds to zero or below
+ * only where x <= shift. */
+static float threshold(const struct hparams *hp)
+{
+    bool own =
+        hp->act == ACT_FATRELU || hp->act == ACT_SHIFTED_RELU || hp->act == ACT_SHIFTED_RELU2;
+    return own ? hp->act_threshold : 0;
+}
+
 static void ask_sketch(const struct model *m, const struct weights_view *v,
                        const struct mask_layer_ask *a)
 {
@@ -23,7 +32,7 @@ static void ask_sketch(const struct model *m, const struct weights_view *v,
                              .norm = VIEW_VEC(v, TR_SKETCH_NORM),
                              .err = VIEW_VEC(v, TR_SKETCH_ERR),
                              .bias = VIEW_VEC(v, hp->gated ? TR_GATE_B : TR_UP_B),
-                             .threshold = hp->act == ACT_FATRELU ? hp->act_threshold : 0,
+                             .threshold = threshold(hp),
                              .int8_rows = !dtype_is_plain(b->row_type),
                              .sigma = b->mask == BUNDLE_SKETCH4 ? a->sigma : 0,
                              .sets = a->sets };

@@ -174,25 +174,6 @@ static enum status make_table(struct pack *p, struct err *err)
 
 /* ---- the header ---- */
 
-static size_t value_bytes(enum gguf_type t)
-{
-    return t <= GGUF_I8 || t == GGUF_BOOL ? 1 : t <= GGUF_I16 ? 2 : t <= GGUF_F32 ? 4 : 8;
-}
-
-static void copy_kv(struct gguf_writer *w, const struct gguf_kv *kv)
-{
-    char key[256];
-    snprintf(key, sizeof key, "%.*s", (int)kv->key.n, kv->key.p);
-    if (kv->type != GGUF_ARRAY && kv->text)
-        gw_text(w, key, kv->text[0]);
-    else if (kv->type != GGUF_ARRAY)
-        gw_raw(w, key, kv->type, kv->raw, value_bytes(kv->type));
-    else if (kv->text || kv->elem == GGUF_STRING)
-        gw_strs(w, key, kv->text, kv->n);
-    else
-        gw_array(w, key, kv->elem, kv->raw, kv->n, (size_t)kv->n * value_bytes(kv->elem));
-}
-
 static uint64_t hash_data(const struct pack *p)
 {
     uint64_t h = 0;
@@ -208,20 +189,19 @@ static enum status make_head(struct pack *p, struct err *err)
                                         "split.count", "split.tensors.count" };
     const struct gguf *g = model_gguf(p->m);
     struct gguf_writer w;
-    char act[HPARAMS_ACT_MAX];
+    char act[ACT_TEXT_MAX];
     gw_init(&w);
     w.align = FILE_ALIGN;
     for (uint64_t i = 0; i < gguf_n_kv(g); i++) {
         const struct gguf_kv *kv = gguf_kv_at(g, i);
-        bool skip = kv->key.n >= 256 || str_starts(kv->key, STR("strobe.pack."));
+        bool skip = str_starts(kv->key, STR("strobe.pack."));
         for (size_t k = 0; k < sizeof ours / sizeof ours[0]; k++)
             skip |= str_is(kv->key, ours[k]);
         if (!skip)
-            copy_kv(&w, kv);
+            gw_kv(&w, kv);
     }
     /* The activation was decided once; the packed file says it, whatever it is called. */
-    hparams_act_text(model_hparams(p->m), act);
-    gw_str(&w, "strobe.activation", act);
+    gw_str(&w, "strobe.activation", hparams_act_text(model_hparams(p->m), act));
     gw_u32(&w, "general.alignment", FILE_ALIGN);
     gw_u32(&w, "strobe.pack.version", BUNDLE_VERSION);
     gw_str(&w, "strobe.pack.mask", bundle_mask_name(p->b.mask));
@@ -420,7 +400,7 @@ static enum status read_predictor(struct pack *p, struct err *err)
 {
     const struct hparams *hp = model_hparams(p->m);
     struct predictor *pr = &p->pred;
-    char act[HPARAMS_ACT_MAX];
+    char act[ACT_TEXT_MAX];
     hparams_act_text(hp, act);
     if (predictor_read(p->o->predictor, pr, err) != ST_OK)
         return err->code;

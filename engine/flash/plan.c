@@ -3,7 +3,7 @@
  *              these, mask: sketches or predictors of packed models
  *   staging    read buffers: of loading, and the ring that streamed weights pass through
  *   pack       per thread, where streamed panels are packed
- *   kv, scratch, tokenizer: as given
+ *   kv, scratch, tokenizer, draft model: as given
  *   overhead   what the process has before any of this (measured: 3-5 MiB with its libraries),
  * thread stacks, allocator and page tables: 12 MiB + 1/256 of the rest */
 #include "engine/flash/plan.h"
@@ -91,8 +91,9 @@ static void staging(const struct model *m, const struct plan_in *in, struct plan
 static uint64_t total_of(struct plan *p)
 {
     uint64_t parts = p->resident_bytes + p->staging_bytes + p->pack_bytes + p->kv_bytes +
-                     p->scratch_bytes + p->tokenizer_bytes + p->cache_bytes;
-    p->overhead_bytes = OVERHEAD_BASE + parts / 256 + 4 * (uint64_t)ARENA_ROUND;
+                     p->scratch_bytes + p->tokenizer_bytes + p->draft_bytes + p->cache_bytes;
+    uint64_t arenas = p->draft_bytes ? 8 : 4;
+    p->overhead_bytes = OVERHEAD_BASE + parts / 256 + arenas * ARENA_ROUND;
     return parts + p->overhead_bytes;
 }
 
@@ -232,12 +233,23 @@ static void decide(const struct model *m, const struct plan_in *in, struct plan 
     p->total_bytes = total_of(p);
 }
 
+/* The draft model is loaded first, when nothing else is there but its own read buffers. */
+static void mind_draft(const struct plan_in *in, struct plan *p)
+{
+    uint64_t then = p->draft_bytes + in->draft_load_bytes + p->overhead_bytes;
+    if (!p->draft_bytes || then <= p->least_bytes)
+        return;
+    p->least_bytes = then;
+    p->fits &= then <= p->ram_bytes;
+}
+
 enum status plan_make(const struct model *m, const struct plan_in *in, struct plan *ret,
                       struct err *err)
 {
     struct plan p = { .kv_bytes = in->kv_bytes,
                       .scratch_bytes = in->scratch_bytes,
-                      .tokenizer_bytes = in->tokenizer_bytes };
+                      .tokenizer_bytes = in->tokenizer_bytes,
+                      .draft_bytes = in->draft_bytes };
     if (in->mode == FLASH_SPARSE && !model_bundle(m))
         return err_set(err, ST_UNSUPPORTED,
                        "neuron-level streaming needs a packed ReLU model: strobe pack -m MODEL -o "
@@ -250,6 +262,7 @@ enum status plan_make(const struct model *m, const struct plan_in *in, struct pl
         decide_packed(m, in, &p);
     else
         decide(m, in, &p);
+    mind_draft(in, &p);
     predict(m, in, &p);
     *ret = p;
     return ST_OK;

@@ -21,12 +21,14 @@ enum flash_mode {
 struct plan_in {
     uint64_t ram_bytes; /* cap for anonymous memory of the process; 0: no cap */
     enum flash_mode mode;
-    uint64_t kv_bytes;        /* all slots, from infer */
-    uint64_t scratch_bytes;   /* activations, logits, sampler, from infer */
-    uint64_t tokenizer_bytes; /* vocabulary tables and metadata already held */
-    uint32_t n_thread;        /* that compute; 0: 1 */
-    double keep;              /* packed models: share of neurons that a token may use; 0: all */
-    struct disk_model disk;   /* and the memory's rate, for the prediction */
+    uint64_t kv_bytes;         /* all slots, from infer */
+    uint64_t scratch_bytes;    /* activations, logits, sampler, from infer */
+    uint64_t tokenizer_bytes;  /* vocabulary tables and metadata already held */
+    uint32_t n_thread;         /* that compute; 0: 1 */
+    uint64_t draft_bytes;      /* a draft model, all of it, from the facade; 0: none */
+    uint64_t draft_load_bytes; /* its read buffers: freed before this model's are made */
+    double keep;               /* packed models: share of neurons that a token may use; 0: all */
+    struct disk_model disk;    /* and the memory's rate, for the prediction */
 };
 
 struct plan {
@@ -44,7 +46,7 @@ struct plan {
     uint64_t read_bytes;     /* packed models: one read of bundles at most */
     uint64_t gap_bytes;      /* packed models: read over what is no longer than this */
     uint32_t slots_per_layer;
-    uint64_t kv_bytes, scratch_bytes, tokenizer_bytes, overhead_bytes;
+    uint64_t kv_bytes, scratch_bytes, tokenizer_bytes, draft_bytes, overhead_bytes;
     uint64_t total_bytes;    /* sum: <= ram_bytes when fits */
     uint64_t streamed_bytes; /* read from disk per pass over all layers */
     uint64_t least_bytes;    /* the smallest budget that would work */

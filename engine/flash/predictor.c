@@ -318,7 +318,7 @@ static enum status read_head(const struct gguf *g, struct predictor *p, struct e
         predictor_init(p, n_layer, n_embd, n_ff, err) != ST_OK)
         return err->code;
     snprintf(p->model, sizeof p->model, "%.*s", (int)(model.n < 64 ? model.n : 64), model.p);
-    snprintf(p->activation, sizeof p->activation, "%.*s", (int)(act.n < 47 ? act.n : 47), act.p);
+    snprintf(p->activation, sizeof p->activation, "%.*s", (int)(act.n < 63 ? act.n : 63), act.p);
     p->recall = recall > 0 && recall <= 1 ? recall : 0;
     p->over_load = over_load > 0 && over_load <= n_ff ? over_load : 0;
     return ST_OK;

@@ -23,7 +23,7 @@ struct predictor_layer {
 
 struct predictor {
     char model[65];      /* model_hash() of the model before packing */
-    char activation[48]; /* hparams_act_text() that it was run with */
+    char activation[64]; /* hparams_act_text() that it was run with */
     uint32_t n_layer, n_embd, n_ff;
     double recall, over_load;      /* measured when trained, over all layers; 0: not known */
     struct predictor_layer *layer; /* [n_layer], owned, with what it points to */

@@ -23,6 +23,7 @@
 #include "engine/kernel/sparse.h"
 
 #include <assert.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -45,8 +46,9 @@ struct sparse {
     uint32_t *count, *order, *neuron;
     int32_t *slot;
     struct fetch_want *want, *guess_want;
-    uint32_t guess_layer;          /* that guess_want is of; UINT32_MAX: none */
-    bool *missing;                 /* [n_layer]: the last pass read some of its neurons */
+    uint32_t guess_layer; /* that guess_want is of; UINT32_MAX: none */
+    bool *missing;        /* [n_layer]: the last pass read some of its neurons */
+    enum weights_reads reads;
     const uint8_t **bundle, **row; /* of the wave */
     void *mask_scratch;
     uint8_t *pick_scratch;
@@ -294,7 +296,8 @@ static void ask_estimate(struct sparse *s, const struct weights_view *v, const s
 /* The mask is not asked. */
 static bool lets_all(const struct sparse *s, const struct ffn_call *c)
 {
-    return s->o.plan->mode == FLASH_DENSE || (!c->first && c->n_tok > MASK_TOKENS);
+    bool dense = s->reads == WEIGHTS_READ && s->o.plan->mode == FLASH_DENSE;
+    return dense || (!c->first && c->n_tok > MASK_TOKENS);
 }
 
 static void ask_mask(struct sparse *s, const struct weights_view *v, const struct ffn_call *c,
@@ -311,10 +314,31 @@ static void ask_mask(struct sparse *s, const struct weights_view *v, const struc
             NULL);
 }
 
-/* Fills want[]; returns how many. */
-static size_t list_wants(struct sparse *s, const struct wants_in *in)
+/* What a pass without reads leaves out, as far as the mask knows it. */
+static void count_dropped(struct sparse *s, const struct ffn_call *c, size_t n, size_t n_miss)
 {
-    size_t n_miss, n = wants_list(s->cache, in, s->want, &n_miss);
+    s->stats.needed += n + n_miss;
+    s->stats.dropped += n_miss;
+    for (size_t t = 0; c->first && t < c->n_tok; t++)
+        for (uint32_t i = 0; i < s->b->n_neuron; i++) {
+            double size = fabs((double)c->first[t * s->b->n_neuron + i]);
+            s->stats.mass += size;
+            if (size > 0 && cache_find(s->cache, c->layer, i) == CACHE_NONE)
+                s->stats.mass_dropped += size;
+        }
+}
+
+/* Fills want[]; returns how many. */
+static size_t list_wants(struct sparse *s, const struct ffn_call *c, const struct wants_in *in)
+{
+    size_t n_miss, n;
+    if (s->reads != WEIGHTS_READ) {
+        n = wants_present(s->cache, in, s->reads == WEIGHTS_REUSE, s->want, &n_miss);
+        if (s->reads == WEIGHTS_REUSE)
+            count_dropped(s, c, n, n_miss);
+        return n;
+    }
+    n = wants_list(s->cache, in, s->want, &n_miss);
     s->stats.needed += n;
     s->stats.misses += n_miss;
     return n;
@@ -325,6 +349,8 @@ static size_t list_wants(struct sparse *s, const struct wants_in *in)
 /* The wants that the guess brings get its reads; the rest of the guess was in vain. */
 static void link_guess(struct sparse *s, uint32_t layer, size_t n)
 {
+    if (s->reads != WEIGHTS_READ)
+        return;
     s->missing[layer] = false;
     size_t begun = s->guess_layer == layer ? fetch_begun(s->guess) : 0, k = 0;
     for (size_t i = 0; i < n; i++) {
@@ -354,8 +380,9 @@ static bool guessing_pays(const struct sparse *s)
 
 bool sparse_guesses(const struct sparse *s, uint32_t layer, size_t n_tok)
 {
-    return s->guess && s->o.plan->mode == FLASH_SPARSE && n_tok <= MASK_TOKENS &&
-           s->missing[layer] && guessing_pays(s);
+    return s->guess && !s->o.no_overlap && s->reads == WEIGHTS_READ &&
+           s->o.plan->mode == FLASH_SPARSE && n_tok <= MASK_TOKENS && s->missing[layer] &&
+           guessing_pays(s);
 }
 
 void sparse_guess(struct sparse *s, const struct weights_view *v, const struct ffn_guess *g)
@@ -396,6 +423,8 @@ static uint32_t users(const struct wave *w, size_t i)
 static void score(const struct wave *w)
 {
     const struct sparse *s = w->s;
+    if (s->reads == WEIGHTS_DRAFT)
+        return;
     if (s->look)
         shadow_seen(s->shadow, s->neuron, w->n, w->c->h, s->hp->n_ff);
     for (size_t i = 0; i < w->n; i++) {
@@ -486,6 +515,8 @@ static size_t wave_end(const struct sparse *s, size_t from, size_t ready, size_t
 static bool next_wave(struct wave *w, size_t n, struct err *err)
 {
     struct sparse *s = w->s;
+    if (s->o.no_overlap)
+        fetch_settle(s->fetch);
     size_t ready = fetch_ready(s->fetch, wants_chunk_end(s->want, w->from, n), err);
     if (err->code != ST_OK)
         return false;
@@ -555,18 +586,18 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
 {
     uint64_t start = clock_ns(), misses = s->stats.misses, active = s->stats.active;
     memset(c->y, 0, c->n_tok * s->hp->n_embd * sizeof *c->y);
-    if (s->shadow)
+    if (s->shadow && s->reads == WEIGHTS_READ)
         look_begin(s, v, c);
     uint64_t asked = clock_ns();
     if (c->first && s->o.keep < 1)
         mask_keep_largest(s->o.pool, c->first, c->n_tok, s->b->n_neuron, s->o.keep);
-    bool learn = lets_all(s, c);
-    ask_mask(s, v, c, learn);
+    bool all = lets_all(s, c), reads = s->reads == WEIGHTS_READ, learn = all && reads;
+    ask_mask(s, v, c, all);
     if (s->look)
         shadow_decided(s->shadow, s->count, c->first);
     s->stats.mask_ns += clock_ns() - asked;
     const struct wants_in in = wants_of(s, c->layer, c->n_tok, learn);
-    size_t n = list_wants(s, &in);
+    size_t n = list_wants(s, c, &in);
     link_guess(s, c->layer, n);
     fetch_begin(s->fetch, c->layer, s->want, n);
     struct wave w = { .s = s, .v = v, .c = c, .in = &in };
@@ -579,13 +610,19 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
     drop_guess(s);
     if (s->look)
         look_end(s, v, c, err->code == ST_OK);
-    if (!learn) {
+    if (!all && reads) {
         s->stats.masked_needed += n;
         s->stats.masked_active += s->stats.active - active;
     }
-    record(s, &in, s->stats.misses - misses, err);
+    if (reads)
+        record(s, &in, s->stats.misses - misses, err);
     s->stats.run_ns += clock_ns() - start;
     return err->code;
+}
+
+void sparse_set_reads(struct sparse *s, enum weights_reads r)
+{
+    s->reads = r;
 }
 
 struct sparse_stats sparse_stats(const struct sparse *s)

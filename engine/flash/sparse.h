@@ -22,6 +22,7 @@ struct sparse_opts {
     uint8_t *staging;   /* plan's read buffers, aligned to 4096, borrowed */
     enum cache_policy policy;
     uint32_t window;
+    bool no_overlap;                          /* no guesses; waits for all reads of a layer */
     float mask_sigma;                         /* of a 4-bit sketch */
     double keep;                              /* share of neurons that a token may use, 1: all */
     uint32_t mask_check;                      /* one token in so many is looked at; 0: none */
@@ -43,6 +44,9 @@ void sparse_guess(struct sparse *s, const struct weights_view *v, const struct f
 /* Errors: ST_IO, ST_FORMAT (file truncated while in use); the next call tries again. */
 enum status sparse_run(struct sparse *s, const struct weights_view *v, const struct ffn_call *c,
                        struct err *err);
+
+/* As weights_set_reads(). */
+void sparse_set_reads(struct sparse *s, enum weights_reads r);
 
 struct sparse_stats sparse_stats(const struct sparse *s);
 uint32_t sparse_cached(const struct sparse *s, uint32_t layer); /* neurons in memory */

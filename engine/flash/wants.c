@@ -55,6 +55,30 @@ size_t wants_list(struct cache *c, const struct wants_in *in, struct fetch_want 
     return n;
 }
 
+size_t wants_present(struct cache *c, const struct wants_in *in, bool tell, struct fetch_want *want,
+                     size_t *n_miss)
+{
+    size_t n = 0, miss = 0;
+    if (tell)
+        cache_begin(c, in->layer, in->n_tok);
+    for (uint32_t i = 0; i < in->n_neuron; i++) {
+        if (!in->count[i])
+            continue;
+        int32_t slot = cache_find(c, in->layer, i);
+        if (tell)
+            cache_use(c, in->layer, i, in->count[i]);
+        if (slot == CACHE_NONE) {
+            miss++;
+            continue;
+        }
+        want[n++] = (struct fetch_want){ .neuron = i,
+                                         .slot = slot,
+                                         .at = in->slots + (size_t)slot * in->slot_bytes };
+    }
+    *n_miss = miss;
+    return n;
+}
+
 size_t wants_chunk_end(const struct fetch_want *want, size_t from, size_t n)
 {
     size_t to = from;

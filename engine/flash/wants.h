@@ -28,6 +28,12 @@ size_t wants_load(struct cache *c, const struct wants_in *in, struct fetch_want 
 size_t wants_list(struct cache *c, const struct wants_in *in, struct fetch_want *want,
                   size_t *n_miss);
 
+/* For a pass that reads nothing: fills want[0..n) with the needed neurons that are in memory and
+ * returns n; *n_miss others were needed. tell: the cache hears what was needed, so that the next
+ * pass that reads admits the right ones; else it is left as it is. */
+size_t wants_present(struct cache *c, const struct wants_in *in, bool tell, struct fetch_want *want,
+                     size_t *n_miss);
+
 /* Neurons are done with in chunks: of 256 numbers, those that are wanted. This is the end of the
  * chunk that want[from] lies in. */
 size_t wants_chunk_end(const struct fetch_want *want, size_t from, size_t n);

@@ -151,6 +151,7 @@ static enum status start_sparse(struct weights *w, const struct plan *plan,
                              .src = w->src,
                              .staging = staging,
                              .policy = opts->policy,
+                             .no_overlap = opts->no_overlap,
                              .mask_sigma = opts->mask_sigma,
                              .keep = opts->keep > 0 ? opts->keep : 1,
                              .mask_check = opts->mask_check,
@@ -166,7 +167,10 @@ static enum status open_source(struct weights *w, enum source_kind kind, struct 
         return err_set(err, ST_UNSUPPORTED, "%u weight files, at most 64 are supported", n);
     for (uint32_t i = 0; i < n; i++)
         path[i] = model_file(w->m, i);
-    return source_open(path, n, (struct source_opts){ .kind = kind, .depth = depth }, &w->src, err);
+    const struct source_opts so = { .kind = kind,
+                                    .depth = depth,
+                                    .helper = model_bundle(w->m) != NULL };
+    return source_open(path, n, so, &w->src, err);
 }
 
 enum status weights_open(const struct model *m, const struct plan *plan, const struct kernels *k,
@@ -278,6 +282,12 @@ bool weights_packed(const struct weights *w)
 enum status weights_ffn(struct weights *w, const struct ffn_call *c, struct err *err)
 {
     return sparse_run(w->sparse, weights_layer(w, c->layer), c, err);
+}
+
+void weights_set_reads(struct weights *w, enum weights_reads r)
+{
+    if (w->sparse)
+        sparse_set_reads(w->sparse, r);
 }
 
 bool weights_guesses(const struct weights *w, uint32_t layer, size_t n_tok)

@@ -17,6 +17,7 @@ struct weights; /* opaque */
 struct weights_opts {
     enum source_kind source;
     enum cache_policy policy; /* packed models: of the neuron cache */
+    bool no_overlap;          /* packed models: read what a layer misses, then compute */
     float mask_sigma;         /* of a 4-bit sketch (mask.h) */
     double keep;              /* share of neurons that a token may use; 0 or 1: all (mask.h) */
     uint32_t mask_check; /* packed models: one token in so many is looked at (shadow.h); 0: none */
@@ -77,6 +78,16 @@ struct ffn_call {
 enum status weights_ffn(struct weights *w, const struct ffn_call *c, struct err *err);
 bool weights_packed(const struct weights *w);
 
+/* What passes do, from the next on, about neurons of a packed model that are not in memory. Other
+ * models: no effect. */
+enum weights_reads {
+    WEIGHTS_READ,  /* read them: exact */
+    WEIGHTS_REUSE, /* take them for idle, and count what that drops; the cache keeps what it has but
+                      learns what was needed */
+    WEIGHTS_DRAFT  /* take them for idle; leaves no mark but the time it took */
+};
+void weights_set_reads(struct weights *w, enum weights_reads r);
+
 /* Before a layer's attention: reading of what its feed-forward part will likely need begins, from
  * its input as it would be if attention added nothing (flash.md 5.6). Changes no result. */
 struct ffn_guess {
@@ -98,6 +109,10 @@ struct sparse_stats {
     uint64_t masked_needed, masked_active;
     struct shadow_figures check; /* tokens 0: nothing was looked at, the rest is void */
     uint64_t check_ns;           /* of run_ns, what looking took */
+    /* WEIGHTS_REUSE: neurons needed (among `needed`, not among `misses`) and left out; the sizes of
+     * activations of the first matrix left out and in all, where it is in memory. */
+    uint64_t dropped;
+    double mass_dropped, mass;
 };
 
 struct weights_stats {

@@ -220,6 +220,15 @@ static void norm(const struct forward *f, float *y, const float *x, const float 
         vec_layernorm(f->k, y, x, w, b, hp->n_embd, hp->norm_eps);
 }
 
+/* A norm in front of a branch. */
+static void branch_norm(const struct forward *f, float *y, const float *x, const float *w,
+                        const float *b)
+{
+    norm(f, y, x, w, b);
+    if (f->hp->norm_relu)
+        vec_act(f->k, ACT_RELU, 0, y, y, f->hp->n_embd);
+}
+
 static void embed_step(void *arg, size_t t, unsigned worker)
 {
     (void)worker;
@@ -253,14 +262,15 @@ static void attn_norm_step(void *arg, size_t t, unsigned worker)
     size_t at = t * f->hp->n_embd;
     const struct weights_view *v = f->v;
     if (!two_norms(f)) {
-        norm(f, f->h + at, f->x + at, VIEW_VEC(v, TR_ATTN_NORM), VIEW_VEC(v, TR_ATTN_NORM_B));
+        branch_norm(f, f->h + at, f->x + at, VIEW_VEC(v, TR_ATTN_NORM),
+                    VIEW_VEC(v, TR_ATTN_NORM_B));
         return;
     }
     bool second = VIEW_VEC(v, TR_ATTN_NORM2) != NULL, own = VIEW_VEC(v, TR_FFN_NORM) != NULL;
-    norm(f, f->h2 + at, f->x + at, VIEW_VEC(v, second ? TR_ATTN_NORM2 : TR_ATTN_NORM),
-         VIEW_VEC(v, second ? TR_ATTN_NORM2_B : TR_ATTN_NORM_B));
-    norm(f, f->h + at, f->x + at, VIEW_VEC(v, own ? TR_FFN_NORM : TR_ATTN_NORM),
-         VIEW_VEC(v, own ? TR_FFN_NORM_B : TR_ATTN_NORM_B));
+    branch_norm(f, f->h2 + at, f->x + at, VIEW_VEC(v, second ? TR_ATTN_NORM2 : TR_ATTN_NORM),
+                VIEW_VEC(v, second ? TR_ATTN_NORM2_B : TR_ATTN_NORM_B));
+    branch_norm(f, f->h + at, f->x + at, VIEW_VEC(v, own ? TR_FFN_NORM : TR_ATTN_NORM),
+                VIEW_VEC(v, own ? TR_FFN_NORM_B : TR_ATTN_NORM_B));
 }
 
 static void add_bias(const struct forward *f, float *y, const float *b, size_t n)
@@ -317,7 +327,7 @@ static void attn_out_step(void *arg, size_t t, unsigned worker)
     const struct weights_view *v = f->v;
     add_branch(f, t, f->h2 + at, VIEW_VEC(v, TR_O_B), VIEW_VEC(v, TR_POST_ATTN_NORM));
     if (f->hp->block == BLOCK_SEQUENTIAL)
-        norm(f, f->h + at, f->x + at, VIEW_VEC(v, TR_FFN_NORM), VIEW_VEC(v, TR_FFN_NORM_B));
+        branch_norm(f, f->h + at, f->x + at, VIEW_VEC(v, TR_FFN_NORM), VIEW_VEC(v, TR_FFN_NORM_B));
 }
 
 static void ffn_act_step(void *arg, size_t t, unsigned worker)
@@ -437,7 +447,8 @@ static void guess_norm_step(void *arg, size_t t, unsigned worker)
     (void)worker;
     struct forward *f = arg;
     size_t at = t * f->hp->n_embd;
-    norm(f, f->h2 + at, f->x + at, VIEW_VEC(f->v, TR_FFN_NORM), VIEW_VEC(f->v, TR_FFN_NORM_B));
+    branch_norm(f, f->h2 + at, f->x + at, VIEW_VEC(f->v, TR_FFN_NORM),
+                VIEW_VEC(f->v, TR_FFN_NORM_B));
 }
 
 /* Lets the disk work while attention computes. In parallel blocks the guess is the input itself. */

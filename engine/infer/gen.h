@@ -12,6 +12,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Where guessed tokens come from: what stood in the text before; a second, small model; the model
+ * itself with only those neurons that are in memory. */
+enum draft_source { DRAFT_LOOKUP, DRAFT_MODEL, DRAFT_SELF, DRAFT_SOURCES };
 enum { GEN_DRAFT_AUTO = 1000 };
 enum { GEN_STOPS_MAX = 16, GEN_LOGPROBS_MAX = 20, GEN_BIAS_MAX = 1024, GEN_STOP_BYTES_MAX = 1024 };
 
@@ -34,7 +37,8 @@ struct gen_params {
     bool prompt_logprobs; /* echo scoring: log-probabilities of prompt tokens 1.. too */
     bool ignore_eos;
     uint32_t draft_max; /* tokens guessed ahead per pass and verified, the output is the same;
-                           GEN_DRAFT_AUTO: where weights are streamed. 0: none */
+                           GEN_DRAFT_AUTO: where weights are streamed, and where the engine has a
+                           draft model or drafts from resident neurons. 0: none */
     bool cache_prompt;  /* reuse a matching prefix (default true) */
     uint64_t trace;     /* of engine_trace_open(): record what its passes cost; 0: no */
     const char *stop[GEN_STOPS_MAX]; /* borrowed during engine_submit() only */
@@ -106,6 +110,8 @@ struct engine_stats {
     uint64_t prefill_ns, decode_ns; /* passes with at least one prompt token; all others */
     uint64_t passes;
     uint64_t drafted, draft_accepted; /* tokens guessed ahead, and of those the right ones */
+    uint64_t drafted_by[DRAFT_SOURCES], accepted_by[DRAFT_SOURCES]; /* the same by source */
+    uint64_t draft_ns, draft_passes; /* time and passes of making guesses; not among the above */
     uint32_t queued, active;
     uint64_t ram_peak; /* anonymous RSS high-water mark of the process, bytes */
     uint64_t bytes_read, reads, stall_ns;
@@ -122,6 +128,11 @@ struct engine_stats {
     uint64_t neurons_needed, neurons_missed, neurons_active, mask_ns, ffn_ns;
     uint64_t neurons_guessed, guessed_right; /* read before attention; of them needed */
     struct mask_stats mask;
+    /* Passes that read no neurons (engine_opts.reuse); of what their masks let pass, what was left
+     * out because it was not in memory; the activations' sizes left out and in all, where the mask
+     * knows them (mass 0: it does not). */
+    uint64_t reuse_passes, neurons_dropped;
+    double mass_dropped, mass;
     uint32_t n_slot;
     struct slot_info slot[ENGINE_SLOTS_MAX];
 };

@@ -1,7 +1,7 @@
 /* engine/infer/scheduler.c - see scheduler.h. Life, queue, cancellation and figures. */
 #include "engine/base/clock.h"
 #include "engine/base/num.h"
-#include "engine/infer/rss.h"
+#include "engine/base/rss.h"
 #include "engine/infer/scheduler_internal.h"
 
 #include <signal.h>
@@ -85,6 +85,9 @@ void scheduler_publish(struct scheduler *s)
     s->own.mask_ns = w.sparse.mask_ns;
     s->own.ffn_ns = w.sparse.run_ns;
     s->own.mask = mask_stats(&w.sparse);
+    s->own.neurons_dropped = w.sparse.dropped;
+    s->own.mass_dropped = w.sparse.mass_dropped;
+    s->own.mass = w.sparse.mass;
     s->own.n_slot = s->in.n_slot;
     s->own.active = 0;
     for (uint32_t i = 0; i < s->in.n_slot; i++) {
@@ -178,8 +181,10 @@ static enum status allocate(struct scheduler *s, struct err *err)
     s->seq = calloc(n, sizeof *s->seq);
     s->who = calloc(n, sizeof(void *)); /* pointers to requests */
     s->wait = calloc(n, sizeof(void *));
-    if (!s->session || !s->token_store || !s->seq || !s->who || !s->wait ||
-        !buf_room(&s->piece, PIECE_RESERVE) || !find_eog(s))
+    s->drafting = calloc(n, sizeof(void *));
+    s->draft_seq = calloc(n, sizeof *s->draft_seq);
+    if (!s->session || !s->token_store || !s->seq || !s->who || !s->wait || !s->drafting ||
+        !s->draft_seq || !buf_room(&s->piece, PIECE_RESERVE) || !find_eog(s))
         return err_set(err, ST_NOMEM, "scheduler for %u slots", n);
     for (uint32_t i = 0; i < n; i++) {
         s->session[i].slot = i;
@@ -195,6 +200,8 @@ static void destroy(struct scheduler *s)
     free(s->seq);
     free(s->who);
     free(s->wait);
+    free(s->drafting);
+    free(s->draft_seq);
     free(s->eog);
     buf_clear(&s->piece);
     sampler_free(s->sampler);
@@ -213,7 +220,7 @@ enum status scheduler_create(const struct scheduler_in *in, struct scheduler **r
     if (!s)
         return err_set(err, ST_NOMEM, "scheduler");
     s->in = *in;
-    draft_costs_init(&s->costs, in->streaming ? STREAMED_TOKEN_SHARE : RESIDENT_TOKEN_SHARE);
+    scheduler_draft_init(s, in->streaming ? STREAMED_TOKEN_SHARE : RESIDENT_TOKEN_SHARE);
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->wake, NULL);
     if (allocate(s, err) != ST_OK)

@@ -17,6 +17,7 @@
 
 #include "engine/flash/trace.h"
 #include "engine/flash/weights.h"
+#include "engine/infer/drafter.h"
 #include "engine/infer/forward.h"
 #include "engine/infer/gen.h"
 #include "engine/infer/kv.h"
@@ -33,7 +34,12 @@ struct scheduler_in { /* everything borrowed until scheduler_free() */
     struct trace *trace; /* this thread records */
     uint32_t n_vocab;    /* width of a row of logits */
     uint32_t n_slot, n_ctx, n_batch, queue_max;
-    bool streaming; /* weights come from the disk in every pass */
+    bool streaming;          /* weights come from the disk in every pass */
+    struct drafter *drafter; /* guesses tokens; NULL: only the text itself is asked */
+    uint32_t dear_tok;       /* from so many tokens on a pass costs far more; 0: none */
+    /* Not exact: after a pass that reads neurons, this many passes of one token per sequence read
+     * none and do without those that are not in memory (flash.md 2.3). Nothing is guessed then. */
+    uint32_t reuse;
 };
 
 uint32_t scheduler_max_tok(uint32_t n_slot, uint32_t n_batch);

@@ -98,6 +98,26 @@ static bool is_eog(const struct scheduler *s, int32_t token)
     return false;
 }
 
+bool scheduler_ends(const struct scheduler *s, const struct session *ses, int32_t token)
+{
+    return !ses->req->p.ignore_eos && is_eog(s, token);
+}
+
+int32_t scheduler_pick(struct scheduler *s, const struct session *ses, const float *row,
+                       uint32_t at)
+{
+    const struct request *r = ses->req;
+    const struct sampler_row in = {
+        .logits = row,
+        .token = ses->token,
+        .n_prompt = r->n_prompt,
+        .n_token = at,
+        .banned = s->eog,
+        .n_banned = r->p.ignore_eos ? s->n_eog : 0,
+    };
+    return sampler_pick(s->sampler, &r->p, &in);
+}
+
 static enum status emit_token(struct scheduler *s, struct session *ses, int32_t token,
                               const float *row, struct err *err)
 {
@@ -124,19 +144,11 @@ void emit_next(struct scheduler *s, struct session *ses, const float *row)
 {
     struct request *r = ses->req;
     struct err err = ERR_INIT;
-    const struct sampler_row in = {
-        .logits = row,
-        .token = ses->token,
-        .n_prompt = r->n_prompt,
-        .n_token = ses->n_token,
-        .banned = s->eog,
-        .n_banned = r->p.ignore_eos ? s->n_eog : 0,
-    };
-    int32_t token = sampler_pick(s->sampler, &r->p, &in);
+    int32_t token = scheduler_pick(s, ses, row, ses->n_token);
     if (token < 0) {
         err_set(&err, ST_FORMAT, "position %u: the model gave no usable logits", ses->n_token);
         emit_done(s, ses, r, FINISH_ERROR, &err);
-    } else if (!r->p.ignore_eos && is_eog(s, token)) {
+    } else if (scheduler_ends(s, ses, token)) {
         emit_done(s, ses, r, FINISH_STOP, NULL);
     } else if (emit_token(s, ses, token, row, &err) != ST_OK) {
         emit_done(s, ses, r, FINISH_ERROR, &err);

@@ -1,5 +1,6 @@
 /* engine/infer/scheduler_internal.h - what the scheduler's files share: scheduler.c (life, queue,
- * figures), scheduler_step.c (what runs in a pass), scheduler_emit.c (events and endings). */
+ * figures), scheduler_step.c (what runs in a pass), scheduler_draft.c (guesses), scheduler_emit.c
+ * (events and endings). */
 #ifndef STROBE_INFER_SCHEDULER_INTERNAL_H
 #define STROBE_INFER_SCHEDULER_INTERNAL_H
 
@@ -28,6 +29,10 @@ struct scheduler {
     struct engine_stats own; /* counters; published under the lock */
     uint64_t use_count, rss_ns;
     struct draft_costs costs;
+    struct draft_luck luck[DRAFT_SOURCES]; /* of all requests; what a new one begins with */
+    struct session **drafting;             /* [n_slot] the step of guesses, and whose they are */
+    struct drafter_seq *draft_seq;
+    uint32_t reuse_left; /* passes that read nothing, since the last that did */
 
     pthread_mutex_t lock; /* guards all below, and session[].req against others */
     pthread_cond_t wake;
@@ -45,7 +50,25 @@ void scheduler_publish(struct scheduler *s);
 /* scheduler_step.c: one round of reap, admit, pass, digest. false: nothing to do. */
 bool scheduler_step(struct scheduler *s);
 
-/* scheduler_emit.c. Functions with a status fail with the request's error and emit nothing. */
+/* It has its prompt behind it. */
+bool scheduler_decodes(const struct session *ses);
+
+/* scheduler_draft.c. token_share: what one more token adds to a pass, until measured. */
+void scheduler_draft_init(struct scheduler *s, double token_share);
+void scheduler_draft_admit(struct scheduler *s, struct session *ses);
+/* Before the pass: guesses of all sessions that decode, `spare` at most, into draft[], n_draft and
+ * behind n_token. */
+void scheduler_draft(struct scheduler *s, uint32_t spare);
+/* After it: of the session's `drafted` guesses the first `right` were right. */
+void scheduler_draft_judge(struct scheduler *s, struct session *ses, uint32_t drafted,
+                           uint32_t right);
+
+/* scheduler_emit.c. The token that the request picks from a row of logits for position `at`; -1: no
+ * usable number in it. */
+int32_t scheduler_pick(struct scheduler *s, const struct session *ses, const float *row,
+                       uint32_t at);
+bool scheduler_ends(const struct scheduler *s, const struct session *ses, int32_t token);
+/* Functions with a status fail with the request's error and emit nothing. */
 void emit_started(struct session *ses);
 /* Log-probabilities of the prompt tokens that follow the positions of `rows` (first position pos0,
  * n_row rows); token 0 comes before the first. */

@@ -89,8 +89,7 @@ static void admit(struct scheduler *s)
         ses->n_token = r->n_prompt;
         ses->n_kept = r->n_cached = n_reuse;
         ses->used = ++s->use_count;
-        ses->n_draft = 0;
-        draft_luck_init(&ses->luck);
+        scheduler_draft_admit(s, ses);
         r->admit_ns = clock_ns();
         s->own.prompt_tokens += r->n_prompt;
         s->own.prompt_tokens_cached += n_reuse;
@@ -109,6 +108,11 @@ static bool in_prompt(const struct session *ses)
     return ses->n_token == ses->req->n_prompt && ses->req->n_generated == 0;
 }
 
+bool scheduler_decodes(const struct session *ses)
+{
+    return ses->req && !in_prompt(ses);
+}
+
 static void add_seq(struct scheduler *s, struct session *ses, uint32_t n_tok, uint32_t n_logits)
 {
     s->seq[s->n_seq] = (struct batch_seq){
@@ -120,24 +124,6 @@ static void add_seq(struct scheduler *s, struct session *ses, uint32_t n_tok, ui
         .cancel = &ses->req->cancel,
     };
     s->who[s->n_seq++] = ses;
-}
-
-/* The token to compute next, and behind it what it is guessed to be followed by: the guesses take
- * rows of logits (of which every decoding session has its own one) and room in the context. */
-static uint32_t add_decoding(struct scheduler *s, struct session *ses, uint32_t spare_rows)
-{
-    const struct gen_params *p = &ses->req->p;
-    uint32_t max =
-        p->draft_max == GEN_DRAFT_AUTO ? (s->in.streaming ? DRAFT_MAX : 0) : p->draft_max;
-    uint32_t left = p->max_tokens - ses->req->n_generated; /* at least 1: else it had ended */
-    max = min_u32(min_u32(max, DRAFT_MAX), spare_rows);
-    max = min_u32(max, s->in.n_ctx - min_u32(ses->n_token, s->in.n_ctx));
-    max = min_u32(max, left - 1);
-    max = draft_length(&s->costs, &ses->luck, (uint32_t)s->n_seq, max);
-    ses->n_draft = max ? draft_lookup(ses->token, ses->n_token, max, ses->draft) : 0;
-    memcpy(ses->token + ses->n_token, ses->draft, ses->n_draft * sizeof *ses->draft);
-    add_seq(s, ses, 1 + ses->n_draft, 1 + ses->n_draft);
-    return ses->n_draft;
 }
 
 /* Sessions in their prompt, oldest request first, into s->wait. */
@@ -186,14 +172,16 @@ static bool fill_pass(struct scheduler *s)
     uint32_t budget = s->in.n_batch;
     size_t n_wait = list_prompts(s);
     s->n_seq = 0;
+    /* Guesses take rows of logits, of which every session has its own one, and tokens of the pass.
+     * Prompts first: their tokens are certain. */
+    scheduler_draft(s, n_wait ? 0 : min_u32(rows, budget));
     for (uint32_t i = 0; i < s->in.n_slot; i++) {
         struct session *ses = &s->session[i];
-        if (!ses->req || in_prompt(ses))
+        if (!scheduler_decodes(ses))
             continue;
-        /* Prompts first: their tokens are certain. */
-        uint32_t n = add_decoding(s, ses, n_wait ? 0 : min_u32(rows, budget));
-        rows -= n;
-        budget -= n;
+        add_seq(s, ses, 1 + ses->n_draft, 1 + ses->n_draft);
+        rows -= ses->n_draft;
+        budget -= ses->n_draft;
     }
     if (s->n_seq > 0 && !s->in.streaming) {
         uint32_t part = budget / PROMPT_SHARE;
@@ -219,9 +207,7 @@ static void emit_verified(struct scheduler *s, struct session *ses, const float 
         right++;
         emit_next(s, ses, row + (size_t)right * s->in.n_vocab);
     }
-    s->own.drafted += n_draft;
-    s->own.draft_accepted += right;
-    draft_luck_add(&ses->luck, n_draft, right);
+    scheduler_draft_judge(s, ses, n_draft, right);
 }
 
 static void digest(struct scheduler *s, struct session *ses, const struct batch_seq *seq,
@@ -276,11 +262,30 @@ static void trace_begin(struct scheduler *s, uint64_t now_ns)
         trace_join(s->in.trace, s->who[i]->req->p.trace, s->seq[i].n_tok, in_prompt(s->who[i]));
 }
 
+/* Whether the coming pass does with the neurons in memory. */
+static bool reuses(const struct scheduler *s)
+{
+    bool one_each = s->reuse_left > 0 && (!s->in.dear_tok || s->n_seq < s->in.dear_tok);
+    for (size_t i = 0; i < s->n_seq; i++)
+        one_each &= s->seq[i].n_tok == 1;
+    return one_each;
+}
+
+static void set_reads(struct scheduler *s)
+{
+    bool reuse = reuses(s);
+    s->reuse_left = reuse ? s->reuse_left - 1 : s->in.reuse;
+    s->own.reuse_passes += reuse;
+    weights_set_reads(s->in.weights, reuse ? WEIGHTS_REUSE : WEIGHTS_READ);
+}
+
 static void run_pass(struct scheduler *s)
 {
     bool prompts = fill_pass(s);
     uint64_t start = clock_ns();
     trace_begin(s, start);
+    if (s->in.reuse)
+        set_reads(s);
     const float *logits = NULL;
     struct err err = ERR_INIT;
     enum status st = forward_run(s->in.forward, s->seq, s->n_seq, &logits, &err);

@@ -20,7 +20,9 @@ struct session {
     struct request *req; /* NULL: free */
     int32_t draft[DRAFT_MAX]; /* of the pass in progress, behind token[n_token - 1] */
     uint32_t n_draft;
-    struct draft_luck luck;
+    uint32_t n_want; /* guesses that a drafter shall make for the pass; 0: none */
+    enum draft_source source;
+    struct draft_luck luck[DRAFT_SOURCES];
 };
 
 /* Tokens that `prompt` and the kept tokens have in common at the start, at most `limit`. */

@@ -38,7 +38,7 @@ void source_close_files(struct source *s);
 bool source_advance(const struct source *s, struct source_req *req, long n);
 
 enum status source_uring_open(const char *const *paths, uint32_t n_file, uint32_t depth,
-                              struct source **ret, struct err *err);
+                              bool helper, struct source **ret, struct err *err);
 /* SOURCE_PREAD, SOURCE_BUFFERED or SOURCE_MMAP. */
 enum status source_pread_open(const char *const *paths, uint32_t n_file, uint32_t depth,
                               enum source_kind kind, struct source **ret, struct err *err);

@@ -2,8 +2,8 @@
 #include "engine/io/internal.h"
 
 enum status source_uring_open(const char *const *paths, uint32_t n_file, uint32_t depth,
-                              struct source **ret, struct err *err)
+                              bool helper, struct source **ret, struct err *err)
 {
-    (void)paths, (void)n_file, (void)depth, (void)ret;
+    (void)paths, (void)n_file, (void)depth, (void)helper, (void)ret;
     return err_set(err, ST_UNSUPPORTED, "this build has no io_uring (meson option io_uring)");
 }

@@ -126,7 +126,7 @@ enum status source_open(const char *const *paths, uint32_t n_file, struct source
         return err_set(err, ST_RANGE, "reader: %u files, depth %u", n_file, depth);
     switch (opts.kind) {
     case SOURCE_URING:
-        return source_uring_open(paths, n_file, depth, ret, err);
+        return source_uring_open(paths, n_file, depth, opts.helper, ret, err);
     case SOURCE_PREAD:
     case SOURCE_BUFFERED:
     case SOURCE_MMAP:
@@ -136,7 +136,7 @@ enum status source_open(const char *const *paths, uint32_t n_file, struct source
     }
     /* A refusal of the mechanism falls through; a missing file does not get better by retrying. */
     struct err why = ERR_INIT;
-    if (source_uring_open(paths, n_file, depth, ret, &why) == ST_OK)
+    if (source_uring_open(paths, n_file, depth, opts.helper, ret, &why) == ST_OK)
         return ST_OK;
     if (why.code == ST_NOTFOUND) {
         *err = why;

@@ -24,6 +24,7 @@ struct source; /* opaque */
 struct source_opts {
     enum source_kind kind;
     uint32_t depth; /* requests in flight, 1..1024; 0: 32 */
+    bool helper;    /* io_uring: submit on a thread of its own, for thousands of small reads */
 };
 
 /* One read. The caller owns the struct until it comes back from source_wait(). offset, len and dst

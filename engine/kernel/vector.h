@@ -25,11 +25,13 @@ enum act_kind {
     ACT_GELU_TANH,
     ACT_GELU_ERF, /* exact GELU, 0.5 x (1 + erf(x / sqrt 2)) */
     ACT_RELU,
-    ACT_FATRELU, /* x > threshold ? x : 0 */
-    ACT_RELU2,   /* max(x, 0)^2 */
+    ACT_FATRELU,       /* x > threshold ? x : 0 */
+    ACT_RELU2,         /* max(x, 0)^2 */
+    ACT_SHIFTED_RELU,  /* max(x - threshold, 0) */
+    ACT_SHIFTED_RELU2, /* max(x - threshold, 0)^2 */
     ACT_IDENTITY
 };
-/* y = act(x); threshold: FATReLU only */
+/* y = act(x); threshold: FATReLU and the shifted ones */
 void vec_act(const struct kernels *k, enum act_kind kind, float threshold, float *y, const float *x,
              size_t n);
 

@@ -1,4 +1,4 @@
-/* engine/model/arch.c - see arch.h. Eight architectures as facts over shared blocks. */
+/* engine/model/arch.c - see arch.h. Ten architectures as facts over shared blocks. */
 #include "engine/model/arch.h"
 
 #include "engine/model/gguf_header.h"
@@ -110,6 +110,16 @@ static const struct arch archs[] = {
       .act = ACT_GELU_TANH,
       .act_up = ACT_IDENTITY,
       .flags = ARCH_EMBD_SCALE | ARCH_ALTERNATE | ARCH_NORM_ADD_ONE | ARCH_TIED },
+    { .name = "arcee", /* llama without a gate; llama.cpp knows it without feed-forward biases */
+      .hf = { "arcee" },
+      .must = ENDS_RMS | QKVO | NORMS_RMS | R(UP) | R(DOWN),
+      .may = R(OUTPUT) | R(ROPE_FREQS) | QKV_BIAS | R(O_B) | R(UP_B) | R(DOWN_B),
+      .norm = NORM_RMS,
+      .rope = ROPE_NORM,
+      .rope_hf = ROPE_NEOX,
+      .act = ACT_RELU2,
+      .act_up = ACT_IDENTITY,
+      .flags = ARCH_FULL_ROT },
 };
 
 enum { N_ARCH = sizeof archs / sizeof archs[0] };

@@ -91,6 +91,7 @@ struct spec {
     struct str act_meta;           /* strobe.activation */
     struct str act_config;         /* hidden_act */
     double act_param;              /* hidden_act_param */
+    bool norm_relu;                /* strobe.norm_relu */
     struct str name;               /* for heuristics and display */
     int tied;                      /* tie_word_embeddings: 0, 1, -1 unsaid */
     float *rope_long, *rope_short; /* longrope factors of a folder, owned */

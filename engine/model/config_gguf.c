@@ -178,6 +178,8 @@ enum status spec_from_gguf(const struct gguf *g, struct spec *s, struct err *err
     if (!st)
         st = gguf_get_str(g, "strobe.activation", false, &s->act_meta, err);
     if (!st)
+        st = gguf_get_bool(g, "strobe.norm_relu", &s->norm_relu, err);
+    if (!st)
         st = gguf_get_str(g, "general.name", false, &s->name, err);
     return st;
 }

@@ -1,6 +1,8 @@
 /* engine/model/gguf_write.c - see gguf_write.h. */
 #include "engine/model/gguf_write.h"
 
+#include "engine/model/gguf_header.h"
+
 void gw_init(struct gguf_writer *w)
 {
     *w = (struct gguf_writer){ .version = 3, .align = 32 };
@@ -79,6 +81,24 @@ void gw_strs(struct gguf_writer *w, const char *key, const struct str *v, uint64
     gw_array(w, key, GGUF_STRING, NULL, n, 0);
     for (uint64_t i = 0; i < n; i++)
         put_str(&w->kv, v[i]);
+}
+
+void gw_kv(struct gguf_writer *w, const struct gguf_kv *kv)
+{
+    uint32_t type = kv->type, elem = kv->elem;
+    bool strings = kv->type == GGUF_ARRAY ? kv->elem == GGUF_STRING : kv->type == GGUF_STRING;
+    put_str(&w->kv, kv->key);
+    buf_put(&w->kv, &type, 4);
+    if (kv->type == GGUF_ARRAY) {
+        buf_put(&w->kv, &elem, 4);
+        buf_put(&w->kv, &kv->n, 8);
+    }
+    for (uint64_t i = 0; strings && i < kv->n; i++)
+        put_str(&w->kv, kv->text[i]);
+    if (!strings)
+        buf_put(&w->kv, kv->raw,
+                gguf_type_bytes(kv->type == GGUF_ARRAY ? kv->elem : kv->type) * (size_t)kv->n);
+    w->n_kv++;
 }
 
 void gw_tensor_at(struct gguf_writer *w, const char *name, uint32_t type, uint32_t n_dim,

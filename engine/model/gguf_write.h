@@ -29,6 +29,8 @@ void gw_raw(struct gguf_writer *w, const char *key, uint32_t type, const void *p
 void gw_array(struct gguf_writer *w, const char *key, uint32_t elem, const void *p, uint64_t n,
               size_t bytes);
 void gw_strs(struct gguf_writer *w, const char *key, const struct str *v, uint64_t n);
+/* A pair of another file, whatever its type. */
+void gw_kv(struct gguf_writer *w, const struct gguf_kv *kv);
 
 /* Appends a tensor behind the others; data NULL: zeros. `bytes` is what lies in the file. */
 void gw_tensor(struct gguf_writer *w, const char *name, uint32_t type, uint32_t n_dim,

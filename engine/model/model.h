@@ -45,12 +45,13 @@ struct hparams {
     uint32_t n_ctx_train;
     uint32_t n_head, n_kv, d_k, d_v, n_ff; /* the same in every layer: else ST_UNSUPPORTED */
     enum norm_kind norm;
+    bool norm_relu; /* max(x, 0) behind the norms in front of attention and feed-forward part */
     float norm_eps;
     enum block_kind block;
     bool gated;           /* act(gate) * up, else act(up) */
     enum act_kind act;    /* of the gate branch (gated) or of up (plain) */
     enum act_kind act_up; /* gated: ACT_IDENTITY, or ACT_RELU for dReLU */
-    float act_threshold;  /* FATReLU */
+    float act_threshold;  /* FATReLU, or the shift of a shifted ReLU */
     enum act_origin act_origin;
     enum rope_kind rope;
     uint32_t n_rot;
@@ -158,9 +159,10 @@ void model_close(struct model *m);
 const struct hparams *model_hparams(const struct model *m);
 /* Idle neurons of the feed-forward layers are exactly zero: the activation is a ReLU's. */
 bool hparams_exact_zeros(const struct hparams *hp);
-/* As --activation and strobe.activation name it: "relu", "drelu", "fatrelu:0.1". */
-enum { HPARAMS_ACT_MAX = 48 };
-void hparams_act_text(const struct hparams *hp, char out[HPARAMS_ACT_MAX]);
+/* The activation as strobe.activation spells it: "silu", "drelu", "shifted_relu:0.5,relu"; what
+ * stands behind a comma is the up branch's. Numbers are exact. Returns out. */
+enum { ACT_TEXT_MAX = 64 };
+const char *hparams_act_text(const struct hparams *hp, char out[ACT_TEXT_MAX]);
 uint32_t model_n_tensor(const struct model *m);
 const struct tensor *model_tensor(const struct model *m, uint32_t i);
 /* NULL: the model has no such weight. layer: UINT32_MAX for global roles. */

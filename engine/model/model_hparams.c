@@ -214,6 +214,7 @@ enum status spec_hparams(struct spec *s, struct hparams *hp, struct err *err)
     const struct arch *a = s->arch;
     *hp = (struct hparams){ .arch = a->name,
                             .norm = a->norm,
+                            .norm_relu = s->norm_relu,
                             .block = a->block,
                             .gated = a->gated,
                             .pos_offset = a->pos_offset,
@@ -233,6 +234,33 @@ enum status spec_hparams(struct spec *s, struct hparams *hp, struct err *err)
     return st ? st : spec_activation(s, hp, err);
 }
 
+/* Activations with a number: "fatrelu:0.25"; without one it is hidden_act_param. */
+static bool parse_numbered(struct str text, struct hparams *hp)
+{
+    static const struct {
+        const char *name;
+        enum act_kind kind;
+        double least;
+    } names[] = { { "fatrelu", ACT_FATRELU, 0 },
+                  { "shifted_relu", ACT_SHIFTED_RELU, -1e6 },
+                  { "shifted_relu2", ACT_SHIFTED_RELU2, -1e6 } };
+    struct err ignore = ERR_INIT;
+    size_t colon = str_find(text, STR(":"), 0);
+    struct str name = { text.p, colon == SIZE_MAX ? text.n : colon };
+    double t = (double)hp->act_threshold;
+    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++) {
+        if (!str_is(name, names[i].name))
+            continue;
+        struct str num = { text.p + name.n + 1, text.n - name.n - 1 };
+        if (name.n < text.n && num_f64(num, "threshold", names[i].least, 1e6, &t, &ignore))
+            return false;
+        hp->act = names[i].kind;
+        hp->act_threshold = (float)t;
+        return true;
+    }
+    return false;
+}
+
 /* One spelling of an activation. `dual`: the up branch has it too (dReLU). */
 static bool parse_act(struct str text, bool from_config, struct hparams *hp, bool *dual)
 {
@@ -249,29 +277,43 @@ static bool parse_act(struct str text, bool from_config, struct hparams *hp, boo
         { "drelu", ACT_RELU, true },           { "relu2", ACT_RELU2, false },
         { "relu_squared", ACT_RELU2, false },
     };
-    *dual = false;
+    *dual = str_ends(text, STR(",relu"));
+    text.n -= *dual ? 5 : 0;
     if (str_is(text, "gelu")) { /* transformers means the exact form, GGUF graphs the tanh one */
         hp->act = from_config ? ACT_GELU_ERF : ACT_GELU_TANH;
         return true;
     }
-    if (str_starts(text, STR("fatrelu"))) {
-        double t = (double)hp->act_threshold;
-        struct err ignore = ERR_INIT;
-        struct str num = { text.p + 7, text.n - 7 };
-        if (num.n > 0 && (num.p[0] != ':' || num_f64((struct str){ num.p + 1, num.n - 1 },
-                                                     "threshold", 0, 1e6, &t, &ignore)))
-            return false;
-        hp->act = ACT_FATRELU;
-        hp->act_threshold = (float)t;
+    if (parse_numbered(text, hp))
         return true;
-    }
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (str_is(text, names[i].name)) {
             hp->act = names[i].kind;
-            *dual = names[i].dual;
+            *dual |= names[i].dual;
             return true;
         }
     return false;
+}
+
+const char *hparams_act_text(const struct hparams *hp, char out[ACT_TEXT_MAX])
+{
+    static const char *const word[] = {
+        [ACT_SILU] = "silu",
+        [ACT_GELU_TANH] = "gelu_tanh",
+        [ACT_GELU_ERF] = "gelu_erf",
+        [ACT_RELU] = "relu",
+        [ACT_RELU2] = "relu2",
+        [ACT_FATRELU] = "fatrelu:",
+        [ACT_SHIFTED_RELU] = "shifted_relu:",
+        [ACT_SHIFTED_RELU2] = "shifted_relu2:",
+        [ACT_IDENTITY] = "identity",
+    };
+    char num[NUM_F32_MAX] = "";
+    bool dual = hp->gated && hp->act_up == ACT_RELU, d = dual && hp->act == ACT_RELU;
+    if (str_ends(str_c(word[hp->act]), STR(":")))
+        num_f32_text(hp->act_threshold, num);
+    snprintf(out, ACT_TEXT_MAX, "%s%s%s%s", d ? "d" : "", word[hp->act], num,
+             dual && !d ? ",relu" : "");
+    return out;
 }
 
 static enum status use_act(struct str text, enum act_origin origin, struct hparams *hp,
@@ -285,12 +327,11 @@ static enum status use_act(struct str text, enum act_origin origin, struct hpara
     if (!parse_act(text, origin == ACT_FROM_CONFIG, hp, &dual))
         return err_set(err, code,
                        "activation '%s' (from the %s) is unknown; supported: silu, gelu, gelu_erf, "
-                       "relu, drelu, fatrelu:THRESHOLD, relu2",
+                       "relu, drelu, relu2, fatrelu:T, shifted_relu:T, shifted_relu2:T, ACT,relu",
                        gguf_show(text, show), where[origin]);
     if (dual && !hp->gated)
-        return err_set(err, code,
-                       "activation 'drelu' (from the %s) needs a gated model, '%s' is not",
-                       where[origin], hp->arch);
+        return err_set(err, code, "activation '%s' (from the %s) needs a gated model, '%s' is not",
+                       gguf_show(text, show), where[origin], hp->arch);
     hp->act_up = dual ? ACT_RELU : ACT_IDENTITY;
     hp->act_origin = origin;
     return ST_OK;
@@ -346,19 +387,6 @@ enum status spec_activation(struct spec *s, struct hparams *hp, struct err *err)
 
 bool hparams_exact_zeros(const struct hparams *hp)
 {
-    return hp->act == ACT_RELU || hp->act == ACT_FATRELU || hp->act == ACT_RELU2;
-}
-
-void hparams_act_text(const struct hparams *hp, char out[HPARAMS_ACT_MAX])
-{
-    static const char *const word[] = {
-        [ACT_SILU] = "silu",         [ACT_GELU_TANH] = "gelu_tanh", [ACT_GELU_ERF] = "gelu_erf",
-        [ACT_RELU] = "relu",         [ACT_RELU2] = "relu2",         [ACT_FATRELU] = "fatrelu",
-        [ACT_IDENTITY] = "identity",
-    };
-    if (hp->act == ACT_FATRELU)
-        snprintf(out, HPARAMS_ACT_MAX, "fatrelu:%.9g", (double)hp->act_threshold);
-    else
-        snprintf(out, HPARAMS_ACT_MAX, "%s",
-                 hp->gated && hp->act_up == ACT_RELU ? "drelu" : word[hp->act]);
+    return hp->act == ACT_RELU || hp->act == ACT_FATRELU || hp->act == ACT_RELU2 ||
+           hp->act == ACT_SHIFTED_RELU || hp->act == ACT_SHIFTED_RELU2;
 }

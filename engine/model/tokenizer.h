@@ -62,6 +62,8 @@ const char *tokenizer_pre(const struct tokenizer *t);  /* pre-tokenizer name or 
 /* The model's chat template (Jinja source), empty when it has none. `name`: NULL for the default,
  * or "tool_use" and the like. */
 struct str tokenizer_chat_template(const struct tokenizer *t, const char *name);
+/* SHA-256 of everything that decides which ids a text gets: pieces, types, merges, BOS and EOS. */
+void tokenizer_digest(const struct tokenizer *t, unsigned char out[32]);
 /* Heap bytes held. */
 size_t tokenizer_bytes(const struct tokenizer *t);
 /* First warning found while loading (unknown pre-tokenizer and the like), or "". */

@@ -4,6 +4,7 @@
 #define STROBE_MODEL_TOKENIZER_INTERNAL_H
 
 #include "engine/base/json.h"
+#include "engine/model/pretok.h"
 #include "engine/model/tokenizer.h"
 
 enum tok_kind { TOK_SPM, TOK_BPE };
@@ -28,8 +29,6 @@ struct merge {
     int32_t left, right, result;
     uint32_t rank;
 };
-
-struct pretok; /* compiled patterns: tokenizer_pre.c */
 
 struct named_template {
     char *name, *text;
@@ -80,30 +79,6 @@ enum status tok_finish(struct tokenizer *t, struct err *err); /* bytes, specials
 enum status tok_add_chat(struct tokenizer *t, struct str name, struct str text, struct err *err);
 struct str tok_piece(const struct tokenizer *t, int32_t id);
 void tok_warn(struct tokenizer *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-
-/* ---- byte map of byte-level BPE (tokenizer_bytes.c) ---- */
-uint32_t byte_to_cp(uint8_t b);
-int cp_to_byte(uint32_t cp); /* -1: no byte maps there */
-void bytes_map(struct str raw, struct buf *out);
-
-/* ---- pre-tokenizers (tokenizer_pre.c) ---- */
-/* By GGUF name; *ignore_merges and *add_bos report what the name implies. */
-enum status pretok_named(const char *name, struct pretok **ret, bool *ignore_merges, bool *add_bos,
-                         struct err *err);
-enum { PRETOK_STEPS_MAX = 8 };
-enum pretok_how { PRETOK_ISOLATE, PRETOK_REMOVE, PRETOK_MERGE_PREV, PRETOK_MERGE_NEXT };
-struct pretok_step {
-    struct str pattern; /* regular expression */
-    enum pretok_how how;
-    bool invert;
-};
-enum status pretok_compile(const struct pretok_step *step, size_t n, struct pretok **ret,
-                           struct err *err);
-void pretok_free(struct pretok *p);
-/* Calls fn for each piece of valid UTF-8 text, in order. A NULL pretok gives the whole text. */
-enum status pretok_split(const struct pretok *p, struct str text,
-                         enum status (*fn)(void *ctx, struct str piece, struct err *err), void *ctx,
-                         struct err *err);
 
 /* ---- merging (tokenizer_merge.c) ---- */
 /* Both append ids. SPM: highest score first; BPE: lowest rank first; ties to the left. */

@@ -119,6 +119,11 @@ void net_logits(struct net *n, const struct net_batch *b, real *logits);
  * first), so that their reduction can run beside the rest. NULL: none. */
 void net_on_grad(struct net *n, void (*fn)(void *user, uint64_t from, uint64_t to), void *user);
 
+/* Observes what attention (ffn false) and FFN of every layer read in forward passes, behind their
+ * norms: y [n_tok, d_model]. NULL: none. */
+void net_on_norm(struct net *n,
+                 void (*fn)(void *user, uint32_t layer, bool ffn, size_t n_tok, const real *y),
+                 void *user);
 /* Observes the FFN of every layer in forward passes: act [n_tok, d_ff] is the vector that `down`
  * multiplies (after gating), pre [n_tok, d_ff] the argument of the activation. NULL: none. */
 void net_on_ffn(struct net *n,

@@ -8,18 +8,23 @@ import { live, startLive } from './lib/live.js';
 import { Overview } from './overview/overview.js';
 import { Flash } from './flash/flash.js';
 import { Playground } from './playground/playground.js';
+import { Training } from './training/training.js';
 import './style.css';
 
 const SCREENS = [
   ['overview', 'Overview', Overview],
   ['playground', 'Playground', Playground],
   ['flash', 'Flash', Flash],
+  ['training', 'Training', Training],
 ];
 const screen = signal('overview');
+const arg = signal(''); // what the screen is about: #/SCREEN/ARG
 
 function readHash() {
-  const name = location.hash.replace(/^#\/?/, '');
-  screen.value = SCREENS.some(([id]) => id === name) ? name : 'overview';
+  const [name, rest = ''] = location.hash.replace(/^#\/?/, '').split('/');
+  const known = SCREENS.some(([id]) => id === name);
+  screen.value = known ? name : 'overview';
+  arg.value = known ? rest : '';
 }
 
 function KeyPrompt() {
@@ -37,7 +42,7 @@ function App() {
     <header class="side"><h1><img src="/icon.svg" width="24" height="24" alt="" />strobe</h1>
       <nav aria-label="Screens">${SCREENS.map(([id, title]) => html`<a key=${id} href="#/${id}" aria-current=${id === screen.value ? 'page' : undefined}>${title}</a>`)}</nav>
       <p class="state">${!s.ready ? 'connecting' : s.online ? 'connected' : 'connection lost'}${s.model ? html`<br />${s.model.id}` : ''}${s.version ? html`<br />version ${s.version}` : ''}</p></header>
-    <main id="main" tabindex="-1">${needKey.value ? html`<${KeyPrompt} />` : null}<${Screen} /></main></div>`;
+    <main id="main" tabindex="-1">${needKey.value ? html`<${KeyPrompt} />` : null}<${Screen} arg=${arg.value} /></main></div>`;
 }
 
 readHash();

@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { slow } from '../e2e/lib.mjs';
 
 const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8');
 
@@ -20,7 +21,7 @@ export async function openPage(t, browser, { url, screen = 'overview', width = 1
   const context = await browser.newContext({ viewport: { width, height }, ...more });
   t.after(() => context.close());
   const page = await context.newPage();
-  page.setDefaultTimeout(15000);
+  page.setDefaultTimeout(15000 * slow);
   const faults = [];
   page.on('console', (m) => { if (m.type() === 'error') faults.push(m.text()); });
   page.on('pageerror', (e) => faults.push(String(e)));

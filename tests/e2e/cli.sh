@@ -42,7 +42,7 @@ PY
 check version 0 "$strobe" --version
 expect version 't.startswith("strobe ")'
 check help 0 "$strobe" --help
-for v in serve generate tokenize detokenize inspect estimate calibrate bench perplexity pack predictor; do
+for v in serve generate tokenize detokenize inspect estimate calibrate bench perplexity pack predictor corpus; do
     check "help of $v" 0 "$strobe" $v --help
     expect "help of $v" '"usage: strobe" in t and "--json" in t'
 done
@@ -126,6 +126,31 @@ check "some of a SiLU model" 0 "$strobe" generate -m "$tmp/silu.gguf" -p "Once u
 expect "some of a SiLU model" 'd["flash"]["exact"] is False and d["flash"]["mask"]["kind"] == "resident"'
 check "a share of a sketched file" 2 "$strobe" generate -m "$tmp/packed.gguf" -p x -n 2 --keep 0.5
 expect "a share of a sketched file" '"--mask resident" in e'
+s="$data/models/llama2xs-512/llama2xs-512.F32.gguf"
+for temp in 0 0.8; do
+    check "without a draft model, $temp" 0 "$strobe" generate -m "$m" -p "Once upon a time" -n 40 --temp $temp --draft 0
+    cp "$tmp/out" "$tmp/alone"
+    check "with a draft model, $temp" 0 "$strobe" generate -m "$m" -p "Once upon a time" -n 40 --temp $temp --draft-model "$s"
+    cp "$tmp/out" "$tmp/drafted"
+    check "the same text, $temp" 0 cmp "$tmp/drafted" "$tmp/alone"
+done
+check "draft model json" 0 "$strobe" generate -m "$m" -p "Once upon a time" -n 40 --temp 0 --draft-model "$s" --json
+expect "draft model json" 'd["flash"]["draft_model"] == "llama2xs-512.F32" and d["flash"]["drafted_by_model"] > 0 and d["flash"]["draft_bytes"] > 10**6'
+check "a draft model in the estimate" 0 "$strobe" estimate -m "$m" --ram 1GiB --draft-model "$s" --json
+expect "a draft model in the estimate" 'd["draft_bytes"] > 10**6 and d["total_bytes"] <= 2**30'
+check "a draft model that does not fit" 4 "$strobe" generate -m "$m" -p x --ram 30MiB --draft-model "$s"
+check "a draft model without a vocabulary of its own" 3 "$strobe" generate -m "$m" -p x --draft-model "$data/models/containers/empty.gguf"
+check "bench with a draft model" 0 "$strobe" bench -m "$m" --pp 16 --tg 16 --repeat 1 --draft-model "$s" --json
+expect "bench with a draft model" '[r["test"] for r in d["results"]] == ["prefill", "decode", "drafted"] and d["results"][2]["drafted"] >= d["results"][2]["draft_accepted"]'
+check "guesses of resident neurons" 0 "$strobe" generate -m "$tmp/silu.gguf" -p "Once upon a time" -n 12 --temp 0 --draft-self --json
+expect "guesses of resident neurons" 'd["flash"]["exact"] is True and d["text"].startswith(", there was a little girl")'
+check "resident neurons of a model that is not packed" 3 "$strobe" generate -m "$m" -p x --draft-self
+small=$("$strobe" estimate -m "$tmp/silu.gguf" --ram 1 --slots 1 --ctx 128 --flash sparse --json 2>/dev/null | python3 -c 'import json, sys; print(json.load(sys.stdin)["least_bytes"] + 50000)')
+check "reuse" 0 "$strobe" generate -m "$tmp/silu.gguf" -p "Once upon a time" -n 12 --temp 0 --ctx 128 --ram "$small" --reuse 2 --json
+expect "reuse" 'd["flash"]["exact"] is False and d["flash"]["reuse"] == 2 and d["flash"]["reuse_passes"] == 8 and d["flash"]["neurons_dropped"] > 0 and 0 < d["flash"]["activation_mass_dropped"] < 1'
+check "reuse where nothing is missing" 0 "$strobe" generate -m "$tmp/silu.gguf" -p "Once upon a time" -n 12 --temp 0 --reuse 2 --json
+expect "reuse where nothing is missing" 'd["flash"]["exact"] is True and d["flash"]["neurons_dropped"] == 0'
+check "reuse and guesses" 2 "$strobe" generate -m "$tmp/silu.gguf" -p x --reuse 2 --draft-self
 check "rates of no trace" 3 "$strobe" pack -m "$m" --activation relu --rates "$tmp/packed.gguf" -o "$tmp/rated2.gguf"
 check "neuron trace on a full disk" 1 "$strobe" generate -m "$tmp/packed.gguf" -p x -n 8 --neuron-trace /dev/full
 expect "neuron trace on a full disk" '"/dev/full" in e and "space" in e'
@@ -155,10 +180,59 @@ expect bench 'len(d["results"]) == 2 and all(r["tokens_per_second"] > 0 for r in
 head -c 40000 "$data/text/tinystories-sample.txt" >"$tmp/text"
 check perplexity 0 "$strobe" perplexity -m "$m" "$tmp/text" --ctx 128 --windows 32 --json
 expect "perplexity is the reference's" 'abs(d["perplexity"] / 4.5978 - 1) < 0.005'
+check "perplexity without reuse" 0 "$strobe" perplexity -m "$tmp/silu.gguf" "$tmp/text" --ctx 128 --windows 2 --ram "$small" --json
+expect "perplexity without reuse" 'd["exact"] is True and "reuse" not in d'
+nats=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["nats_per_token"])' "$tmp/out")
+check "perplexity with reuse" 0 "$strobe" perplexity -m "$tmp/silu.gguf" "$tmp/text" --ctx 128 --windows 2 --ram "$small" --reuse 4 --json
+expect "perplexity with reuse" 'd["exact"] is False and d["reuse"] == 4 and d["activation_mass_dropped"] > 0 and d["nats_per_token"] > '"$nats"
+check corpus 0 "$strobe" corpus -o "$tmp/corpus" --problems 400 --seed 5 --json
+expect corpus 'd["problems"] == 400 and d["stories"] == 80 and d["documents"] == 540'
+expect "documents end with their mark" 'open("'"$tmp"'/corpus/train.txt").read().count("<|endoftext|>\n") == 540'
+cp "$tmp/corpus/train.txt" "$tmp/corpus/first.txt"
+check "corpus again" 0 "$strobe" corpus -o "$tmp/corpus" --problems 400 --seed 5
+check "the same corpus" 0 cmp "$tmp/corpus/train.txt" "$tmp/corpus/first.txt"
+check "corpus items" 0 "$strobe" corpus -o "$tmp/corpus" --split clauses --problems 60 --format jsonl --classes --steps 3-4
+python3 - "$tmp/corpus/clauses.jsonl" "$tmp/answers.jsonl" <<'PY'
+import json, sys
+with open(sys.argv[2], 'w') as out:
+    for i, line in enumerate(open(sys.argv[1])):
+        d = json.loads(line)
+        assert 3 <= d['steps'] <= 4 and d['classes']['question'][-1][1] == len(d['question'].encode())
+        d['response'] = [d['answer'], d['answer'] + '0', 'I do not know.'][i % 3]
+        out.write(json.dumps(d) + '\n')
+PY
+check "corpus score" 0 "$strobe" corpus score "$tmp/answers.jsonl" --json
+expect "corpus score" '[d["splits"][0][k] for k in ("split", "n", "correct", "no_answer")] == ["clauses", 60, 20, 20] and d["splits"][0]["low"] < 1/3 < d["splits"][0]["high"] and sum(s["n"] for s in d["splits"][0]["steps"]) == 60'
+echo '{"split":"test","gold":"x","response":""}' >"$tmp/bad.jsonl"
+check "corpus score of a bad line" 3 "$strobe" corpus score "$tmp/bad.jsonl"
+expect "corpus score of a bad line" '"line 1" in e and "gold" in e'
+check "corpus eval" 0 "$strobe" corpus eval -m "$m" -n 5 --ctx 512 --max-tokens 24 --split test,numbers -o "$tmp/said.jsonl" --json
+expect "corpus eval" '[s["split"] for s in d["splits"]] == ["test", "numbers"] and all(s["n"] == 5 for s in d["splits"]) and d["tokens"] > 0'
+check "corpus eval's answers" 0 "$strobe" corpus score "$tmp/said.jsonl"
+expect "corpus eval's answers" '"numbers" in t and "all" in t'
+check "corpus without a folder" 2 "$strobe" corpus
+check "corpus of no split" 2 "$strobe" corpus -o "$tmp/corpus" --split exam
+check "corpus with no such steps" 2 "$strobe" corpus -o "$tmp/corpus" --split clauses --steps 1
+expect "corpus with no such steps" '"clauses" in e and len(e.splitlines()) == 1'
+check "corpus leaves no half file" 2 ls "$tmp/corpus/clauses.txt.tmp"
 check calibrate 0 "$strobe" calibrate "$tmp" --seconds 1 --json
 expect calibrate 'd["bytes_per_second"] > 1e6'
 expect "calibrate leaves nothing behind" 'True'
 check "stop text" 0 "$strobe" generate -m "$m" -p "Once upon a time" -n 60 --temp 0 --stop girl --json
 expect "stop text" '"girl" not in d["text"] and d["finish_reason"] == "stop"'
+check vocab 0 "$strobe" vocab --text "$data/text/tinystories-sample.txt" --text "$tmp/text" --n-vocab 600 -o "$tmp/v.gguf" --special "<|endoftext|>" --special "<|user|>" --json
+expect vocab 'd["vocabulary"] == 600 and d["merges"] == 342 and d["special"] == ["<|endoftext|>", "<|user|>"] and d["forgotten_words"] == 0 and d["bytes_per_token"] > 2'
+check "tokenize with it" 0 "$strobe" tokenize -m "$tmp/v.gguf" --special "1234<|user|>" --json
+expect "digits alone, the special token last" 'd["tokens"] == [49, 50, 51, 52, 599]'
+cp "$tmp/v.gguf" "$tmp/v1.gguf"
+check "vocab again" 0 "$strobe" vocab --n-vocab 600 -o "$tmp/v.gguf" --special "<|endoftext|>" --special "<|user|>" "$data/text/tinystories-sample.txt" "$tmp/text"
+check "vocab is deterministic" 0 cmp "$tmp/v.gguf" "$tmp/v1.gguf"
+check "vocab of too little text" 2 sh -c "echo hello | \"$strobe\" vocab --text - --n-vocab 600 -o \"$tmp/no.gguf\""
+expect "vocab of too little text" '"gives a vocabulary of" in e'
+check "vocab wrote nothing" 1 test -e "$tmp/no.gguf"
+check "vocab of no file" 3 "$strobe" vocab --text "$tmp/nowhere" --n-vocab 600 -o "$tmp/no.gguf"
+check "vocab without a size" 2 "$strobe" vocab --text "$tmp/text" -o "$tmp/no.gguf"
+check "vocab with an unknown bos" 2 "$strobe" vocab --text "$tmp/text" --n-vocab 600 -o "$tmp/no.gguf" --bos "<s>"
+check "vocab help" 0 "$strobe" vocab --help
 echo "e2e cli: $((n - bad)) of $n checks passed"
 [ $bad -eq 0 ]

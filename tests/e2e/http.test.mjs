@@ -5,7 +5,7 @@ import { execFileSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { data, haveModel, model, startServer } from './lib.mjs';
+import { data, haveModel, model, startServer, strobe } from './lib.mjs';
 import { dial, exchange, request } from './raw.mjs';
 
 const have = haveModel('HTTP');
@@ -192,7 +192,7 @@ test('API keys are asked for everywhere but at the open routes', async () => {
   writeFileSync(join(dir, 'keys'), '# comment\n\nfirst-key\nsecond-key  \n', { mode: 0o600 });
   const s = await startServer(['--api-key-file', join(dir, 'keys')]);
   try {
-    for (const path of ['/v1/models', '/slots', '/props', '/metrics', '/api/flash/stats', '/api/flash/layers', '/api/flash/traces/x', '/api/events']) {
+    for (const path of ['/v1/models', '/slots', '/props', '/metrics', '/api/flash/stats', '/api/flash/layers', '/api/flash/traces/x', '/api/events', '/api/jobs', '/api/jobs/x', '/api/jobs/x/events', '/api/jobs/x/metrics', '/api/jobs/x/log']) {
       for (const key of [undefined, '', 'Bearer', 'Bearer ', 'Bearer first', 'Bearer first-key2', 'Basic first-key', 'Bearer first-key,second-key']) {
         const r = await exchange(s.url, request('GET', path, { headers: key === undefined ? {} : { Authorization: key } }));
         assertEnvelope(r, 401, 'invalid_api_key');
@@ -244,6 +244,7 @@ test('/metrics is Prometheus text: typed families, unique samples, cumulative hi
   assert.ok(samples.get('strobe_token_to_socket_seconds_count') >= 1);
 });
 
+const verbs = new Set([...execFileSync(strobe, ['--help'], { encoding: 'utf8' }).matchAll(/^ {2}([a-z]+) /gm)].map((m) => m[1]));
 // What each documented operation is asked here, and which of its documented answers must come.
 const asked = {
   'post /v1/chat/completions': [{ messages: [{ role: 'user', content: 'Hi' }], max_tokens: 2 }, '200'],
@@ -262,6 +263,18 @@ const asked = {
   'get /api/flash/traces/{id}': [null, '404'],
   'post /api/models/estimate': [{ ram: 1 << 30 }, '200'],
   'get /api/events': [null, '200'],
+  'post /api/train/pretrain': [{ data: 'absent.txt', steps: 1 }, '400'],
+  'post /api/train/relufy': [{ data: '/etc/passwd' }, verbs.has('relufy') ? '400' : '501'],
+  'post /api/train/sft': [{ data: '/etc/passwd' }, verbs.has('sft') ? '400' : '501'],
+  'post /api/train/reward': [{ data: '/etc/passwd' }, verbs.has('reward') ? '400' : '501'],
+  'post /api/train/ppo': [{ policy: '/etc/passwd' }, verbs.has('ppo') ? '400' : '501'],
+  'post /api/train/soup': [{ base: '/etc/passwd' }, verbs.has('soup') ? '400' : '501'],
+  'get /api/jobs': [null, '200'],
+  'get /api/jobs/{id}': [null, '404'],
+  'post /api/jobs/{id}/cancel': [null, '404'],
+  'get /api/jobs/{id}/events': [null, '404'],
+  'get /api/jobs/{id}/metrics': [null, '404'],
+  'get /api/jobs/{id}/log': [null, '404'],
   'get /health': [null, '200'],
   'get /health/live': [null, '200'],
   'get /metrics': [null, '200'],

@@ -4,6 +4,8 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
+// A busy machine needs more time: STROBE_SLOW=5 gives it five times as much.
+export const slow = Number(process.env.STROBE_SLOW) || 1;
 const root = new URL('../../', import.meta.url).pathname;
 export const strobe = process.env.STROBE || join(root, 'build/release/server/strobe');
 export const data = process.env.STROBE_TEST_DATA || join(root, '../shared/data');
@@ -37,14 +39,15 @@ export function haveModel(test) {
   return false;
 }
 
-export async function startServer(args = []) {
-  const home = mkdtempSync(join(tmpdir(), 'strobe-test-'));
-  const child = spawn(strobe, ['serve', '--port', '0', '--data', home, ...args], { stdio: ['ignore', 'pipe', 'pipe'] });
+// data: a folder that outlives the server; without it one is made and removed. env: more variables.
+export async function startServer(args = [], { data: folder, env } = {}) {
+  const home = folder || mkdtempSync(join(tmpdir(), 'strobe-test-'));
+  const child = spawn(strobe, ['serve', '--port', '0', '--data', home, ...args], { stdio: ['ignore', 'pipe', 'pipe'], env: { ...process.env, ...env } });
   let log = '';
   child.stderr.on('data', (d) => { log += d; });
   const url = await new Promise((resolve, reject) => {
     let text = '';
-    const timer = setTimeout(() => reject(new Error(`no listening line\n${log}`)), 30000);
+    const timer = setTimeout(() => reject(new Error(`no listening line\n${log}`)), 30000 * slow);
     child.stdout.on('data', (d) => {
       text += d;
       const hit = /listening on (http:\S+)/.exec(text);
@@ -59,20 +62,25 @@ export async function startServer(args = []) {
   return {
     url,
     pid: child.pid,
+    data: home,
     log: () => log,
+    async kill() {
+      child.kill('SIGKILL');
+      return ended;
+    },
     async stop() {
       child.kill('SIGTERM');
-      const timer = setTimeout(() => child.kill('SIGKILL'), 15000);
+      const timer = setTimeout(() => child.kill('SIGKILL'), 15000 * slow);
       const how = await ended;
       clearTimeout(timer);
-      rmSync(home, { recursive: true, force: true });
+      if (!folder) rmSync(home, { recursive: true, force: true });
       return how;
     },
   };
 }
 
 export async function until(what, check, ms = 5000) {
-  const end = Date.now() + ms;
+  const end = Date.now() + ms * slow;
   for (;;) {
     const v = await check();
     if (v) return v;

@@ -23,6 +23,10 @@ const table = {
   activation: {},
   'cache-policy': { bad: ['fifo', ''], good: ['adaptive', 'lfu', 'lru', 'window', 'static'] },
   keep: { bad: ['-0.1', '1.5', 'x'], good: ['0.5', '1'] },
+  'no-overlap': {},
+  'draft-model': {},
+  'draft-self': {},
+  reuse: { bad: ['-1', '1048577', 'x'], good: ['0', '1048576'] },
   'mask-sigma': { bad: ['-1', '101', 'x'], good: ['0', '2.5', '100'] },
   'mask-check': { bad: ['-1', '16777217', 'x', '1.5'], good: ['0', '1', '16777216'] },
   kv: { bad: ['f8', ''], good: ['f16', 'f32', 'auto'] },
@@ -35,6 +39,9 @@ const table = {
   'api-key-file': {},
   'cors-origin': {},
   'max-body': { bad: ['x', '-1', '10 apples'], good: ['1KiB', '1GiB'] },
+  jobs: { bad: ['0', '17', 'x'], good: ['1', '16'] },
+  store: {},
+  'allow-paths': {},
   drain: { bad: ['0', '3601', 'x'], good: ['1', '3600'] },
 };
 

@@ -107,6 +107,13 @@ Test(alloc_engine, a_real_model_without_memory_opens_or_answers_in_full_or_not_a
         fail_life("engine, stories260K", small(at.stories));
 }
 
+Test(alloc_engine, an_engine_with_a_draft_model_opens_or_answers_in_full_or_not_at_all)
+{
+    struct engine_opts o = small(at.gguf);
+    o.draft_model = at.gguf;
+    fail_life("engine, draft model", o);
+}
+
 /* ---- documents ---- */
 
 static enum status estimate(void *ctx, void **ret, struct err *err)

@@ -324,7 +324,9 @@ static void fail_streaming(struct engine *e, const struct what *w, bool guesses)
     fault_arm(w->fault, UINT64_MAX, false);
     cr_assert_eq(ask(e, N_ASKED, &a), ST_OK, "%s", a.err.msg);
     uint64_t calls = fault_disarm();
-    cr_assert_gt(calls, 20u, "%s: too few reads", w->name);
+    /* A helper thread submits what has gathered: how many calls that takes is chance. */
+    bool gathers = guesses && w->fault == FAULT_SUBMIT;
+    cr_assert_gt(calls, gathers ? 3u : 20u, "%s: too few reads", w->name);
     for (uint64_t n = 1; n <= calls; n++) {
         fault_arm(w->fault, n, false);
         unsigned seen = errs(e, &want, n);
@@ -339,7 +341,8 @@ static void fail_streaming(struct engine *e, const struct what *w, bool guesses)
         n_hit += hit;
         n_err += seen;
     }
-    cr_expect_geq(n_hit, calls * 3 / 4); /* the last ones may come after the request's end */
+    cr_expect_geq(n_hit,
+                  gathers ? 1 : calls * 3 / 4); /* the last ones may come after the request's end */
     fprintf(stderr, "fault: streaming, %s: %lu of %lu calls: %s, %lu requests failed\n",
             engine_info(e)->source, n_hit, calls, w->name, n_err);
 }

@@ -20,6 +20,7 @@ check io 'engine/io/*.[ch]' 'engine/(base|io)/'
 check model 'engine/model/*.[ch]' 'engine/(base|kernel|io|model)/'
 check flash 'engine/flash/*.[ch]' 'engine/(base|kernel|io|model|flash)/'
 check infer 'engine/infer/*.[ch]' 'engine/(base|kernel|io|model|flash|infer)/'
+check train 'engine/train/*.[ch]' 'engine/(base|kernel|io|model|flash|train)/'
 check engine 'engine/*.[ch]' 'engine/'
 # The command line (main.c, cli*, options*) wires options to modules; the rest of the server sees
 # the facade and base only.
@@ -41,6 +42,9 @@ home 'microhttpd' 'server/http[a-z_]*\.[ch]'
 home 'jansson' 'engine/base/json\.[ch]'
 home 'liburing' 'engine/io/[a-z_]*uring\.[ch]'
 home 'cblas|openblas' 'engine/kernel/blas\.c'
+home 'sqlite3' 'server/store_sqlite\.c'
+home 'libpq' 'server/store_postgres\.c'
+home 'mpi\.h' 'engine/train/dist_mpi\.c'
 home 'pcre2' 'engine/model/tokenizer_pre\.[ch]|engine/model/tokenizer[a-z_]*\.c'
 [ $bad -eq 0 ] && echo "layers: ok"
 exit $bad

@@ -92,6 +92,10 @@ static double act(enum act_kind kind, double threshold, double x)
         return x > threshold ? x : 0;
     case ACT_RELU2:
         return x > 0 ? x * x : 0;
+    case ACT_SHIFTED_RELU:
+        return fmax(0, x - threshold);
+    case ACT_SHIFTED_RELU2:
+        return fmax(0, x - threshold) * fmax(0, x - threshold);
     default:
         return x;
     }
@@ -127,6 +131,15 @@ static void norm(const struct oracle *o, double *y, const double *x, enum tensor
         rms(y, x, weight(o, w, layer), o->hp.n_embd, eps);
     else
         layer_norm(y, x, weight(o, w, layer), weight(o, b, layer), o->hp.n_embd, eps);
+}
+
+/* A norm in front of a branch (ReLU Strikes Back, stage 2). */
+static void branch_norm(const struct oracle *o, double *y, const double *x, enum tensor_role w,
+                        enum tensor_role b, uint32_t layer)
+{
+    norm(o, y, x, w, b, layer);
+    for (uint32_t i = 0; o->hp.norm_relu && i < o->hp.n_embd; i++)
+        y[i] = y[i] > 0 ? y[i] : 0;
 }
 
 /* y = W x + b, of rows first..first+n of W. */
@@ -299,8 +312,8 @@ static void layer_run(struct oracle *o, uint32_t layer, double *x, uint32_t n_to
     double *n = zeros(e), *head = zeros((size_t)hp->n_head * hp->d_v), *y = zeros(e), *z = zeros(e);
     bool second = oracle_at(o, TR_ATTN_NORM2, layer)->n_col != 0;
     for (uint32_t t = 0; t < n_tok; t++) {
-        norm(o, n, x + (size_t)t * e, second ? TR_ATTN_NORM2 : TR_ATTN_NORM,
-             second ? TR_ATTN_NORM2_B : TR_ATTN_NORM_B, layer);
+        branch_norm(o, n, x + (size_t)t * e, second ? TR_ATTN_NORM2 : TR_ATTN_NORM,
+                    second ? TR_ATTN_NORM2_B : TR_ATTN_NORM_B, layer);
         project(o, layer, n, t, &a);
     }
     for (uint32_t t = 0; t < n_tok; t++) {
@@ -312,8 +325,8 @@ static void layer_run(struct oracle *o, uint32_t layer, double *x, uint32_t n_to
         bool own = oracle_at(o, TR_FFN_NORM, layer)->n_col != 0;
         for (uint32_t i = 0; i < e; i++)
             z[i] = xt[i] + (hp->block == BLOCK_SEQUENTIAL ? y[i] : 0);
-        norm(o, n, z, own ? TR_FFN_NORM : TR_ATTN_NORM, own ? TR_FFN_NORM_B : TR_ATTN_NORM_B,
-             layer);
+        branch_norm(o, n, z, own ? TR_FFN_NORM : TR_ATTN_NORM, own ? TR_FFN_NORM_B : TR_ATTN_NORM_B,
+                    layer);
         ffn(o, layer, n, z);
         if (oracle_at(o, TR_POST_FFN_NORM, layer)->n_col)
             rms(z, z, weight(o, TR_POST_FFN_NORM, layer), e, (double)hp->norm_eps);

@@ -236,6 +236,8 @@ static void write_meta(const struct tiny_model *t, struct gguf_writer *w)
     gw_f32(w, key, 1e-5f);
     if (t->activation)
         gw_str(w, "strobe.activation", t->activation);
+    if (t->norm_relu)
+        gw_bool(w, "strobe.norm_relu", true);
 }
 
 static bool write_tensor(struct gguf_writer *w, const char *name, enum dtype type, const float *src,
@@ -341,7 +343,7 @@ static void hf_transform(const struct tiny_model *t, enum tensor_role role, floa
 {
     size_t n = (size_t)n_row * n_col;
     memcpy(dst, src, n * sizeof *dst);
-    if (is(t, "llama") && (role == TR_Q || role == TR_K))
+    if ((is(t, "llama") || is(t, "arcee")) && (role == TR_Q || role == TR_K))
         unpermute(dst, src, role == TR_Q ? t->n_head : t->n_kv, head(t), n_col);
     else if (is(t, "falcon") && role == TR_QKV)
         group_qkv(dst, src, t, n_col);
@@ -403,6 +405,7 @@ static void hf_config(const struct tiny_model *t, struct buf *b)
     const char *act = t->activation                        ? t->activation
                       : is(t, "opt")                       ? "relu"
                       : is(t, "gpt2")                      ? "gelu_new"
+                      : is(t, "arcee")                     ? "relu2"
                       : is(t, "gemma2") || is(t, "falcon") ? "gelu_pytorch_tanh"
                                                            : "silu";
     buf_printf(b, "{\"model_type\":\"%s\",\"vocab_size\":%u,\"tie_word_embeddings\":%s,", t->arch,

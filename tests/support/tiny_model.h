@@ -14,6 +14,7 @@ struct tiny_model {
     bool output;               /* an own output matrix (else tied) */
     bool norm2;                /* falcon: the 40B form */
     const char *activation;    /* strobe.activation or hidden_act; NULL: the architecture's */
+    bool norm_relu;            /* strobe.norm_relu; GGUF only */
     uint32_t window;           /* 0: none written */
     const char *chat_template; /* NULL: none; GGUF only */
     uint64_t seed;

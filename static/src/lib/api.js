@@ -29,10 +29,10 @@ function headers(body) {
   return h;
 }
 
-async function request(method, path, body, signal) {
+async function request(method, path, body, signal, more) {
   const res = await fetch(path, {
     method,
-    headers: headers(body),
+    headers: { ...headers(body), ...more },
     body: body === undefined ? undefined : JSON.stringify(body),
     signal,
   });
@@ -49,8 +49,8 @@ export async function getText(path) {
   return (await request('GET', path)).text();
 }
 
-export async function postJson(path, body, signal) {
-  return (await request('POST', path, body, signal)).json();
+export async function postJson(path, body, signal, more) {
+  return (await request('POST', path, body, signal, more)).json();
 }
 
 // Yields {event, data, id} of an event stream until it ends.

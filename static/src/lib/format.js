@@ -26,6 +26,28 @@ export function span(n) {
   return Number.isFinite(n) && n < 1 ? `${Math.round(n * 1000)} \u00b5s` : ms(n);
 }
 
+// Seconds in the two largest units.
+export function duration(s) {
+  if (!Number.isFinite(s)) return 'unknown';
+  if (s < 60) return `${s < 10 && s % 1 ? s.toFixed(1) : Math.round(s)} s`;
+  const t = Math.round(s);
+  if (t < 3600) return `${Math.floor(t / 60)} min${t % 60 ? ` ${t % 60} s` : ''}`;
+  const m = Math.round(t / 60);
+  return m < 1440 ? `${Math.floor(m / 60)} h${m % 60 ? ` ${m % 60} min` : ''}` : `${Math.floor(m / 1440)} d ${Math.floor((m % 1440) / 60)} h`;
+}
+
+// Dollars; small amounts with two digits that count.
+export function money(n) {
+  if (!Number.isFinite(n)) return 'unknown';
+  return n === 0 ? '$0' : `$${Math.abs(n) < 1 ? Number(n.toPrecision(2)) : n.toFixed(2)}`;
+}
+
+export function compact(n) {
+  if (!Number.isFinite(n)) return '';
+  const [by, unit] = n >= 1e9 ? [1e9, ' B'] : n >= 1e6 ? [1e6, ' M'] : n >= 1e4 ? [1e3, ' K'] : [1, ''];
+  return `${Number((n / by).toPrecision(3)).toLocaleString('en-US')}${unit}`;
+}
+
 export function count(n) {
   return Number.isFinite(n) ? n.toLocaleString('en-US') : '0';
 }

@@ -5,13 +5,15 @@
 #   dense naive     our streaming with nothing pinned (r = 0)
 #   dense           our streaming with what fits pinned
 #   sparse          a packed ReLU file, one per mask kind that fits
+#   paper           the published scheme on the same packed file (LLM in a flash, sec. 3): a window of 5 tokens, bundles, no overlap of
+#                   reads and computing; the 4-bit sketch stands for the predictor, with --paper_sigma set so that it lets 2.2 neurons pass for one that fires (published: 3 for OPT)
 #   resident        all in memory, no cap: the ceiling. Both the plain file and the packed one (which skips neurons, too).
 # Speeds are of decoding, sampled text of --tokens (sparse, resident) or --dense-tokens tokens after a short prompt.
 #   tests/bench/flash/p7_baselines.sh [--quick] [--preset tinyllama] [--active 0.1] [--masks "resident sketch sketch4"] [--share 0.5]
-#       [--rounds 5] [--tokens 64] [--dense_tokens 8]
+#       [--rounds 5] [--tokens 64] [--dense_tokens 8] [--paper_sigma 12]
 cd "$(dirname "$0")/../../.." && set -eu
-preset=tinyllama active=0.1 masks="resident sketch sketch4" share=0.5 rounds=5 tokens=64 dense_tokens=8 threads=$(nproc)
-opts="preset active masks share rounds tokens dense_tokens threads"
+preset=tinyllama active=0.1 masks="resident sketch sketch4" share=0.5 rounds=5 tokens=64 dense_tokens=8 paper_sigma=12 threads=$(nproc)
+opts="preset active masks share rounds tokens dense_tokens paper_sigma threads"
 . tests/bench/flash/lib.sh
 flash_args "$@"
 flash_peer
@@ -55,6 +57,8 @@ steps += [lambda: ours('our mmap', plain, naive, few, '--flash', 'dense', '--sou
           lambda: ours('dense naive', plain, naive, few, '--flash', 'dense', limit=cap),
           lambda: ours('dense', plain, cap, few, '--flash', 'dense')]
 steps += [lambda m=m, f=f: ours(f'sparse {m}', f, cap, n, '--flash', 'sparse') for m, f in packs.items()]
+if 'sketch4' in packs:
+    steps += [lambda: ours('paper', packs['sketch4'], cap, n, '--flash', 'sparse', '--cache-policy', 'window', '--no-overlap', '--mask-sigma', arg('paper_sigma'))]
 steps += [lambda: ours('resident', plain, all_ram, n, '--flash', 'off')]
 steps += [lambda m=m, f=f: ours(f'resident, packed {m}', f, all_ram, n, '--flash', 'off') for m, f in list(packs.items())[:1]]
 if E.get('PEER'):
@@ -73,7 +77,7 @@ for name, v in rates.items():
     miss = [d.get('miss_rate') for d in v]
     rows.append([name, spread([d['tokens_per_second'] for d in v]), f"{statistics.median(per):.0f}" if per else '-', spread([m * 100 if m is not None else None for m in miss], 0),
                  f"{max(d['group_peak'] for d in v) / 1e6:.0f}", max(d['major_faults'] for d in v)]
-                + [f'{base[name] / base[b]:.2f}' if b in base else '-' for b in ('llama mmap', 'our mmap', 'dense naive', 'dense')])
+                + [f'{base[name] / base[b]:.2f}' if b in base else '-' for b in ('llama mmap', 'our mmap', 'dense naive', 'dense', 'paper')])
 print(f'\ncap {cap / 1e6:.0f} MB of {size / 1e6:.0f} MB ({arg("share")}); {rounds} rounds\n')
-table(['engine', 'tok/s', 'MB/token', 'missed %', 'peak MB', 'major faults', 'x llama mmap', 'x our mmap', 'x naive', 'x dense'], rows)
+table(['engine', 'tok/s', 'MB/token', 'missed %', 'peak MB', 'major faults', 'x llama mmap', 'x our mmap', 'x naive', 'x dense', 'x paper'], rows)
 PY

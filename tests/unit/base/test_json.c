@@ -37,6 +37,28 @@ Test(json, members_are_checked_and_named)
     json_free(d);
 }
 
+Test(json, numbers_of_any_sensible_length_are_read_and_longer_ones_refused)
+{
+    struct err e = ERR_INIT;
+    json_t *v = NULL;
+    char text[1100];
+    memset(text, '0', sizeof text);
+    text[0] = '[';
+    text[2] = '.';
+    text[1000] = '1';
+    text[1001] = ']'; /* a number of exactly 1000 bytes */
+    cr_assert_eq(json_parse((struct str){ text, 1002 }, "t", &v, &e), ST_OK, "%s", e.msg);
+    json_free(v);
+    text[1001] = '0';
+    text[1002] = ']';
+    cr_expect_eq(json_parse((struct str){ text, 1003 }, "t", &v, &e), ST_FORMAT);
+    cr_expect_not_null(strstr(e.msg, "1000 bytes"), "%s", e.msg);
+    err_clear(&e);
+    text[1] = text[1001] = '"'; /* a string may be as long as it likes */
+    cr_expect_eq(json_parse((struct str){ text, 1003 }, "t", &v, &e), ST_OK, "%s", e.msg);
+    json_free(v);
+}
+
 Test(json, depth_and_duplicates_are_refused)
 {
     struct err e = ERR_INIT;

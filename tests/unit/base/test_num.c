@@ -76,3 +76,29 @@ Test(num, products_that_overflow_are_noticed)
     cr_expect_not(num_add(SIZE_MAX, 1, &r));
     cr_expect_eq(r, (size_t)1 << 40);
 }
+
+Test(num, the_text_of_a_float_is_short_and_reads_back)
+{
+    static const struct {
+        float x;
+        const char *text;
+    } cases[] = { { 0.1f, "0.1" },         { 1e-5f, "1e-05" },
+                  { 10000, "10000" },      { 0, "0" },
+                  { -2.5f, "-2.5" },       { 1.0f / 3, "0.33333334" },
+                  { 16777216, "16777216" } };
+    char text[NUM_F32_MAX];
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++)
+        cr_expect_str_eq(num_f32_text(cases[i].x, text), cases[i].text);
+    for (uint32_t k = 0; k < 20000; k++) { /* any finite bits */
+        uint32_t bits = k * 214013u + 2531011u;
+        float x;
+        double back = 0;
+        struct err e = ERR_INIT;
+        memcpy(&x, &bits, sizeof x);
+        if ((bits & 0x7F800000) == 0x7F800000)
+            continue;
+        num_f32_text(x, text);
+        cr_assert_eq(num_f64(str_c(text), "x", -1e39, 1e39, &back, &e), ST_OK, "%s", e.msg);
+        cr_assert_eq((float)back, x, "%s", text);
+    }
+}

@@ -90,5 +90,10 @@ Test(engine_alloc, decoding_takes_no_heap_memory)
     o.ram_bytes = (uint64_t)json_integer_value(json_object_get(doc, "least_bytes"));
     json_free(doc);
     decode(&o);
+    o.draft_model = path; /* and with a second model that guesses */
+    cr_assert_eq(engine_estimate(&o, &doc, &err), ST_OK, "%s", err.msg);
+    o.ram_bytes = (uint64_t)json_integer_value(json_object_get(doc, "least_bytes"));
+    json_free(doc);
+    decode(&o);
     unlink(path);
 }

@@ -21,6 +21,12 @@ const char *packed_dir(void)
     return dir;
 }
 
+void packed_save(const char *dir, const char *name, const struct tiny_model *t, char path[256])
+{
+    snprintf(path, 256, "%s/%s.gguf", dir, name);
+    cr_assert(tiny_model_gguf(t, path));
+}
+
 struct tiny_model packed_tiny(const char *arch, const char *act, enum dtype type)
 {
     struct tiny_model t = tiny_model_default(arch);
@@ -34,8 +40,9 @@ void packed_plain(const char *dir, const char *arch, const char *act, enum dtype
                   char path[256])
 {
     struct tiny_model t = packed_tiny(arch, act, type);
-    snprintf(path, 256, "%s/%s-%d.gguf", dir, arch, (int)type);
-    cr_assert(tiny_model_gguf(&t, path));
+    char name[64];
+    snprintf(name, sizeof name, "%s-%d", arch, (int)type);
+    packed_save(dir, name, &t, path);
 }
 
 enum status packed_pack_opts(const char *from, const struct pack_opts *o, struct pack_report *rep,
@@ -165,48 +172,58 @@ open_neuron_trace(const struct model *m, const struct packed_run *r, const struc
     return w;
 }
 
+void packed_open(const struct packed_run *r, struct packed_live *l)
+{
+    struct err err = ERR_INIT;
+    struct weights_opts o = { .source = r->source,
+                              .policy = r->policy,
+                              .keep = r->keep,
+                              .no_overlap = r->no_overlap,
+                              .mask_check = r->mask_check,
+                              .mask_sigma = r->mask_sigma > 0 ? r->mask_sigma : MASK_SIGMA };
+    *l = (struct packed_live){ 0 };
+    cr_assert_eq(pool_create(r->n_thread, &l->pool, &err), ST_OK);
+    cr_assert_eq(model_open(r->path, NULL, &l->m, &err), ST_OK, "%s", err.msg);
+    make_plan(l->m, r, &l->plan);
+    o.neuron_trace = l->trace = open_neuron_trace(l->m, r, &l->plan);
+    cr_assert_eq(
+        weights_open(l->m, &l->plan, kernels_get(cpu_level_max()), l->pool, &o, &l->w, &err), ST_OK,
+        "%s", err.msg);
+    rig_open(&l->rig, l->m, l->w,
+             (struct rig_opts){ cpu_level_max(), r->n_thread, 1, PACKED_TOKENS, PACKED_TOKENS,
+                                PACKED_TOKENS });
+}
+
+void packed_close(struct packed_live *l)
+{
+    struct err err = ERR_INIT;
+    if (l->trace)
+        cr_assert_eq(neuron_trace_flush(l->trace, &err), ST_OK, "%s", err.msg);
+    neuron_trace_close(l->trace);
+    rig_close(&l->rig);
+    weights_close(l->w);
+    plan_clear(&l->plan);
+    model_close(l->m);
+    pool_free(l->pool);
+}
+
 float *packed_logits(struct packed_run *r, size_t *n)
 {
     static const uint32_t cut[] = { 0, 1, 18, 19, 21, 22, 23, 37, PACKED_TOKENS };
     enum { PASSES = sizeof cut / sizeof cut[0] - 1 };
-    struct err err = ERR_INIT;
-    struct pool *pool;
-    struct model *m;
-    struct plan plan;
-    struct weights *w;
-    struct rig rig;
-    struct weights_opts o = { .source = r->source,
-                              .policy = r->policy,
-                              .keep = r->keep,
-                              .mask_check = r->mask_check,
-                              .mask_sigma = r->mask_sigma > 0 ? r->mask_sigma : MASK_SIGMA };
-    cr_assert_eq(pool_create(r->n_thread, &pool, &err), ST_OK);
-    cr_assert_eq(model_open(r->path, NULL, &m, &err), ST_OK, "%s", err.msg);
-    make_plan(m, r, &plan);
-    o.neuron_trace = open_neuron_trace(m, r, &plan);
-    cr_assert_eq(weights_open(m, &plan, kernels_get(cpu_level_max()), pool, &o, &w, &err), ST_OK,
-                 "%s", err.msg);
-    rig_open(&rig, m, w,
-             (struct rig_opts){ cpu_level_max(), r->n_thread, 1, PACKED_TOKENS, PACKED_TOKENS,
-                                PACKED_TOKENS });
-    size_t vocab = rig.hp->n_vocab;
+    struct packed_live l;
+    packed_open(r, &l);
+    size_t vocab = l.rig.hp->n_vocab;
     int32_t *token = rig_tokens(4, PACKED_TOKENS, (uint32_t)vocab);
     *n = PACKED_TOKENS * vocab;
     float *y = malloc(*n * sizeof *y);
     cr_assert(y);
     for (uint32_t i = 0; r->alone && i < PACKED_TOKENS; i++)
-        rig_run(&rig, 0, i, token + i, 1, y + i * vocab);
+        rig_run(&l.rig, 0, i, token + i, 1, y + i * vocab);
     for (int i = 0; !r->alone && i < PASSES; i++)
-        rig_run(&rig, 0, cut[i], token + cut[i], cut[i + 1] - cut[i], y + cut[i] * vocab);
-    r->stats = weights_stats(w);
-    if (o.neuron_trace)
-        cr_assert_eq(neuron_trace_flush(o.neuron_trace, &err), ST_OK, "%s", err.msg);
-    neuron_trace_close(o.neuron_trace);
+        rig_run(&l.rig, 0, cut[i], token + cut[i], cut[i + 1] - cut[i], y + cut[i] * vocab);
+    r->stats = weights_stats(l.w);
     free(token);
-    rig_close(&rig);
-    weights_close(w);
-    plan_clear(&plan);
-    model_close(m);
-    pool_free(pool);
+    packed_close(&l);
     return y;
 }

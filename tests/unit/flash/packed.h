@@ -2,7 +2,9 @@
 #ifndef STROBE_TESTS_UNIT_FLASH_PACKED_H
 #define STROBE_TESTS_UNIT_FLASH_PACKED_H
 
+#include "engine/flash/neuron_trace.h"
 #include "engine/flash/pack.h"
+#include "engine/flash/weights.h"
 #include "tests/support/rig.h"
 #include "tests/support/tiny_model.h"
 
@@ -15,6 +17,7 @@ struct packed_run {
     unsigned n_thread;
     enum source_kind source;
     enum cache_policy policy;
+    bool no_overlap;
     float mask_sigma;           /* of sketch4; 0: MASK_SIGMA */
     double keep;                /* 0: all */
     uint32_t mask_check;        /* 0: masks are not looked at */
@@ -26,6 +29,8 @@ struct packed_run {
 /* A ReLU model of the architecture under dir ("dir/NAME.gguf"), and its packed form beside it. */
 void packed_plain(const char *dir, const char *arch, const char *act, enum dtype type,
                   char path[256]);
+/* A model of the test's own as dir/NAME.gguf. */
+void packed_save(const char *dir, const char *name, const struct tiny_model *t, char path[256]);
 void packed_pack(const char *from, enum pack_mask mask, char path[256]);
 /* The model of packed_plain(); change what the test is about. */
 struct tiny_model packed_tiny(const char *arch, const char *act, enum dtype type);
@@ -38,6 +43,17 @@ void packed_lowrank(const char *from, const struct tiny_model *t, float margin, 
 /* With options of the test's own; o->out is where. */
 enum status packed_pack_opts(const char *from, const struct pack_opts *o, struct pack_report *rep,
                              struct err *err);
+/* A model that is open and ready to run passes of up to PACKED_TOKENS. */
+struct packed_live {
+    struct pool *pool;
+    struct model *m;
+    struct plan plan;
+    struct weights *w;
+    struct rig rig;
+    struct neuron_trace_writer *trace; /* NULL: none */
+};
+void packed_open(const struct packed_run *r, struct packed_live *l);
+void packed_close(struct packed_live *l);
 /* Logits [PACKED_TOKENS, n_vocab] of a fixed prompt in uneven passes; free(). */
 float *packed_logits(struct packed_run *r, size_t *n);
 const char *packed_dir(void); /* made once, below the temporary folder */

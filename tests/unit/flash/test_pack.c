@@ -47,6 +47,36 @@ Test(pack, models_without_exact_zeros_are_refused)
     }
 }
 
+/* An idle gate is what lets a neuron be skipped: a ReLU on the up branch alone does not. */
+Test(pack, a_relu_on_the_up_branch_alone_is_refused)
+{
+    char plain[256], out[300];
+    struct err err = ERR_INIT;
+    struct pack_report rep;
+    packed_plain(packed_dir(), "llama", "silu,relu", DT_F16, plain);
+    snprintf(out, sizeof out, "%s.out", plain);
+    cr_expect_eq(pack(plain, out, PACK_MASK_AUTO, &rep, &err), ST_UNSUPPORTED);
+    cr_expect(strstr(err.msg, "ReLU"), "'%s'", err.msg);
+}
+
+/* What decides the mathematics travels with the packed file. */
+Test(pack, activation_and_rectified_norms_travel_along)
+{
+    char plain[256], packed[256], text[ACT_TEXT_MAX];
+    struct err err = ERR_INIT;
+    struct model *m;
+    struct tiny_model t = tiny_model_default("arcee");
+    t.activation = "shifted_relu:0.1";
+    t.norm_relu = true;
+    packed_save(packed_dir(), "travel", &t, plain);
+    packed_pack(plain, PACK_MASK_SKETCH, packed);
+    cr_assert_eq(model_open(packed, NULL, &m, &err), ST_OK, "%s", err.msg);
+    cr_expect_str_eq(hparams_act_text(model_hparams(m), text), "shifted_relu:0.1");
+    cr_expect(model_hparams(m)->norm_relu);
+    cr_expect(model_bundle(m));
+    model_close(m);
+}
+
 Test(pack, a_packed_model_is_not_packed_again)
 {
     char plain[256], packed[256], out[300];

@@ -7,6 +7,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
+
+enum { DRAFT_MARK = 1 << 20 }; /* on a cached token: written with WEIGHTS_DRAFT in force */
 
 void fake_init(struct fake *f, uint32_t n_slot, uint32_t n_ctx, uint32_t n_batch)
 {
@@ -75,6 +78,12 @@ static void row_of(uint64_t h, float row[FAKE_VOCAB])
 }
 
 uint32_t fake_order;
+enum weights_reads fake_reads;
+
+void weights_set_reads(struct weights *w, enum weights_reads r)
+{
+    fake_reads = r;
+}
 
 void fake_row(const int32_t *token, uint32_t n, float row[FAKE_VOCAB])
 {
@@ -114,22 +123,34 @@ static bool pass_gate(struct fake *f, const struct batch_seq *seq, size_t n)
     return !stop;
 }
 
+/* The cached token; a mark is for passes that draft only. */
+static int32_t cached(const int32_t *kv, uint32_t i)
+{
+    assert(kv[i] >= 0); /* a void position was read */
+    assert(kv[i] < DRAFT_MARK || fake_reads == WEIGHTS_DRAFT);
+    return kv[i] % DRAFT_MARK;
+}
+
 static uint32_t run_seq(struct fake *f, const struct batch_seq *q, float *out)
 {
-    int32_t *kv = f->kv + (size_t)q->slot * f->n_ctx;
+    int32_t *kv = f->kv + (size_t)q->slot * f->n_ctx, token[2048];
+    bool guessing = f->wrong_one_in && (fake_reads == WEIGHTS_DRAFT || f->draft_model);
     assert(q->n_tok >= 1 && q->n_logits <= q->n_tok && q->pos0 + q->n_tok <= f->n_ctx);
-    memcpy(kv + q->pos0, q->token, q->n_tok * sizeof *kv);
+    for (uint32_t i = 0; i < q->n_tok; i++)
+        kv[q->pos0 + i] = q->token[i] + (fake_reads == WEIGHTS_DRAFT ? DRAFT_MARK : 0);
     uint32_t end = q->pos0 + q->n_tok, n = 0;
     uint64_t h = 1;
+    assert(end <= sizeof token / sizeof token[0]);
     for (uint32_t i = 0; i < end; i++) {
-        assert(kv[i] >= 0); /* a void position was read */
-        h = hash_token(h, kv[i]);
+        token[i] = cached(kv, i);
+        h = hash_token(h, token[i]);
         if (i + q->n_logits < end)
             continue;
-        if (fake_order)
-            fake_row(kv, i + 1, out + (size_t)n++ * FAKE_VOCAB);
+        float *row = out + (size_t)n++ * FAKE_VOCAB;
+        if (guessing && rng_mix(h) % f->wrong_one_in == 0)
+            row_of(~h, row);
         else
-            row_of(h, out + (size_t)n++ * FAKE_VOCAB);
+            fake_row(token, i + 1, row);
     }
     return n;
 }
@@ -151,6 +172,9 @@ enum status forward_run(struct forward *fwd, const struct batch_seq *seq, size_t
             assert(seq[j].slot != seq[i].slot);
     }
     assert(n_tok <= f->max_tok && pass.n_logits <= f->max_logits);
+    pass.reads = fake_reads;
+    if (f->pass_us && fake_reads == WEIGHTS_READ)
+        usleep(f->pass_us);
     uint32_t number = f->n_pass++;
     f->pass[number % FAKE_PASSES_MAX] = pass;
     bool stopped = !pass_gate(f, seq, n_seq);

@@ -219,6 +219,10 @@ static void alter_numbers(struct subject *s, const char *preset)
     ALTER(hp->act == ACT_GELU_TANH, hp->act = ACT_GELU_ERF);
     ALTER(hp->act == ACT_GELU_ERF, hp->act = ACT_GELU_TANH);
     ALTER(hp->act == ACT_FATRELU, hp->act = ACT_RELU);
+    ALTER(hp->act == ACT_SHIFTED_RELU, hp->act = ACT_RELU);
+    ALTER(hp->act == ACT_SHIFTED_RELU, hp->act = ACT_FATRELU);
+    ALTER(hp->act == ACT_SHIFTED_RELU2, hp->act_threshold = 0);
+    ALTER(hp->norm_relu, hp->norm_relu = false);
     ALTER(hp->act_up == ACT_RELU, hp->act_up = ACT_IDENTITY);
 }
 

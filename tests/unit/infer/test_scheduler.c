@@ -1,213 +1,12 @@
 /* tests/unit/infer/test_scheduler.c - the scheduler over a model that is only arithmetic
  * (fake_lower.h), against an oracle that decodes one request alone. */
 #include "engine/base/rng.h"
-#include "engine/infer/sampler.h"
-#include "engine/infer/scheduler.h"
-#include "tests/unit/infer/fake_lower.h"
+#include "tests/unit/infer/scheduler_rig.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-/* ---- what a client sees ---- */
-
-enum { SEEN_MAX = 512 };
-struct seen {
-    pthread_mutex_t lock;
-    pthread_cond_t moved;
-    uint32_t n_started, n_prompt, n_token, n_done;
-    int32_t token[SEEN_MAX];
-    float logprob[SEEN_MAX], prompt_logprob[SEEN_MAX];
-    int32_t best[SEEN_MAX];
-    size_t n_top;
-    struct buf text, prompt_text;
-    enum gen_finish finish;
-    struct err err;
-    char stop[64];
-    uint32_t cached, completion;
-    bool out_of_order;
-    struct scheduler *cancel_in; /* cancel from the callback after `cancel_after` tokens */
-    uint64_t id;
-    uint32_t cancel_after;
-};
-
-static void seen_init(struct seen *s)
-{
-    *s = (struct seen){ 0 };
-    pthread_mutex_init(&s->lock, NULL);
-    pthread_cond_init(&s->moved, NULL);
-}
-
-static void seen_clear(struct seen *s)
-{
-    buf_clear(&s->text);
-    buf_clear(&s->prompt_text);
-    pthread_mutex_destroy(&s->lock);
-    pthread_cond_destroy(&s->moved);
-}
-
-static void note_done(struct seen *s, const struct gen_event *ev)
-{
-    s->n_done++;
-    s->finish = ev->finish;
-    s->cached = ev->cached_tokens;
-    s->completion = ev->completion_tokens;
-    if (ev->err)
-        s->err = *ev->err;
-    snprintf(s->stop, sizeof s->stop, "%s", ev->stop_text ? ev->stop_text : "");
-    buf_str(&s->text, ev->text);
-}
-
-static void on_event(void *ctx, const struct gen_event *ev)
-{
-    struct seen *s = ctx;
-    pthread_mutex_lock(&s->lock);
-    s->out_of_order |=
-        s->n_done > 0 || (ev->kind != GEN_STARTED && ev->kind != GEN_DONE && s->n_started != 1);
-    switch (ev->kind) {
-    case GEN_STARTED:
-        s->n_started++;
-        break;
-    case GEN_PROMPT:
-        s->out_of_order |= s->n_token > 0;
-        s->prompt_logprob[s->n_prompt++] = ev->logprob;
-        buf_str(&s->prompt_text, ev->text);
-        break;
-    case GEN_TOKEN:
-        s->token[s->n_token] = ev->token;
-        s->best[s->n_token] = ev->n_top ? ev->top[0].token : -1;
-        s->n_top = ev->n_top;
-        s->logprob[s->n_token++] = ev->logprob;
-        buf_str(&s->text, ev->text);
-        break;
-    case GEN_DONE:
-        note_done(s, ev);
-        break;
-    }
-    bool cancel = ev->kind == GEN_TOKEN && s->cancel_in && s->n_token == s->cancel_after;
-    pthread_cond_broadcast(&s->moved);
-    pthread_mutex_unlock(&s->lock);
-    if (cancel)
-        scheduler_cancel(s->cancel_in, s->id);
-}
-
-static void seen_await(struct seen *s, const uint32_t *counter, uint32_t n)
-{
-    pthread_mutex_lock(&s->lock);
-    while (*counter < n)
-        pthread_cond_wait(&s->moved, &s->lock);
-    pthread_mutex_unlock(&s->lock);
-}
-
-static void await_done(struct seen *s)
-{
-    seen_await(s, &s->n_done, 1);
-    cr_assert_not(s->out_of_order, "events out of order");
-}
-
-/* ---- the oracle ---- */
-
-static struct gen_params greedy(uint32_t max_tokens)
-{
-    struct gen_params p;
-    gen_params_init(&p);
-    p.temperature = 0;
-    p.max_tokens = max_tokens;
-    return p;
-}
-
-/* Decodes alone; returns the generated tokens. */
-static uint32_t solo(const int32_t *prompt, uint32_t n_prompt, const struct gen_params *p,
-                     uint32_t n_ctx, int32_t *out)
-{
-    struct sampler *smp = NULL;
-    struct err err = ERR_INIT;
-    float row[FAKE_VOCAB];
-    static const int32_t eog[] = { 0 };
-    int32_t token[SEEN_MAX + 1];
-    cr_assert_eq(sampler_create(FAKE_VOCAB, &smp, &err), ST_OK);
-    memcpy(token, prompt, n_prompt * sizeof *token);
-    uint32_t n = n_prompt;
-    while (n - n_prompt < p->max_tokens && n <= n_ctx) {
-        fake_row(token, n, row);
-        struct sampler_row r = { row, token, n_prompt, n, eog, p->ignore_eos ? 1 : 0 };
-        int32_t t = sampler_pick(smp, p, &r);
-        if (t == 0 && !p->ignore_eos)
-            break;
-        token[n++] = t;
-    }
-    sampler_free(smp);
-    memcpy(out, token + n_prompt, (n - n_prompt) * sizeof *out);
-    return n - n_prompt;
-}
-
-static void expect_solo(const struct seen *s, const int32_t *prompt, uint32_t n_prompt,
-                        const struct gen_params *p, uint32_t n_ctx, const char *what)
-{
-    int32_t want[SEEN_MAX];
-    uint32_t n = solo(prompt, n_prompt, p, n_ctx, want);
-    cr_assert_eq(s->n_done, 1, "%s", what);
-    cr_assert_eq(s->n_token, n, "%s: %u tokens, alone %u", what, s->n_token, n);
-    for (uint32_t i = 0; i < n; i++)
-        cr_assert_eq(s->token[i], want[i], "%s: token %u is %d, alone %d", what, i, s->token[i],
-                     want[i]);
-    cr_assert_eq(s->completion, n);
-}
-
-static void fill_prompt(int32_t *prompt, uint32_t n, uint64_t key)
-{
-    for (uint32_t i = 0; i < n; i++)
-        prompt[i] = 1 + (int32_t)(rng_at(key, i) % (FAKE_VOCAB - 1));
-}
-
-/* ---- one scheduler to play with ---- */
-
-struct rig {
-    struct fake fake;
-    struct scheduler *s;
-    uint32_t n_ctx;
-};
-
-static void rig_open_with(struct rig *g, uint32_t n_slot, uint32_t n_ctx, uint32_t n_batch,
-                          uint32_t queue_max, bool streaming)
-{
-    struct err err = ERR_INIT;
-    g->n_ctx = n_ctx;
-    fake_init(&g->fake, n_slot, n_ctx, n_batch);
-    struct scheduler_in in = fake_scheduler_in(&g->fake, n_batch, queue_max);
-    in.streaming = streaming;
-    cr_assert_eq(scheduler_create(&in, &g->s, &err), ST_OK, "%s", err.msg);
-}
-
-static void rig_open(struct rig *g, uint32_t n_slot, uint32_t n_ctx, uint32_t n_batch)
-{
-    rig_open_with(g, n_slot, n_ctx, n_batch, 64, false);
-}
-
-static void rig_close(struct rig *g)
-{
-    scheduler_free(g->s);
-    fake_clear(&g->fake);
-}
-
-static void send(struct rig *g, const int32_t *prompt, uint32_t n, const struct gen_params *p,
-                 struct seen *seen)
-{
-    struct err err = ERR_INIT;
-    cr_assert_eq(scheduler_submit(g->s, prompt, n, p, on_event, seen, &seen->id, &err), ST_OK, "%s",
-                 err.msg);
-}
-
-/* Sends, waits, compares with the oracle. */
-static void run_alone(struct rig *g, const int32_t *prompt, uint32_t n, const struct gen_params *p,
-                      struct seen *seen)
-{
-    seen_init(seen);
-    send(g, prompt, n, p, seen);
-    await_done(seen);
-    expect_solo(seen, prompt, n, p, g->n_ctx, "alone");
-}
 
 Test(scheduler, any_mix_gives_each_request_what_it_gets_alone)
 {
@@ -237,7 +36,7 @@ Test(scheduler, any_mix_gives_each_request_what_it_gets_alone)
             p[i].prompt_logprobs = rng_below(&rng, 4) == 0;
             p[i].logprobs = (int32_t)rng_below(&rng, 4) - 1;
             seen_init(&seen[i]);
-            send(&g, prompt[i], n[i], &p[i], &seen[i]);
+            rig_send(&g, prompt[i], n[i], &p[i], &seen[i]);
         }
         for (int i = 0; i < N; i++) {
             await_done(&seen[i]);
@@ -278,7 +77,7 @@ static void guess(uint32_t order, float temperature, uint32_t n_slot, uint32_t n
         p[i].max_tokens = i == 0 ? UINT32_MAX : 20 + 17 * i; /* the first fills its context */
         p[i].repeat_penalty = i % 3 == 1 ? 1.1f : 1;
         fill_prompt(prompt[i], 20, 900 + i);
-        send(&g, prompt[i], 20, &p[i], &seen[i]);
+        rig_send(&g, prompt[i], 20, &p[i], &seen[i]);
     }
     for (uint32_t i = 0; i < n_req; i++) {
         await_done(&seen[i]);
@@ -340,11 +139,11 @@ Test(scheduler, a_prefix_is_copied_from_a_slot_that_is_busy)
     p.ignore_eos = true;
     rig_open(&g, 2, 100, 64);
     seen_init(&a);
-    send(&g, prompt, 50, &p, &a);
+    rig_send(&g, prompt, 50, &p, &a);
     seen_await(&a, &a.n_token, 1);
     seen_init(&b);
     prompt[50] = 1 + prompt[50] % 9;
-    send(&g, prompt, 60, &p, &b);
+    rig_send(&g, prompt, 60, &p, &b);
     await_done(&a);
     await_done(&b);
     expect_solo(&a, prompt, 50, &p, 100, "first");
@@ -388,10 +187,10 @@ Test(scheduler, a_full_queue_refuses_and_a_draining_one_too)
     seen_init(&s[0]);
     seen_init(&s[1]);
     seen_init(&extra);
-    send(&g, prompt, 3, &p, &s[0]);
+    rig_send(&g, prompt, 3, &p, &s[0]);
     fake_await_pass(&g.fake); /* the slot is taken now */
     cr_expect(scheduler_has_room(g.s));
-    send(&g, prompt, 3, &p, &s[1]);
+    rig_send(&g, prompt, 3, &p, &s[1]);
     cr_expect_not(scheduler_has_room(g.s));
     cr_expect_eq(scheduler_submit(g.s, prompt, 3, &p, on_event, &extra, &id, &err), ST_BUSY);
     struct engine_stats st;
@@ -450,9 +249,9 @@ Test(scheduler, cancelling_works_in_the_queue_in_a_pass_and_in_a_callback)
     seen_init(&run);
     seen_init(&queued);
     fake_gate(&g.fake, true);
-    send(&g, prompt, 30, &p, &run);
+    rig_send(&g, prompt, 30, &p, &run);
     fake_await_pass(&g.fake);
-    send(&g, prompt, 30, &p, &queued);
+    rig_send(&g, prompt, 30, &p, &queued);
     scheduler_cancel(g.s, queued.id);
     scheduler_cancel(g.s, run.id);
     scheduler_cancel(g.s, 12345);
@@ -466,7 +265,7 @@ Test(scheduler, cancelling_works_in_the_queue_in_a_pass_and_in_a_callback)
     mine.cancel_in = g.s;
     mine.cancel_after = 5;
     pthread_mutex_lock(&mine.lock); /* the id is written before the callback may read it */
-    send(&g, prompt, 30, &p, &mine);
+    rig_send(&g, prompt, 30, &p, &mine);
     pthread_mutex_unlock(&mine.lock);
     await_done(&mine);
     cr_expect_eq(mine.finish, FINISH_CANCELLED);
@@ -497,7 +296,7 @@ Test(scheduler, a_failed_pass_ends_its_requests_and_nothing_else)
         rig_open(&g, 1, 60, 16);
         g.fake.fail_pass = fail;
         seen_init(&a);
-        send(&g, prompt, 30, &p, &a);
+        rig_send(&g, prompt, 30, &p, &a);
         await_done(&a);
         cr_expect_eq(a.finish, FINISH_ERROR);
         cr_expect_eq(a.err.code, ST_IO);
@@ -521,7 +320,7 @@ Test(scheduler, logits_that_are_no_numbers_are_an_error_of_the_request)
     rig_open(&g, 1, 60, 16);
     g.fake.nan_logits = true;
     seen_init(&a);
-    send(&g, prompt, 1, &p, &a);
+    rig_send(&g, prompt, 1, &p, &a);
     await_done(&a);
     cr_expect_eq(a.finish, FINISH_ERROR);
     cr_expect_eq(a.err.code, ST_FORMAT);
@@ -615,7 +414,7 @@ Test(scheduler, stop_strings_cut_the_text_and_name_themselves)
     p.stop[1] = stop;
     p.n_stop = 2;
     seen_init(&s);
-    send(&g, prompt, 3, &p, &s);
+    rig_send(&g, prompt, 3, &p, &s);
     await_done(&s);
     cr_expect_eq(s.finish, FINISH_STOP);
     cr_expect_str_eq(s.stop, stop);
@@ -652,9 +451,9 @@ static uint32_t prompt_beside_decoding(bool streaming, uint32_t *n_without)
     seen_init(&a);
     seen_init(&b);
     fake_gate(&g.fake, true);
-    send(&g, prompt + 100, 4, &p, &a);
+    rig_send(&g, prompt + 100, 4, &p, &a);
     fake_await_pass(&g.fake); /* the newcomer comes while the reader's first pass runs */
-    send(&g, prompt, 400, &p, &b);
+    rig_send(&g, prompt, 400, &p, &b);
     fake_gate(&g.fake, false);
     await_done(&a);
     await_done(&b);
@@ -690,7 +489,7 @@ Test(scheduler, closing_cancels_everything_exactly_once)
     fake_gate(&g.fake, true);
     for (int i = 0; i < N; i++) {
         seen_init(&s[i]);
-        send(&g, prompt, 40, &p, &s[i]);
+        rig_send(&g, prompt, 40, &p, &s[i]);
     }
     fake_await_pass(&g.fake);
     scheduler_free(g.s);

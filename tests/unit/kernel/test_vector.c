@@ -49,6 +49,10 @@ static double act_double(enum act_kind kind, double t, double x)
         return x > t ? x : 0;
     case ACT_RELU2:
         return x > 0 ? x * x : 0;
+    case ACT_SHIFTED_RELU:
+        return x > t ? x - t : 0;
+    case ACT_SHIFTED_RELU2:
+        return x > t ? (x - t) * (x - t) : 0;
     default:
         return x;
     }

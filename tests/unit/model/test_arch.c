@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 static const char *const archs[] = { "llama", "qwen2",  "qwen3",  "gpt2",  "opt",
-                                     "phi3",  "falcon", "gemma2", "bamboo" };
+                                     "phi3",  "falcon", "gemma2", "arcee", "bamboo" };
 enum { N_ARCHS = sizeof archs / sizeof archs[0] };
 
 static char dir[] = "/tmp/test_arch.XXXXXX";
@@ -149,16 +149,16 @@ Test(arch, folders_hold_the_same_weights_as_gguf)
             cr_expect_float_eq(a->attn_scale, b->attn_scale, 1e-7f, "%s", t.arch);
             cr_expect_eq(a->final_softcap, b->final_softcap, "%s", t.arch);
             cr_expect_eq(b->act_origin, ACT_FROM_CONFIG);
-            check_weights(&t, f, strcmp(t.arch, "llama") == 0);
+            check_weights(&t, f, strcmp(t.arch, "llama") == 0 || strcmp(t.arch, "arcee") == 0);
             model_close(g);
             model_close(f);
         }
     }
 }
 
-Test(arch, llama_folders_use_the_rotate_half_order)
+static void check_rotate_half(const char *arch)
 {
-    struct tiny_model t = tiny_model_default("llama");
+    struct tiny_model t = tiny_model_default(arch);
     struct model *f = open_folder(&t);
     cr_expect_eq(model_hparams(f)->rope, ROPE_NEOX);
     const struct tensor *w = model_find(f, TR_K, 1);
@@ -171,6 +171,12 @@ Test(arch, llama_folders_use_the_rotate_half_order)
     free(gguf);
     free(hf);
     model_close(f);
+}
+
+Test(arch, llama_and_arcee_folders_use_the_rotate_half_order)
+{
+    check_rotate_half("llama");
+    check_rotate_half("arcee");
 }
 
 Test(arch, folder_names_are_those_of_the_published_models)
@@ -194,6 +200,8 @@ Test(arch, folder_names_are_those_of_the_published_models)
         { "opt", TR_FFN_NORM_B, "model.decoder.layers.1.final_layer_norm.bias" },
         { "falcon", TR_QKV, "transformer.h.1.self_attention.query_key_value.weight" },
         { "falcon", TR_ATTN_NORM, "transformer.h.1.input_layernorm.weight" },
+        { "arcee", TR_UP, "model.layers.1.mlp.up_proj.weight" },
+        { "arcee", TR_DOWN, "model.layers.1.mlp.down_proj.weight" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
         struct tiny_model t = tiny_model_default(rows[i].arch);
@@ -243,4 +251,36 @@ Test(arch, facts_of_gemma2_and_opt_and_falcon)
     cr_expect_eq(model_hparams(m)->block, BLOCK_PARALLEL);
     cr_expect_null(model_find(m, TR_FFN_NORM, 0));
     model_close(m);
+}
+
+/* As in llama.cpp: pairs (2i, 2i + 1), RMSNorm, relu(up x)^2, whole heads rotated. */
+Test(arch, facts_of_arcee)
+{
+    struct tiny_model t = tiny_model_default("arcee");
+    struct model *m = open_gguf(&t);
+    const struct hparams *hp = model_hparams(m);
+    cr_expect_eq(hp->rope, ROPE_NORM);
+    cr_expect_eq(hp->n_rot, hp->d_k);
+    cr_expect_eq(hp->norm, NORM_RMS);
+    cr_expect_eq(hp->act, ACT_RELU2);
+    cr_expect_eq(hp->act_origin, ACT_FROM_ARCH);
+    cr_expect_not(hp->gated);
+    cr_expect(hparams_exact_zeros(hp));
+    cr_expect_null(model_find(m, TR_GATE, 0));
+    model_close(m);
+    m = open_folder(&t);
+    cr_expect_eq(model_hparams(m)->act, ACT_RELU2);
+    cr_expect_eq(model_hparams(m)->rope, ROPE_NEOX);
+    model_close(m);
+}
+
+Test(arch, norms_are_rectified_where_the_metadata_says_so)
+{
+    struct tiny_model t = tiny_model_default("llama");
+    for (int on = 0; on < 2; on++) {
+        t.norm_relu = on;
+        struct model *m = open_gguf(&t);
+        cr_expect_eq(model_hparams(m)->norm_relu, on);
+        model_close(m);
+    }
 }

@@ -1,5 +1,5 @@
 /* tests/unit/model/test_gguf.c - containers: real files, the worked example, truncation. */
-#include "engine/model/gguf.h"
+#include "engine/model/gguf_write.h"
 #include "tests/support/data.h"
 
 #include <criterion/criterion.h>
@@ -56,6 +56,42 @@ Test(gguf, every_truncation_of_the_worked_example_is_refused)
         cr_expect(strstr(err.msg, "truncated"), "%zu bytes: %s", n, err.msg);
         cr_expect_null(g);
     }
+}
+
+/* Every pair of a file, written to another, is the same pair. */
+Test(gguf, pairs_are_copied_whatever_their_type)
+{
+    static const uint16_t small[3] = { 1, 2, 65535 };
+    static const double wide[2] = { 0.1, -7 };
+    const struct str names[3] = { STR("a"), STR(""), STR("long enough to be one") };
+    struct gguf_writer w, v;
+    struct buf bytes = BUF_INIT, again = BUF_INIT;
+    struct err err = ERR_INIT;
+    struct gguf *g = NULL;
+    gw_init(&w);
+    gw_init(&v);
+    gw_u32(&w, "u32", 7);
+    gw_u64(&w, "u64", UINT64_MAX);
+    gw_f32(&w, "f32", 0.5f);
+    gw_bool(&w, "yes", true);
+    gw_str(&w, "text", "some");
+    gw_str(&w, "empty", "");
+    gw_array(&w, "u16s", GGUF_U16, small, 3, sizeof small);
+    gw_array(&w, "f64s", GGUF_F64, wide, 2, sizeof wide);
+    gw_array(&w, "none", GGUF_I32, NULL, 0, 0);
+    gw_strs(&w, "names", names, 3);
+    gw_strs(&w, "no_names", names, 0);
+    gw_bytes(&w, &bytes);
+    cr_assert_eq(gguf_parse(buf_view(&bytes), &g, &err), ST_OK, "%s", err.msg);
+    for (uint64_t i = 0; i < gguf_n_kv(g); i++)
+        gw_kv(&v, gguf_kv_at(g, i));
+    gw_bytes(&v, &again);
+    cr_expect(str_eq(buf_view(&again), buf_view(&bytes)));
+    gguf_close(g);
+    gw_clear(&w);
+    gw_clear(&v);
+    buf_clear(&bytes);
+    buf_clear(&again);
 }
 
 Test(gguf, real_files_open)

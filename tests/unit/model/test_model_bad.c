@@ -229,6 +229,13 @@ Test(model_bad, metadata)
         { "llama", "/strobe.activation", TEXT, 0, "sigmoid", ST_UNSUPPORTED,
           "activation 'sigmoid'" },
         { "opt", "/strobe.activation", TEXT, 0, "drelu", ST_UNSUPPORTED, "needs a gated model" },
+        { "opt", "/strobe.activation", TEXT, 0, "shifted_relu:1,relu", ST_UNSUPPORTED,
+          "needs a gated model" },
+        { "llama", "/strobe.activation", TEXT, 0, "shifted_relu:", ST_UNSUPPORTED, "unknown" },
+        { "llama", "/strobe.activation", TEXT, 0, "shifted_relu:x", ST_UNSUPPORTED, "unknown" },
+        { "llama", "/strobe.activation", TEXT, 0, "fatrelu:-1", ST_UNSUPPORTED, "unknown" },
+        { "llama", "/strobe.activation", TEXT, 0, ",relu", ST_UNSUPPORTED, "unknown" },
+        { "llama", "/strobe.norm_relu", U32, 1, NULL, ST_FORMAT, "strobe.norm_relu" },
     };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         expect(&rows[i], NULL);
@@ -304,6 +311,42 @@ Test(model_bad, the_activation_is_decided_in_the_documented_order)
         cr_expect_eq(hp.act_up, rows[i].up, "%s %s", rows[i].arch, rows[i].name);
         cr_expect_eq(hp.act_origin, rows[i].origin, "%s %s", rows[i].arch, rows[i].name);
         cr_expect_eq(s.warning[0] != 0, rows[i].origin == ACT_FROM_NAME, "%s", rows[i].name);
+    }
+}
+
+/* What hparams_act_text() writes is what strobe.activation reads. */
+Test(model_bad, the_activation_s_text_reads_back)
+{
+    static const struct {
+        const char *text;
+        enum act_kind act, up;
+        float threshold;
+    } rows[] = {
+        { "silu", ACT_SILU, ACT_IDENTITY, 0 },
+        { "silu,relu", ACT_SILU, ACT_RELU, 0 },
+        { "gelu_tanh", ACT_GELU_TANH, ACT_IDENTITY, 0 },
+        { "gelu_erf", ACT_GELU_ERF, ACT_IDENTITY, 0 },
+        { "relu", ACT_RELU, ACT_IDENTITY, 0 },
+        { "drelu", ACT_RELU, ACT_RELU, 0 },
+        { "relu2", ACT_RELU2, ACT_IDENTITY, 0 },
+        { "fatrelu:0.1", ACT_FATRELU, ACT_IDENTITY, 0.1f },
+        { "shifted_relu:0.33333334", ACT_SHIFTED_RELU, ACT_IDENTITY, 1.0f / 3 },
+        { "shifted_relu:-1.5,relu", ACT_SHIFTED_RELU, ACT_RELU, -1.5f },
+        { "shifted_relu2:1e-07", ACT_SHIFTED_RELU2, ACT_IDENTITY, 1e-7f },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++) {
+        struct spec s;
+        struct hparams hp = { .arch = "llama", .gated = true };
+        struct err err = ERR_INIT;
+        char text[ACT_TEXT_MAX];
+        spec_init(&s);
+        s.arch = arch_find(STR("llama"));
+        s.act_meta = str_c(rows[i].text);
+        cr_assert_eq(spec_activation(&s, &hp, &err), ST_OK, "%s", err.msg);
+        cr_expect_eq(hp.act, rows[i].act, "%s", rows[i].text);
+        cr_expect_eq(hp.act_up, rows[i].up, "%s", rows[i].text);
+        cr_expect_eq(hp.act_threshold, rows[i].threshold, "%s", rows[i].text);
+        cr_expect_str_eq(hparams_act_text(&hp, text), rows[i].text);
     }
 }
 

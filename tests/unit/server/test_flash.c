@@ -165,6 +165,8 @@ Test(flash, stats_of_a_resident_model_hit_always_and_read_nothing)
     json_t *d = get(api_flash_stats, "", 200);
     cr_expect_eq(json_number_value(json_object_get(d, "cache_hit_rate")), 1.0);
     cr_expect(json_is_null(json_object_get(d, "read_amplification")));
+    cr_expect(json_is_null(json_object_get(d, "activation_mass_dropped")));
+    cr_expect_eq(whole(d, "neurons_dropped"), 0);
     const json_t *list = json_object_get(d, "read_latency");
     cr_assert_eq(json_array_size(list), (size_t)ENGINE_LATENCIES);
     for (size_t i = 0; i < ENGINE_LATENCIES; i++) {
@@ -175,8 +177,9 @@ Test(flash, stats_of_a_resident_model_hit_always_and_read_nothing)
         else
             cr_expect(json_is_null(below));
     }
-    static const char *const fields[] = { "mode",   "ram_budget", "bytes_read", "stall_ms",
-                                          "passes", "exact",      "mask_ms",    "drafted" };
+    static const char *const fields[] = { "mode",        "ram_budget", "bytes_read",   "stall_ms",
+                                          "passes",      "exact",      "mask_ms",      "drafted",
+                                          "draft_model", "draft_ms",   "reuse_passes", "reuse" };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
         cr_expect_not_null(json_object_get(d, fields[i]), "%s is gone", fields[i]);
     json_free(d);

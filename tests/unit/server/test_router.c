@@ -23,6 +23,12 @@ Test(router, paths_find_their_handler)
         { METHOD_GET, "/models", api_models, NULL },
         { METHOD_GET, "/v1/models/a/b:c", api_model, "a/b:c" },
         { METHOD_DELETE, "/api/requests/cmpl-1", api_cancel, "cmpl-1" },
+        { METHOD_POST, "/api/train/soup/", api_train, NULL },
+        { METHOD_GET, "/api/jobs", api_jobs, NULL },
+        { METHOD_GET, "/api/jobs/job-1", api_job, "job-1" },
+        { METHOD_GET, "/api/jobs/job-1/", api_job, "job-1" },
+        { METHOD_POST, "/api/jobs/job-1/cancel", api_job_cancel, "job-1" },
+        { METHOD_GET, "/api/jobs/job-1/events/", api_job_events, "job-1" },
         { METHOD_GET, "/", api_asset, "" },
         { METHOD_GET, "/no/such/asset", api_asset, "no/such/asset" },
     };
@@ -45,7 +51,9 @@ Test(router, others_get_404_or_405_with_what_is_allowed)
     } cases[] = {
         { METHOD_POST, "/nothing", NULL },           { METHOD_POST, "/v1/chat/completionsx", NULL },
         { METHOD_POST, "/v1//completions", NULL },   { METHOD_DELETE, "/api/requests", NULL },
-        { METHOD_POST, "/api/evals/runs", NULL },    { METHOD_POST, "/health", "GET" },
+        { METHOD_POST, "/api/evals/runs", NULL },    { METHOD_POST, "/api/jobs/a/b", NULL },
+        { METHOD_POST, "/api/jobs//cancel", NULL },  { METHOD_GET, "/api/jobs/x/cancel", "POST" },
+        { METHOD_POST, "/api/jobs/x", "GET" },       { METHOD_POST, "/health", "GET" },
         { METHOD_GET, "/v1/completions", "POST" },   { METHOD_GET, "/tokenize/", "POST" },
         { METHOD_GET, "/api/requests/x", "DELETE" }, { METHOD_OTHER, "/v1/models", "GET" },
     };
@@ -64,11 +72,20 @@ Test(router, only_harmless_routes_need_no_key)
 {
     static const char *const open[] = { "/health",       "/health/live", "/v1/health",
                                         "/openapi.json", "/version",     "/" };
-    static const char *const keyed[] = {
-        "/metrics",   "/v1/models",       "/v1/models/x",      "/props",
-        "/slots",     "/api/flash/stats", "/api/flash/layers", "/api/flash/traces/req-1",
-        "/api/events"
-    };
+    static const char *const keyed[] = { "/metrics",
+                                         "/v1/models",
+                                         "/v1/models/x",
+                                         "/props",
+                                         "/slots",
+                                         "/api/flash/stats",
+                                         "/api/flash/layers",
+                                         "/api/flash/traces/req-1",
+                                         "/api/events",
+                                         "/api/jobs",
+                                         "/api/jobs/x",
+                                         "/api/jobs/x/events",
+                                         "/api/jobs/x/metrics",
+                                         "/api/jobs/x/log" };
     for (size_t i = 0; i < sizeof open / sizeof open[0]; i++) {
         struct call c = { .srv = &server, .method = METHOD_GET, .path = open[i] };
         cr_expect(route_find(&c)->flags & ROUTE_OPEN, "%s", open[i]);

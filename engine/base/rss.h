@@ -1,7 +1,7 @@
-/* engine/infer/rss.h - how much anonymous memory this process holds, from /proc/self/status.
+/* engine/base/rss.h - how much anonymous memory this process holds, from /proc/self/status.
  * Allocates nothing; any thread. */
-#ifndef STROBE_INFER_RSS_H
-#define STROBE_INFER_RSS_H
+#ifndef STROBE_BASE_RSS_H
+#define STROBE_BASE_RSS_H
 
 #include <stdint.h>
 
@@ -13,5 +13,7 @@ struct rss {
     uint64_t anon_peak;
 };
 struct rss rss_now(void);
+/* The high-water mark starts anew from here. Where the kernel refuses, the old one stays. */
+void rss_reset_peak(void);
 
 #endif

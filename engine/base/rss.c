@@ -1,5 +1,5 @@
-/* engine/infer/rss.c - see rss.h. */
-#include "engine/infer/rss.h"
+/* engine/base/rss.c - see rss.h. */
+#include "engine/base/rss.h"
 
 #include "engine/base/buf.h"
 #include "engine/base/num.h"
@@ -45,4 +45,14 @@ struct rss rss_now(void)
     if (r.anon_peak < r.anon)
         r.anon_peak = r.anon;
     return r;
+}
+
+void rss_reset_peak(void)
+{
+    int fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return;
+    ssize_t n = write(fd, "5", 1); /* proc(5): resets VmHWM alone */
+    (void)n;
+    close(fd);
 }

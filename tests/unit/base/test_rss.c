@@ -1,5 +1,5 @@
-/* tests/unit/infer/test_rss.c - the memory figure follows what the process really touches. */
-#include "engine/infer/rss.h"
+/* tests/unit/base/test_rss.c - the memory figure follows what the process really touches. */
+#include "engine/base/rss.h"
 
 #include <criterion/criterion.h>
 #include <stdlib.h>

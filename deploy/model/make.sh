@@ -1,0 +1,26 @@
+#!/bin/sh
+# Makes the bundled model from nothing: text, vocabulary, training, file, score. About an hour on two cores.
+#   deploy/model/make.sh [DIR]      DIR (build/model) gets everything; the shipped file is not touched
+# Environment: STROBE (build/release/server/strobe).
+# Stopped or killed, the same command goes on from the last checkpoint. Same machine type, same bits; see README.md.
+set -eu
+cd "$(dirname "$0")/../.."
+out=${1:-build/model}
+strobe=${STROBE:-build/release/server/strobe}
+[ -x "$strobe" ] || { echo "make.sh: no program '$strobe': run deploy/quickstart.sh first" >&2; exit 2; }
+mkdir -p "$out"
+text=$out/text
+if [ ! -f "$out/vocab.gguf" ]; then
+    "$strobe" corpus -o "$text" --seed 1 --problems 120000 --stories 16000
+    "$strobe" corpus -o "$text" --seed 1 --split test --problems 2000
+    "$strobe" vocab --text "$text/train.txt" --n-vocab 1536 --special '<|endoftext|>' --special '<|user|>' \
+        --special '<|assistant|>' --special '<|end|>' --chat-template deploy/model/chat.jinja -o "$out/vocab.gguf"
+fi
+if [ -d "$out/run/checkpoints/last" ]; then
+    "$strobe" train --resume "$out/run"
+else
+    "$strobe" train --config deploy/model/train.json --data "$text/train.txt" --held-out "$text/test.txt" \
+        --tokenizer "$out/vocab.gguf" --out "$out/run"
+fi
+"$strobe" corpus eval -m "$out/run/model.gguf" --n 500 | tee "$out/score.txt"
+echo "model: $out/run/model.gguf"

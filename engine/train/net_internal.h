@@ -1,0 +1,104 @@
+/* engine/train/net_internal.h - what the files of net*.c share: where parameters lie, the buffers
+ * of a network, and one layer's passes. */
+#ifndef STROBE_TRAIN_NET_INTERNAL_H
+#define STROBE_TRAIN_NET_INTERNAL_H
+
+#include "engine/base/arena.h"
+#include "engine/train/net.h"
+#include "engine/train/ops.h"
+
+/* Tensors of a layer in the order of the flat array. Queries, keys and values lie side by side: one
+ * product computes all three. */
+enum net_slot {
+    SLOT_ATTN_NORM,
+    SLOT_ATTN_NORM_BIAS,
+    SLOT_Q,
+    SLOT_K,
+    SLOT_V,
+    SLOT_Q_BIAS,
+    SLOT_K_BIAS,
+    SLOT_V_BIAS,
+    SLOT_ATTN_OUT,
+    SLOT_ATTN_OUT_BIAS,
+    SLOT_FFN_NORM,
+    SLOT_FFN_NORM_BIAS,
+    SLOT_GATE,
+    SLOT_UP,
+    SLOT_GATE_BIAS,
+    SLOT_UP_BIAS,
+    SLOT_DOWN,
+    SLOT_DOWN_BIAS,
+    N_SLOT
+};
+
+/* First elements in the flat array; the token embedding is at 0. */
+struct net_layout {
+    uint64_t place_embed, layers, norm, norm_bias, head, total; /* head: 0 when tied */
+    uint64_t slot[N_SLOT], layer_size;                          /* from a layer's first element */
+};
+void net_lay_out(const struct net_shape *s, struct net_layout *l);
+/* Rows and columns of a layer's tensor; rows 0: this shape has none. */
+struct net_dims {
+    uint64_t rows, cols;
+};
+struct net_dims net_slot_dims(const struct net_shape *s, enum net_slot slot);
+
+/* The list of net_tensors() in three parts; each returns how many there are. */
+size_t net_first_tensors(const struct net_shape *s, const struct net_layout *l,
+                         struct net_tensor t[2]);
+size_t net_layer_tensors(const struct net_shape *s, const struct net_layout *l, uint32_t layer,
+                         struct net_tensor t[N_SLOT]);
+size_t net_last_tensors(const struct net_shape *s, const struct net_layout *l,
+                        struct net_tensor t[3]);
+
+/* Activations of one layer, kept for its backward pass. N = rows * cols tokens. */
+struct net_acts {
+    real *x;        /* [N, d_model], the layer's input */
+    real *qkv;      /* [N, (n_head + 2 n_kv_head) d_head], rotated */
+    real *attn;     /* [N, n_head d_head] */
+    real *kept;     /* ops_attn_kept() */
+    real *mid;      /* [N, d_model], between attention and FFN */
+    real *pre, *up; /* [N, d_ff], arguments of the activation; up: gated only */
+};
+
+struct net {
+    struct net_opts o;
+    struct net_layout lay;
+    struct ops ops;
+    struct net_bytes bytes;
+    struct arena arena;
+    real *params, *grads;
+    struct net_acts acts; /* of layer 0; strides below */
+    size_t n_kept, n_x;   /* layers whose activations are kept, and inputs */
+    /* scratch */
+    real *norm, *act;  /* [N, d_model], [N, d_ff] */
+    real *stat, *part; /* norms: [N, 2], ops_norm_part() */
+    real *dx, *dnorm;  /* [N, d_model] */
+    real *dact, *dup, *dqkv, *dattn;
+    real *logits, *table, *attn_scratch;
+    struct ops_loss_row *loss_stat;
+    size_t loss_rows, loss_cols;
+    int32_t *start, *place; /* [N]: struct ops_attn, struct pass_rope */
+    /* the batch at work */
+    size_t rows, cols;
+    void (*on_grad)(void *user, uint64_t from, uint64_t to);
+    void (*on_ffn)(void *user, uint32_t layer, size_t n_tok, const real *pre, const real *act);
+    void (*on_norm)(void *user, uint32_t layer, bool ffn, size_t n_tok, const real *y);
+    void *grad_user, *ffn_user, *norm_user;
+};
+
+/* The layer's activations (all layers share one set where only inputs are kept). */
+struct net_acts net_acts_of(const struct net *n, uint32_t layer);
+/* Input of layer l, or the last layer's output for l == n_layer. */
+real *net_x(const struct net *n, uint32_t layer);
+
+/* From its input to the next layer's; `again`: only what backward needs, silently. */
+void net_layer(struct net *n, uint32_t layer, bool again);
+/* n->dx: from the derivative by the layer's output to that by its input; adds to n->grads. */
+void net_layer_back(struct net *n, uint32_t layer);
+/* The norm in front of the head: n->norm from the last output, and back into n->dx from n->dnorm.
+ */
+void net_last_norm(struct net *n);
+void net_last_norm_back(struct net *n);
+
+#endif

@@ -1,0 +1,126 @@
+/* tests/unit/base/test_file.c - whole files and folders. */
+#include "engine/base/file.h"
+
+#include <criterion/criterion.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static char dir[FILE_PATH_MAX];
+
+static void make_dir(void)
+{
+    snprintf(dir, sizeof dir, "/tmp/strobe-file-XXXXXX");
+    cr_assert_not_null(mkdtemp(dir));
+}
+
+static void remove_dir(void)
+{
+    struct err err = ERR_INIT;
+    cr_expect_eq(file_remove_tree(dir, &err), ST_OK, "%s", err.msg);
+}
+
+TestSuite(file, .init = make_dir, .fini = remove_dir);
+
+static const char *in(const char *name)
+{
+    static char path[FILE_PATH_MAX];
+    snprintf(path, sizeof path, "%.200s/%.3800s", dir, name);
+    return path;
+}
+
+Test(file, what_was_replaced_is_read_back_and_no_temporary_file_stays)
+{
+    struct err err = ERR_INIT;
+    struct buf got = BUF_INIT;
+    for (int i = 0; i < 2; i++) {
+        struct str text = i ? STR("second, longer") : STR("first\n");
+        cr_assert_eq(file_replace(in("a"), text, &err), ST_OK, "%s", err.msg);
+        buf_reset(&got);
+        cr_assert_eq(file_slurp(in("a"), 100, &got, &err), ST_OK, "%s", err.msg);
+        cr_expect(str_eq(buf_view(&got), text), "%s", got.p);
+    }
+    cr_expect(access(in("a.tmp"), F_OK) != 0);
+    buf_clear(&got);
+}
+
+Test(file, a_replacement_that_cannot_be_written_leaves_the_old_file)
+{
+    struct err err = ERR_INIT;
+    struct buf got = BUF_INIT;
+    cr_assert_eq(file_replace(in("a"), STR("old"), &err), ST_OK);
+    cr_assert_eq(mkdir(in("a.tmp"), 0755), 0); /* the temporary file cannot be opened */
+    cr_expect_eq(file_replace(in("a"), STR("new"), &err), ST_IO);
+    cr_expect_not_null(strstr(err.msg, "a.tmp"), "%s", err.msg);
+    err_clear(&err);
+    cr_assert_eq(file_slurp(in("a"), 100, &got, &err), ST_OK);
+    cr_expect_str_eq(got.p, "old");
+    buf_clear(&got);
+}
+
+Test(file, longer_files_than_allowed_are_refused)
+{
+    struct err err = ERR_INIT;
+    struct buf got = BUF_INIT;
+    cr_assert_eq(file_replace(in("a"), STR("12345"), &err), ST_OK);
+    cr_expect_eq(file_slurp(in("a"), 5, &got, &err), ST_OK);
+    cr_expect_eq(file_slurp(in("a"), 4, &got, &err), ST_RANGE);
+    err_clear(&err);
+    cr_expect_eq(file_slurp("/dev/zero", 1000, &got, &err), ST_RANGE);
+    err_clear(&err);
+    cr_expect_eq(file_slurp(in("none"), 4, &got, &err), ST_NOTFOUND);
+    buf_clear(&got);
+}
+
+Test(file, reading_past_the_end_is_a_malformed_file)
+{
+    struct err err = ERR_INIT;
+    char bytes[8];
+    cr_assert_eq(file_replace(in("a"), STR("1234"), &err), ST_OK);
+    int fd = open(in("a"), O_RDONLY);
+    cr_expect_eq(file_read(fd, bytes, 4, "a", &err), ST_OK);
+    cr_expect_eq(file_read(fd, bytes, 1, "a", &err), ST_FORMAT);
+    close(fd);
+}
+
+Test(file, folders_are_made_with_those_above_them)
+{
+    struct err err = ERR_INIT;
+    cr_expect_eq(file_make_dirs(in("x/y/z"), 0755, &err), ST_OK, "%s", err.msg);
+    cr_expect_eq(file_make_dirs(in("x/y/z"), 0755, &err), ST_OK, "%s", err.msg);
+    cr_expect(file_is_dir(in("x/y/z")));
+    cr_assert_eq(file_replace(in("f"), STR(""), &err), ST_OK);
+    cr_expect_eq(file_make_dirs(in("f/y"), 0755, &err), ST_IO);
+    err_clear(&err);
+    cr_expect_eq(file_make_dirs("", 0755, &err), ST_ARG);
+}
+
+Test(file, removing_a_folder_spares_what_its_links_point_at)
+{
+    struct err err = ERR_INIT;
+    char target[FILE_PATH_MAX];
+    cr_assert_eq(file_make_dirs(in("keep"), 0755, &err), ST_OK);
+    cr_assert_eq(file_replace(in("keep/a"), STR("x"), &err), ST_OK);
+    snprintf(target, sizeof target, "%s", in("keep"));
+    cr_assert_eq(file_make_dirs(in("gone/deep"), 0755, &err), ST_OK);
+    cr_assert_eq(symlink(target, in("gone/deep/link")), 0);
+    cr_expect_eq(file_remove_tree(in("gone"), &err), ST_OK, "%s", err.msg);
+    cr_expect(!file_is_dir(in("gone")));
+    cr_expect(file_is_regular(in("keep/a")));
+    cr_expect_eq(file_remove_tree(in("gone"), &err), ST_OK, "absent is fine: %s", err.msg);
+}
+
+Test(file, a_path_that_does_not_fit_is_refused_and_named)
+{
+    struct err err = ERR_INIT;
+    char out[FILE_PATH_MAX], *longer = calloc(FILE_PATH_MAX + 1, 1);
+    memset(longer, 'a', FILE_PATH_MAX);
+    cr_expect_eq(file_path(out, &err, "%s", longer), ST_RANGE);
+    cr_expect_not_null(strstr(err.msg, "aaaa"));
+    longer[FILE_PATH_MAX - 1] = '\0';
+    err_clear(&err);
+    cr_expect_eq(file_path(out, &err, "%s", longer), ST_OK);
+    free(longer);
+}
