@@ -257,6 +257,7 @@ static enum status make_index(struct lines *l, struct index *x, struct err *err)
     while (err->code == ST_OK && next_line(l, &line)) {
         struct mark m = { .at = at };
         at = l->at;
+        /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): read before */
         if (line.n <= METRIC_LINE_MAX && line.n > 1 && line.p[0] == '{' &&
             line.p[line.n - 1] == '}' && find_step(line, &m.step)) {
             m.held_out = str_find(line, STR("\"val_loss\":"), 0) != SIZE_MAX &&

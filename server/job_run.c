@@ -276,7 +276,7 @@ static struct str last_words(const struct job_run *r)
     const char *eol = s.p && s.n ? memrchr(s.p, '\n', s.n) : NULL;
     if (eol)
         s = (struct str){ eol + 1, s.n - (size_t)(eol + 1 - s.p) };
-    const char *colon = s.n ? memchr(s.p, ':', s.n) : NULL;
+    const char *colon = s.p && s.n ? memchr(s.p, ':', s.n) : NULL;
     if (str_starts(s, STR("strobe ")) && colon)
         s = str_trim((struct str){ colon + 1, s.n - (size_t)(colon + 1 - s.p) });
     return s;
@@ -405,6 +405,7 @@ static void wait_a_moment(const struct process *p)
 {
     struct pollfd fd[2] = { { .fd = p->out, .events = POLLIN },
                             { .fd = p->log, .events = POLLIN } };
+    /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): it was started */
     bool silent = p->out < 0 && p->log < 0; /* it is just ending */
     poll(fd, 2, silent ? 10 : LOOK_MS);
 }
@@ -578,6 +579,7 @@ void job_work(struct job *job)
         if (!ok)
             finish(job, JOB_FAILED,
                    "ended again and again with the server, without progress in between");
+        /* NOLINTNEXTLINE(clang-analyzer-core.NullDereference): queued jobs have one */
         else if (job->kind->run)
             run_inside(&r);
         else

@@ -425,6 +425,7 @@ static enum status job_list(struct store *base, const char *after, uint32_t limi
     if (!l.row)
         err_set(err, ST_NOMEM, "list of jobs");
     else
+        /* NOLINTNEXTLINE(bugprone-unused-return-value): not bind(2); err has it */
         bind(s, st, v, 2, err);
     while (err->code == ST_OK && (rc = sqlite3_step(st)) == SQLITE_ROW)
         if (l.n == limit)

@@ -556,7 +556,7 @@ static enum status make_room(struct dist *d, struct err *err)
     size_t n = d->reduce.n_rank;
     d->stage = calloc((size_t)BUCKET + 2 * n, sizeof *d->stage);
     d->cut = calloc(n + 1, sizeof *d->cut);
-    d->request = calloc(2 * n, sizeof *d->request);
+    d->request = calloc(2 * n, sizeof(MPI_Request));
     if (!d->stage || !d->cut || !d->request)
         return err_set(err, ST_NOMEM, "buffers for %zu processes", n);
     return ST_OK;

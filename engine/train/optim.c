@@ -175,7 +175,8 @@ static void norm_block(void *arg, size_t i, unsigned worker)
 
 void optim_squares(struct optim *o, const real *grad, double *block)
 {
-    struct norm_job j = { o, grad, block };
+    struct norm_job j = { .o = o, .grad = grad };
+    j.sum = block;
     pool_run(o->pool, o->n_block, norm_block, &j);
 }
 
