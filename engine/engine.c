@@ -98,7 +98,21 @@ static enum status open_neuron_trace(struct engine *e, const struct engine_opts 
     return neuron_trace_create(o->neuron_trace, &h, &e->neuron_trace, err);
 }
 
-static enum status load(struct engine *e, const struct engine_opts *o, struct err *err)
+static bool mask_exact(const struct engine_setup *s, const struct engine_opts *o)
+{
+    const struct bundle *b = model_bundle(s->model);
+    return (o->keep <= 0 || o->keep >= 1) && (s->plan.mode == FLASH_DENSE || !b || bundle_exact(b));
+}
+
+/* An exact mask is looked at only when that is asked for. */
+static uint32_t mask_check(const struct engine *e, const struct engine_opts *o)
+{
+    if (o->mask_check)
+        return o->mask_check == ENGINE_MASK_CHECK_OFF ? 0 : o->mask_check;
+    return mask_exact(&e->setup, o) ? 0 : SHADOW_EVERY;
+}
+
+enum status engine_load(struct engine *e, const struct engine_opts *o, struct err *err)
 {
     const struct engine_setup *s = &e->setup;
     struct progress progress = { o };
@@ -108,6 +122,7 @@ static enum status load(struct engine *e, const struct engine_opts *o, struct er
         .keep = o->keep,
         .no_overlap = o->no_overlap,
         .mask_sigma = o->mask_sigma > 0 ? (float)o->mask_sigma : MASK_SIGMA,
+        .mask_check = mask_check(e, o),
         .progress = o->progress ? on_weights : NULL,
         .ctx = &progress,
     };
@@ -133,7 +148,7 @@ static enum status load(struct engine *e, const struct engine_opts *o, struct er
 static uint32_t dear_tok(const struct engine_setup *s)
 {
     const struct bundle *b = model_bundle(s->model);
-    return b && b->sketch && s->plan.mode != FLASH_OFF ? MASK_TOKENS + 1 : 0;
+    return b && bundle_has_first(b) && s->plan.mode != FLASH_OFF ? MASK_TOKENS + 1 : 0;
 }
 
 static enum status start(struct engine *e, const struct engine_opts *o, struct err *err)
@@ -194,7 +209,7 @@ static void fill_info(struct engine *e, const struct engine_opts *opts, double l
         .source = s->plan.mode == FLASH_OFF ? "ram" : weights_stats(e->weights).source,
         .kv_type = engine_kv_name(s->kv_type),
         .cpu_level = cpu_level_name(kernels_level(s->kernels)),
-        .mask = b ? bundle_mask_name(b) : "",
+        .mask = b ? bundle_mask_name(b->mask) : "",
         .cache = b ? cache_policy_name((enum cache_policy)opts->cache) : "",
         .draft_model = s->draft           ? s->draft->id
                        : opts->draft_self ? "self"
@@ -202,9 +217,10 @@ static void fill_info(struct engine *e, const struct engine_opts *opts, double l
         .draft_path = s->draft ? s->draft->path : NULL,
         .draft_bytes = s->plan.draft_bytes,
         .reuse = opts->reuse,
-        .exact = (opts->keep <= 0 || opts->keep >= 1) &&
-                 (!opts->reuse || s->plan.streamed_bytes == 0) &&
-                 (s->plan.mode == FLASH_DENSE || !b || b->sketch_type != DT_Q4_0),
+        .exact = mask_exact(s, opts) && (!opts->reuse || s->plan.streamed_bytes == 0),
+        .mask_exact = mask_exact(s, opts),
+        .mask_check = b ? mask_check(e, opts) : 0,
+        .mask_bytes = s->plan.mask_bytes,
         .has_chat_template = s->has_template,
         .chat_template_error = s->chat_err.msg,
         .tokenizer_warning = tokenizer_warning(s->tok),
@@ -232,7 +248,7 @@ enum status engine_open(const struct engine_opts *opts, struct engine **ret, str
         err_set(err, ST_NOMEM, "engine");
         goto fail;
     }
-    if (load(e, opts, err) || engine_trace_start(e, err))
+    if (engine_load(e, opts, err) || engine_trace_start(e, err))
         goto fail;
     fill_info(e, opts, clock_ms_since(began)); /* before the thread owns the weights */
     if (start(e, opts, err))

@@ -38,6 +38,8 @@ enum engine_cache {
     ENGINE_CACHE_STATIC
 };
 
+enum { ENGINE_MASK_CHECK_OFF = UINT32_MAX >> 1 };
+
 struct engine_opts {
     const char *model;  /* path of a GGUF file or Hugging Face folder */
     uint64_t ram_bytes; /* 0: 7/8 of what the machine or container has */
@@ -56,6 +58,9 @@ struct engine_opts {
     double keep;       /* share of neurons that a token may use, not exact; 0 or 1: all */
     bool no_overlap;   /* read what a layer misses, then compute: for comparison */
     double mask_sigma; /* of a 4-bit sketch, standard deviations (flash/mask.h); 0: 3 */
+    /* Packed models: of how many tokens one is used to see what the mask misses (flash/shadow.h);
+     * 0: 64, and none where the mask is exact. */
+    uint32_t mask_check;
     /* A second model that guesses tokens, in memory whole, in the same budget; NULL: none. Its
      * vocabulary is the model's. Nor does draft_self change what comes out: packed models guess
      * with the neurons that are in memory. Not both, and neither with reuse. */
@@ -105,6 +110,9 @@ struct engine_info {
     const char *flash_why;           /* why this mode: one sentence */
     const char *mask, *cache;        /* of a packed model: "sketch", "lfu"...; "" otherwise */
     bool exact;                      /* no neuron is left out by guess */
+    bool mask_exact;                 /* the mask lets every neuron pass that fires */
+    uint32_t mask_check;             /* of how many tokens one is looked at; 0: none */
+    uint64_t mask_bytes;             /* of resident_bytes, for the mask alone */
     const char *draft_model;         /* its id; "self": resident neurons guess; "": neither */
     const char *draft_path;          /* NULL: no draft model */
     uint64_t draft_bytes;            /* memory of the draft model */
@@ -118,6 +126,25 @@ struct engine_info {
     int64_t created; /* Unix seconds: file time */
 };
 const struct engine_info *engine_info(const struct engine *e);
+
+/* ---- the predictor of a low-rank mask (flash/predictor.h) ---- */
+struct engine_predictor_opts {
+    const char *out;          /* the file to write; samples lie beside it meanwhile */
+    struct str text;          /* what the model reads */
+    uint64_t n_tok;           /* tokens of it, spread over all; 0: 16384 */
+    uint32_t rank, late_rank; /* late: of the last eighth of the layers; 0: the paper's shape */
+    uint32_t epochs;          /* 0: 4 */
+    double recall;            /* that the thresholds are set for; 0: 0.99 */
+    uint64_t seed;
+    int type; /* enum dtype of the factors, plain or Q8_0; -1: Q8_0 */
+};
+/* Runs the model over the text, trains a classifier per layer and writes the file for `strobe pack
+ * --mask lowrank`. *ret: what each layer finds and misses on text it was not trained on. opts as
+ * for engine_open(); the model is one that could be packed and is not. Errors: those of
+ * engine_open(), ST_ARG (the text is too short), ST_UNSUPPORTED (no ReLU, packed already), ST_IO,
+ * ST_NOMEM. */
+enum status engine_predictor(const struct engine_opts *opts, const struct engine_predictor_opts *p,
+                             json_t **ret, struct err *err);
 
 /* ---- text ---- */
 struct token_list {
@@ -175,6 +202,11 @@ double engine_mass_dropped(const struct engine_stats *st);
 /* Share of what was needed that memory answered, 0..1. Packed models count neurons; else streamed
  * bytes are read anew on every pass, resident ones never. */
 double engine_hit_rate(const struct engine_info *in, const struct engine_stats *st);
+/* What the mask of a packed model lets pass and misses: {kind, exact, bytes, check_every, checked,
+ * sampled, recall, recall_low, recall_high, over_load, missed_mass, missed_mass_low,
+ * missed_mass_high, check_ms}, null where nothing is known. Of an exact mask that was not looked at
+ * the figures are what is proven. JSON null for other models, NULL: no memory. */
+json_t *engine_mask_doc(const struct engine_info *in, const struct engine_stats *st);
 
 /* ---- training (a process of its own: `strobe train`) ---- */
 

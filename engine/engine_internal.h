@@ -26,6 +26,9 @@ struct engine {
     struct engine_info info;
 };
 
+/* engine.c: opens pool, weights, cache and forward pass of a setup whose plan fits. engine_close()
+ * also after a failure. */
+enum status engine_load(struct engine *e, const struct engine_opts *o, struct err *err);
 /* engine_trace.c: hooks the recorder into the layers and the reads. Before the scheduler starts. */
 enum status engine_trace_start(struct engine *e, struct err *err);
 /* Adds what the recorder counts. */

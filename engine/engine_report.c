@@ -1,5 +1,6 @@
 /* engine/engine_report.c - the `estimate` and `inspect` documents. See engine.h. */
 #include "engine/engine_internal.h"
+#include "engine/flash/mask_layer.h"
 #include "engine/flash/verify.h"
 
 #include <math.h>
@@ -45,6 +46,7 @@ static enum status doc_end(struct doc *d, const char *what, json_t **ret, struct
 static void put_plan(struct doc *d, const struct engine_setup *s)
 {
     const struct plan *p = &s->plan;
+    const struct bundle *b = model_bundle(s->model);
     put(d, "fits", json_boolean(p->fits));
     put(d, "mode", text(engine_flash_name(p)));
     put(d, "ram_bytes", count(p->ram_bytes));
@@ -55,6 +57,8 @@ static void put_plan(struct doc *d, const struct engine_setup *s)
     put(d, "staging_bytes", count(p->staging_bytes));
     put(d, "pack_bytes", count(p->pack_bytes));
     put(d, "cache_bytes", count(p->cache_bytes));
+    put(d, "mask", text(b ? bundle_mask_name(b->mask) : ""));
+    put(d, "mask_bytes", count(p->mask_bytes));
     put(d, "neurons_cached_per_layer", count(p->slots_per_layer));
     put(d, "kv_bytes", count(p->kv_bytes));
     put(d, "kv_type", text(engine_kv_name(s->kv_type)));
@@ -153,6 +157,30 @@ static void put_activation(struct doc *d, const struct hparams *hp)
     put(&a, "exact_zeros", json_boolean(hparams_exact_zeros(hp)));
     d->failed |= a.failed;
     put(d, "activation", a.obj);
+}
+
+/* Packed files: how it is known which neurons a token needs. */
+static void put_mask(struct doc *d, const struct model *m)
+{
+    const struct bundle *b = model_bundle(m);
+    struct doc mask = { json_object(), false };
+    if (!b) {
+        json_free(mask.obj);
+        return;
+    }
+    put(&mask, "kind", text(bundle_mask_name(b->mask)));
+    put(&mask, "exact", json_boolean(bundle_exact(b)));
+    put(&mask, "bytes", count(mask_layer_bytes(m)));
+    if (b->mask == BUNDLE_LOWRANK) {
+        json_t *ranks = json_array();
+        for (uint32_t l = 0; l < b->n_layer; l++)
+            mask.failed |=
+                json_array_append_new(ranks, count(model_find(m, TR_PRED_A, l)->n_row)) != 0;
+        put(&mask, "ranks", ranks);
+        put(&mask, "over_load", b->over_load > 0 ? json_real(b->over_load) : json_null());
+    }
+    d->failed |= mask.failed;
+    put(d, "mask", mask.obj);
 }
 
 static void put_rope(struct doc *d, const struct hparams *hp)
@@ -279,6 +307,7 @@ static enum status build_inspect(const struct engine_setup *s, const char *path,
     put_shapes(&d, hp);
     put(&d, "kv_type", text(engine_kv_name(s->kv_type)));
     put_activation(&d, hp);
+    put_mask(&d, s->model);
     put_rope(&d, hp);
     put_types(&d, s->model);
     put_tokenizer(&d, s);
@@ -296,6 +325,45 @@ enum status engine_inspect(const struct engine_opts *opts, json_t **ret, struct 
         st = build_inspect(&s, opts->model, ret, err);
     setup_clear(&s);
     return st == ST_OK || !opts->model ? st : err_ctx(err, "model '%s'", opts->model);
+}
+
+/* ---- the mask ---- */
+
+static json_t *share(double v)
+{
+    return isfinite(v) ? json_real(v) : json_null();
+}
+
+json_t *engine_mask_doc(const struct engine_info *in, const struct engine_stats *st)
+{
+    const struct mask_stats *m = &st->mask;
+    bool seen = m->checked && isfinite(m->recall);
+    double none = in->mask_exact ? 0 : (double)NAN, all = in->mask_exact ? 1 : (double)NAN;
+    double counted = m->active ? (double)m->needed / (double)m->active : (double)NAN;
+    struct doc d = { json_object(), false };
+    if (!in->mask[0]) {
+        json_free(d.obj);
+        return json_null();
+    }
+    put(&d, "kind", text(in->mask));
+    put(&d, "exact", json_boolean(in->mask_exact));
+    put(&d, "bytes", count(in->mask_bytes));
+    put(&d, "check_every", count(in->mask_check));
+    put(&d, "checked", count(m->checked));
+    put(&d, "sampled", count(m->sampled));
+    put(&d, "recall", share(seen ? m->recall : all));
+    put(&d, "recall_low", share(seen ? m->recall_low : all));
+    put(&d, "recall_high", share(seen ? m->recall_high : all));
+    put(&d, "over_load", share(seen ? m->over_load : counted));
+    put(&d, "missed_mass", share(seen ? m->missed_mass : none));
+    put(&d, "missed_mass_low", share(seen ? m->missed_mass_low : none));
+    put(&d, "missed_mass_high", share(seen ? m->missed_mass_high : none));
+    put(&d, "check_ms", json_real((double)m->check_ns / 1e6));
+    if (d.failed || !d.obj) {
+        json_free(d.obj);
+        return NULL;
+    }
+    return d.obj;
 }
 
 enum status engine_verify(const struct engine_opts *opts, uint64_t *bytes, uint64_t *n_tensor,

@@ -2,6 +2,7 @@
  */
 #include "server/http.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 /* Reads by how long they took; the last has no upper bound. */
@@ -32,13 +33,13 @@ static json_t *mass_dropped(const struct engine_stats *st)
 static json_t *stats_doc(const struct engine_info *in, const struct engine_stats *st)
 {
     json_t *d = json_pack(
-        "{s:s, s:s, s:s, s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:b, s:I, "
+        "{s:s, s:s, s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:I, s:b, s:I, "
         "s:I, s:I, s:I, s:I, s:f, s:f, s:I, s:I}",
-        "mode", in->flash_mode, "why", in->flash_why, "source", in->source, "mask", in->mask,
-        "cache_policy", in->cache, "ram_budget", (json_int_t)in->ram_budget, "ram_peak",
-        (json_int_t)st->ram_peak, "resident_bytes", (json_int_t)in->resident_bytes,
-        "streamed_bytes_per_pass", (json_int_t)in->streamed_bytes, "bytes_read",
-        (json_int_t)st->bytes_read, "reads", (json_int_t)st->reads, "stall_ms",
+        "mode", in->flash_mode, "why", in->flash_why, "source", in->source, "mask",
+        engine_mask_doc(in, st), "cache_policy", in->cache, "ram_budget",
+        (json_int_t)in->ram_budget, "ram_peak", (json_int_t)st->ram_peak, "resident_bytes",
+        (json_int_t)in->resident_bytes, "streamed_bytes_per_pass", (json_int_t)in->streamed_bytes,
+        "bytes_read", (json_int_t)st->bytes_read, "reads", (json_int_t)st->reads, "stall_ms",
         (double)st->stall_ns / 1e6, "passes", (json_int_t)st->passes, "exact", in->exact,
         "neurons_needed", (json_int_t)st->neurons_needed, "neurons_missed",
         (json_int_t)st->neurons_missed, "neurons_active", (json_int_t)st->neurons_active,
@@ -153,6 +154,25 @@ static void latency_family(const struct engine_stats *st, struct buf *b)
                name, n);
 }
 
+/* What is not known yet has no line. */
+static void mask_families(const struct engine_info *in, const struct engine_stats *st,
+                          struct buf *out)
+{
+    const struct mask_stats *m = &st->mask;
+    if (!in->mask_check)
+        return;
+    metrics_family(out, "flash_mask_checked_total", "counter",
+                   "Tokens, layer by layer, at which the mask was looked at.", (double)m->checked);
+    if (!m->checked || !isfinite(m->recall))
+        return;
+    metrics_family(out, "flash_mask_recall", "gauge",
+                   "Share of the neurons that fire that the mask lets pass.", m->recall);
+    metrics_family(out, "flash_mask_over_load", "gauge",
+                   "Neurons that the mask lets pass for one that fires.", m->over_load);
+    metrics_family(out, "flash_mask_missed_mass", "gauge",
+                   "Share of the activation that the mask leaves out.", m->missed_mass);
+}
+
 void flash_families(const struct engine_info *in, const struct engine_stats *st, struct buf *out)
 {
     const struct {
@@ -179,6 +199,7 @@ void flash_families(const struct engine_info *in, const struct engine_stats *st,
     metrics_family(out, "flash_neurons_dropped_total", "counter",
                    "Needed neurons left out by passes that read none.",
                    (double)st->neurons_dropped);
+    mask_families(in, st, out);
     buf_z(out, "# HELP strobe_flash_phase_seconds_total Time in the layers by what it went to.\n"
                "# TYPE strobe_flash_phase_seconds_total counter\n");
     for (size_t i = 0; i < sizeof phase / sizeof phase[0]; i++)

@@ -57,6 +57,10 @@ void cli_model_opts(struct cli_opts *o, struct cli_model *m, bool serving)
     cli_opt(o, (struct opt){ "keep", 0, OPT_REAL, &m->keep, 0, 1, "SHARE",
                              "neurons that a token may use, of a file packed with --mask resident; "
                              "not exact (default 1: all)" });
+    m->mask_check = CLI_MASK_CHECK_AUTO;
+    cli_opt(o, (struct opt){ "mask-check", 0, OPT_COUNT, &m->mask_check, 0, 1 << 24, "N",
+                             "packed models: look at one token in N for what the mask misses, 0: "
+                             "none (default 64, none where the mask is exact)" });
     cli_opt(o, (struct opt){ "activation", 0, OPT_STR, &m->activation, 0, 0, "NAME",
                              "override: silu, gelu, relu, drelu, fatrelu:T, relu2" });
     cli_opt(o, (struct opt){ "data", 0, OPT_STR, &m->data_dir, 0, 0, "DIR",
@@ -174,6 +178,9 @@ enum status cli_engine_opts(struct cli *c, const struct cli_model *m, struct eng
         .no_overlap = m->no_overlap,
         .mask_sigma = m->mask_sigma,
         .keep = m->keep,
+        .mask_check = m->mask_check == CLI_MASK_CHECK_AUTO ? 0
+                      : m->mask_check                      ? (uint32_t)m->mask_check
+                                                           : ENGINE_MASK_CHECK_OFF,
         .draft_model = m->draft_model,
         .draft_self = m->draft_self,
         .reuse = (uint32_t)m->reuse,

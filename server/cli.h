@@ -14,6 +14,7 @@ struct cli {
     uint64_t threads; /* 0: all cores */
 };
 
+enum { CLI_MASK_CHECK_AUTO = 1 << 25 };
 /* Options that several verbs offer. */
 struct cli_model {
     const char *model;
@@ -25,6 +26,7 @@ struct cli_model {
     const char *cache;
     bool no_overlap;
     double mask_sigma, keep;
+    uint64_t mask_check; /* CLI_MASK_CHECK_AUTO: not said */
     const char *draft_model;
     bool draft_self;
     uint64_t reuse;
@@ -32,7 +34,7 @@ struct cli_model {
     uint64_t ram, ctx, slots, batch, queue;
 };
 
-enum { CLI_OPTS_MAX = 48 };
+enum { CLI_OPTS_MAX = 56 };
 
 /* A growing option table: global rows first, then the verb's. */
 struct cli_opts {
@@ -94,6 +96,7 @@ enum status cli_calibrate(struct cli *c, struct err *err);
 enum status cli_pack(struct cli *c, struct err *err);
 enum status cli_bench(struct cli *c, struct err *err);
 enum status cli_perplexity(struct cli *c, struct err *err);
+enum status cli_predictor(struct cli *c, struct err *err);
 enum status cli_train(struct cli *c, struct err *err);
 enum status cli_relufy(struct cli *c, struct err *err);
 enum status cli_vocab(struct cli *c, struct err *err);

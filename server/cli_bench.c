@@ -247,9 +247,20 @@ static enum status print_score_json(struct engine *e, const struct score *s, siz
     if (st) {
         engine_stats(e, st);
         cli_put_reuse(d, engine_info(e), st);
+        json_object_set_new(d, "mask", engine_mask_doc(engine_info(e), st));
     }
     free(st);
     return cli_print_json(d, err);
+}
+
+/* What the mask of a packed model missed on the way. */
+static void print_mask(const struct engine_info *in, const struct mask_stats *m)
+{
+    if (m->checked && isfinite(m->recall))
+        printf("mask %s: %.3f %% of active neurons found, %.2f let pass for one, %.4f %% of the "
+               "activation missed, %llu tokens looked at\n",
+               in->mask, 100 * m->recall, m->over_load, 100 * m->missed_mass,
+               (unsigned long long)m->checked);
 }
 
 static enum status print_score(struct engine *e, const struct score *s, size_t window,
@@ -269,6 +280,7 @@ static enum status print_score(struct engine *e, const struct score *s, size_t w
             printf(", %.3f %% of their activations", 100 * engine_mass_dropped(st));
         putchar('\n');
     }
+    print_mask(engine_info(e), &st->mask);
     free(st);
     return ST_OK;
 }
@@ -316,6 +328,11 @@ enum status cli_perplexity(struct cli *c, struct err *err)
                               "score at most N windows (default: all)" });
     cli_opt(&o, (struct opt){ "bytes", 0, OPT_SIZE, &n_byte, 0, 0, "SIZE",
                               "use only the first SIZE bytes of FILE" });
+    cli_opt(&o,
+            (struct opt){ "batch", 0, OPT_COUNT, &m.batch, 1, 65536, "N",
+                          "tokens per pass (default 512); 1: as when decoding, where a mask that "
+                          "is not exact shows in the score (passes of more than 16 tokens use "
+                          "all neurons)" });
     if (cli_parse(&o, c, rest, 1, &n_rest, &done, err) != ST_OK || done)
         return err->code;
     if (n_rest == 0)

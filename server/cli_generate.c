@@ -92,7 +92,7 @@ static json_t *flash_doc(const struct engine *e)
     if (d && st->neurons_needed)
         json_object_update_new(
             d, json_pack(
-                   "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "mask", in->mask,
+                   "{s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "mask", engine_mask_doc(in, st),
                    "cache_policy", in->cache, "neurons_needed", (json_int_t)st->neurons_needed,
                    "neurons_missed", (json_int_t)st->neurons_missed, "neurons_active",
                    (json_int_t)st->neurons_active, "neurons_guessed",

@@ -20,15 +20,15 @@ static enum status type_id(const char *word, int *ret, struct err *err)
 
 static enum status mask_id(const char *word, enum pack_mask *ret, struct err *err)
 {
-    static const char *const name[] = { "auto", "resident", "sketch", "sketch4" };
+    static const char *const name[] = { "auto", "resident", "sketch", "sketch4", "lowrank" };
     *ret = PACK_MASK_AUTO;
     for (unsigned i = 0; word && i < sizeof name / sizeof name[0]; i++)
         if (strcmp(word, name[i]) == 0) {
             *ret = (enum pack_mask)i;
             return ST_OK;
         }
-    return word ? err_set(err, ST_ARG, "--mask: '%s' is none of auto, resident, sketch, sketch4",
-                          word)
+    return word ? err_set(err, ST_ARG,
+                          "--mask: '%s' is none of auto, resident, sketch, sketch4, lowrank", word)
                 : ST_OK;
 }
 
@@ -41,7 +41,7 @@ static enum status print_report(struct cli *c, const char *out, const struct pac
             json_pack("{s:s, s:I, s:I, s:s, s:i, s:I, s:I, s:b}", "file", out, "bytes",
                       (json_int_t)r->bytes, "resumed_bytes", (json_int_t)r->resumed_bytes, "mask",
                       r->mask, "bundle_bytes", (int)r->stride, "bundles", (json_int_t)r->n_bundle,
-                      "sketch_bytes", (json_int_t)r->sketch_bytes, "rates", r->rates),
+                      "mask_bytes", (json_int_t)r->mask_bytes, "rates", r->rates),
             err);
     printf("%s: %s, %u neurons of %u bytes, mask %s%s\n", out, num_size_text(r->bytes, size),
            r->n_bundle, r->stride, r->mask, r->rates ? ", with firing rates" : "");
@@ -52,7 +52,7 @@ enum status cli_pack(struct cli *c, struct err *err)
 {
     struct cli_opts o;
     const char *model = NULL, *out = NULL, *type = NULL, *mask = NULL, *activation = NULL,
-               *rates = NULL;
+               *rates = NULL, *predictor = NULL;
     uint64_t align = 0;
     struct model *m;
     struct pack_report rep;
@@ -66,8 +66,10 @@ enum status cli_pack(struct cli *c, struct err *err)
                               "convert matrices to this type (default: as they are)" });
     cli_opt(&o, (struct opt){ "mask", 0, OPT_STR, &mask, 0, 0, "KIND",
                               "auto, resident (gate or up stays in memory), sketch (an 8-bit "
-                              "copy of it does) or sketch4 (4 bits: not exact, see --mask-sigma "
-                              "of generate and serve)" });
+                              "copy of it does), sketch4 (4 bits: not exact, see --mask-sigma "
+                              "of generate and serve) or lowrank (not exact, with --predictor)" });
+    cli_opt(&o, (struct opt){ "predictor", 0, OPT_STR, &predictor, 0, 0, "PRED",
+                              "what `strobe predictor` trained, for --mask lowrank" });
     cli_opt(&o, (struct opt){ "activation", 0, OPT_STR, &activation, 0, 0, "ACT",
                               "override: relu, drelu, fatrelu:T" });
     cli_opt(&o, (struct opt){ "align", 0, OPT_SIZE, &align, 0, 4096, "BYTES",
@@ -80,9 +82,12 @@ enum status cli_pack(struct cli *c, struct err *err)
         return err->code;
     if (!model || !out)
         return err_set(err, ST_ARG, "pack needs -m MODEL and -o OUT.gguf");
-    struct pack_opts po = {
-        .out = out, .rates = rates, .align = (uint32_t)align, .progress = cli_progress, .ctx = c
-    };
+    struct pack_opts po = { .out = out,
+                            .predictor = predictor,
+                            .rates = rates,
+                            .align = (uint32_t)align,
+                            .progress = cli_progress,
+                            .ctx = c };
     if (align & (align - 1))
         return err_set(err, ST_ARG, "--align: %llu is no power of two", (unsigned long long)align);
     if (type_id(type, &po.type, err) != ST_OK || mask_id(mask, &po.mask, err) != ST_OK)

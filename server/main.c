@@ -22,6 +22,7 @@ static const struct verb verbs[] = {
     { "estimate", cli_estimate, "what would fit into a memory budget, and how fast" },
     { "calibrate", cli_calibrate, "measure the disk" },
     { "pack", cli_pack, "re-lay a ReLU model for flash" },
+    { "predictor", cli_predictor, "train the low-rank mask of a ReLU model" },
     { "bench", cli_bench, "prefill and decode rates" },
     { "perplexity", cli_perplexity, "score a text" },
     { "train", cli_train, "train a small model from text" },

@@ -1,4 +1,5 @@
-/* engine/flash/mask.c - see mask.h. The bound, per token x and row w with sketch s, n columns:
+/* engine/flash/mask.c - see mask.h. The bound of a sketch, per token x and row w with sketch s, n
+ * columns:
  *
  *   exact product z' = w.x (1 + gamma_c)      f32 sums: c = 256 + n/256 roundings at most
  *   sketch        y' = s.(p + q) (1 + ...)    p, q: the planes, each d * int8 per block of 32
@@ -151,7 +152,7 @@ static void judge_task(void *arg, size_t task, unsigned worker)
     size_t to = from + COUNT_TASK < n ? from + COUNT_TASK : n;
     for (size_t i = from; i < to; i++) {
         double w = (double)j->m->norm[i], e = (double)j->m->err[i];
-        uint32_t may = 0;
+        uint32_t set = 0;
         for (size_t t = 0; t < j->n_tok; t++) {
             const struct token_norms *x = &j->norm[t];
             double z = (double)j->y[t * n + i] + (double)j->y[(j->n_tok + t) * n + i];
@@ -160,9 +161,9 @@ static void judge_task(void *arg, size_t task, unsigned worker)
             slack += j->m->int8_rows ? w * x->rounded : 0;
             z += j->m->bias ? (double)j->m->bias[i] : 0;
             /* Also what is not a number, which no comparison holds for. */
-            may += !(z + slack * (1 + 1e-9) <= (double)j->m->threshold);
+            set |= (uint32_t) !(z + slack * (1 + 1e-9) <= (double)j->m->threshold) << t;
         }
-        j->count[i] = may;
+        j->count[i] = j->m->sets ? set : (uint32_t)__builtin_popcount(set);
     }
 }
 
@@ -189,4 +190,55 @@ void mask_from_sketch(const struct kernels *k, struct pool *pool, const struct m
     if (m->sigma > 0)
         j.share = (double)m->sigma / sqrt((double)n);
     pool_run(pool, (n_ff + COUNT_TASK - 1) / COUNT_TASK, judge_task, &j);
+}
+
+/* ---- low rank ---- */
+
+struct vote {
+    const struct mask_lowrank *m;
+    const float *y; /* [n_tok, n_ff] */
+    size_t n_tok;
+    uint32_t *count;
+};
+
+static void vote_task(void *arg, size_t task, unsigned worker)
+{
+    (void)worker;
+    const struct vote *v = arg;
+    size_t n = v->m->b.n_row, from = task * COUNT_TASK;
+    size_t to = from + COUNT_TASK < n ? from + COUNT_TASK : n;
+    for (size_t i = from; i < to; i++) {
+        uint32_t set = 0;
+        for (size_t t = 0; t < v->n_tok; t++) /* also what is not a number */
+            set |= (uint32_t) !(v->y[t * n + i] + v->m->bias[i] <= 0) << t;
+        v->count[i] = v->m->sets ? set : (uint32_t)__builtin_popcount(set);
+    }
+}
+
+/* The rank is at most n_embd: what A gives has room where a sketch keeps its planes. */
+/* NOLINTBEGIN(readability-non-const-parameter): the products write y, the tasks count */
+void mask_lowrank_scores(const struct kernels *k, struct pool *pool, const struct mask_lowrank *m,
+                         const float *x, size_t n_tok, size_t stride, void *scratch, float *y)
+{
+    size_t n = m->a.n_col, rank = m->a.n_row, n_ff = m->b.n_row, two = 2 * MASK_TOKENS;
+    assert(n_tok <= MASK_TOKENS && rank <= n && m->b.n_col == rank);
+    char *at = scratch;
+    float *low = (float *)(void *)at;
+    at += num_align(two * n * sizeof(float), 64) + num_align(two * n_ff * sizeof(float), 64);
+    struct acts a = { .store = at, .store_bytes = acts_bytes(two, n) };
+    acts_set(&a, x, n_tok, n, stride);
+    matmul(k, pool, &m->a, &a, low, rank);
+    acts_set(&a, low, n_tok, rank, rank);
+    matmul(k, pool, &m->b, &a, y, n_ff);
+}
+
+void mask_from_lowrank(const struct kernels *k, struct pool *pool, const struct mask_lowrank *m,
+                       const float *x, size_t n_tok, size_t stride, void *scratch, uint32_t *count)
+/* NOLINTEND(readability-non-const-parameter) */
+{
+    size_t n = m->a.n_col, n_ff = m->b.n_row, two = 2 * MASK_TOKENS;
+    float *y = (float *)(void *)((char *)scratch + num_align(two * n * sizeof(float), 64));
+    mask_lowrank_scores(k, pool, m, x, n_tok, stride, scratch, y);
+    struct vote v = { m, y, n_tok, count };
+    pool_run(pool, (n_ff + COUNT_TASK - 1) / COUNT_TASK, vote_task, &v);
 }

@@ -1,5 +1,6 @@
 /* engine/flash/mask.h - which neurons of a layer a pass needs (flash.md 5.4). The first two sources
- * are exact: a neuron that is left out has an activation of zero, whatever the rounding.
+ * are exact: a neuron that is left out has an activation of zero, whatever the rounding. shadow.h
+ * measures what the others miss.
  *
  *   resident  the first matrix (gate, or up) is in memory: its activations are known
  *   sketch    an 8-bit copy s of the first matrix w: |w.x - s.x| <= |w - s| |x| and rounding, so a
@@ -10,6 +11,9 @@
  *             every column, w.x - s.x has a deviation of about |w - s| |x| / sqrt(n), and a neuron
  *             that stays `sigma` of them below the threshold is taken for idle. At 3 about one
  *             active neuron in a thousand would be missed, one whose activation is near zero.
+ *   lowrank   a classifier B (A x) + c trained on the model's own activations, A [r, n_embd] and
+ *             B [n_ff, r] (flash.md 1.3; predictor.h): a neuron whose score is not above zero is
+ *             taken for idle. What it misses is what its training measured, there is no bound.
  *
  * Owner: one thread; the pool computes. */
 #ifndef STROBE_FLASH_MASK_H
@@ -19,7 +23,7 @@
 #include "engine/model/model.h"
 
 #define MASK_SIGMA 3.0f    /* unless told */
-enum { MASK_TOKENS = 16 }; /* a longer pass needs nearly all neurons: no sketch is asked */
+enum { MASK_TOKENS = 16 }; /* a longer pass needs nearly all neurons: nothing is estimated */
 
 /* count[i] = tokens whose activation of neuron i is not zero. first: f32 [n_tok, n], activated. */
 void mask_from_activations(struct pool *pool, const float *first, size_t n_tok, uint32_t n,
@@ -37,11 +41,24 @@ struct mask_sketch {
     float threshold;         /* active: w.x + bias > threshold */
     bool int8_rows;          /* the exact product rounds its activations to int8 too */
     float sigma;             /* standard deviations of margin in place of the bound; 0: the bound */
+    bool sets;               /* who, not how many: bit t of count[i] is token t */
 };
-/* Scratch for mask_from_sketch(), 64-byte aligned. */
+/* Scratch for mask_from_sketch() and mask_from_lowrank(), 64-byte aligned. */
 size_t mask_scratch_bytes(uint32_t n_embd, uint32_t n_ff);
 /* count[i] = tokens that may need neuron i; n_tok <= MASK_TOKENS. x: f32 rows `stride` apart. */
 void mask_from_sketch(const struct kernels *k, struct pool *pool, const struct mask_sketch *m,
                       const float *x, size_t n_tok, size_t stride, void *scratch, uint32_t *count);
+
+struct mask_lowrank {
+    struct matrix a, b; /* [r, n_embd] and [n_ff, r] of any type, packed; 1 <= r <= n_embd */
+    const float *bias;  /* [n_ff]; the threshold is in it */
+    bool sets;          /* as above */
+};
+/* B (A x), without the bias: y f32 [n_tok, n_ff]. */
+void mask_lowrank_scores(const struct kernels *k, struct pool *pool, const struct mask_lowrank *m,
+                         const float *x, size_t n_tok, size_t stride, void *scratch, float *y);
+/* As mask_from_sketch(). */
+void mask_from_lowrank(const struct kernels *k, struct pool *pool, const struct mask_lowrank *m,
+                       const float *x, size_t n_tok, size_t stride, void *scratch, uint32_t *count);
 
 #endif

@@ -6,6 +6,7 @@
 #include "engine/base/hash.h"
 #include "engine/base/num.h"
 #include "engine/flash/pack_internal.h"
+#include "engine/flash/predictor.h"
 #include "engine/flash/rates.h"
 #include "engine/model/gguf_write.h"
 
@@ -38,7 +39,9 @@ struct pack {
     uint8_t *out;
     size_t n_out;
     uint64_t sum, written;
-    float *rate;    /* [n_layer, n_ff] or NULL */
+    float *rate; /* [n_layer, n_ff] or NULL */
+    struct predictor pred;
+    uint64_t mask_bytes;
     uint64_t *sums; /* of the tensors before the last, then the header's */
 };
 
@@ -63,7 +66,7 @@ static bool moves(const struct pack *p, const struct tensor *t)
     enum tensor_role first = p->b.gated ? TR_GATE : TR_UP;
     if (t->role != TR_GATE && t->role != TR_UP && t->role != TR_DOWN)
         return false;
-    return p->b.sketch || t->role != first;
+    return bundle_has_first(&p->b) || t->role != first;
 }
 
 static void add_copies(struct pack *p)
@@ -84,7 +87,7 @@ static void add_copies(struct pack *p)
     }
 }
 
-static void add_layer(struct pack *p, uint32_t layer)
+static void add_sketch(struct pack *p, uint32_t layer)
 {
     const struct hparams *hp = model_hparams(p->m);
     const struct tensor *first = model_find(p->m, hp->gated ? TR_GATE : TR_UP, layer);
@@ -94,20 +97,54 @@ static void add_layer(struct pack *p, uint32_t layer)
     } sketch[] = { { PACK_SKETCH, "ffn_sketch" },
                    { PACK_NORM, "ffn_sketch_norm" },
                    { PACK_ERR, "ffn_sketch_err" } };
-    for (size_t i = 0; p->b.sketch && i < 3; i++) {
+    enum dtype type = bundle_sketch_type(&p->b);
+    for (size_t i = 0; i < 3; i++) {
         bool matrix = sketch[i].kind == PACK_SKETCH;
         struct pack_tensor *t =
-            matrix ? add(p, PACK_SKETCH, p->b.sketch_type, hp->n_embd, hp->n_ff,
-                         dtype_row_bytes(p->b.sketch_type, hp->n_embd) * hp->n_ff)
+            matrix ? add(p, PACK_SKETCH, type, hp->n_embd, hp->n_ff,
+                         dtype_row_bytes(type, hp->n_embd) * hp->n_ff)
                    : add(p, sketch[i].kind, DT_F32, hp->n_ff, 0, 4 * (uint64_t)hp->n_ff);
         snprintf(t->name, sizeof t->name, "blk.%" PRIu32 ".%s.weight", layer, sketch[i].name);
         t->src = first;
-        t->sketch_type = p->b.sketch_type;
+        t->sketch_type = type;
+        p->mask_bytes += t->bytes;
     }
+}
+
+static void add_predictor(struct pack *p, uint32_t layer)
+{
+    const struct predictor *pr = &p->pred;
+    const struct predictor_layer *l = &pr->layer[layer];
+    const struct {
+        const char *name;
+        enum dtype type;
+        uint64_t ne0, ne1, bytes;
+        const void *data;
+    } part[] = {
+        { "ffn_pred_a.weight", l->a_type, pr->n_embd, l->rank, l->a_bytes, l->a },
+        { "ffn_pred_b.weight", l->b_type, l->rank, pr->n_ff, l->b_bytes, l->b },
+        { "ffn_pred.bias", DT_F32, pr->n_ff, 0, 4 * (uint64_t)pr->n_ff, l->bias },
+    };
+    for (size_t i = 0; i < 3; i++) {
+        struct pack_tensor *t =
+            add(p, PACK_DATA, (uint32_t)part[i].type, part[i].ne0, part[i].ne1, part[i].bytes);
+        snprintf(t->name, sizeof t->name, "blk.%" PRIu32 ".%s", layer, part[i].name);
+        t->data = part[i].data;
+        p->mask_bytes += t->bytes;
+    }
+}
+
+static void add_layer(struct pack *p, uint32_t layer)
+{
+    uint32_t n_ff = model_hparams(p->m)->n_ff;
+    if (bundle_has_sketch(&p->b))
+        add_sketch(p, layer);
+    if (p->b.mask == BUNDLE_LOWRANK)
+        add_predictor(p, layer);
     if (p->rate) {
-        struct pack_tensor *t = add(p, PACK_RATE, DT_F32, hp->n_ff, 0, 4 * (uint64_t)hp->n_ff);
+        struct pack_tensor *t = add(p, PACK_DATA, DT_F32, n_ff, 0, 4 * (uint64_t)n_ff);
         snprintf(t->name, sizeof t->name, "blk.%" PRIu32 ".ffn_rate.weight", layer);
-        t->data = p->rate + (size_t)layer * hp->n_ff;
+        t->data = p->rate + (size_t)layer * n_ff;
     }
 }
 
@@ -137,11 +174,13 @@ static enum status make_table(struct pack *p, struct err *err)
 
 /* ---- the header ---- */
 
-/* The activation was decided once; the packed file says it, whatever it is called. */
-static void put_activation(struct gguf_writer *w, const struct hparams *hp)
+static uint64_t hash_data(const struct pack *p)
 {
-    char text[ACT_TEXT_MAX];
-    gw_str(w, "strobe.activation", hparams_act_text(hp, text));
+    uint64_t h = 0;
+    for (uint32_t i = 0; i < p->n_tensor; i++)
+        if (p->tensor[i].kind == PACK_DATA)
+            h = hash_chain(h, p->tensor[i].data, (size_t)p->tensor[i].bytes);
+    return h;
 }
 
 static enum status make_head(struct pack *p, struct err *err)
@@ -150,6 +189,7 @@ static enum status make_head(struct pack *p, struct err *err)
                                         "split.count", "split.tensors.count" };
     const struct gguf *g = model_gguf(p->m);
     struct gguf_writer w;
+    char act[ACT_TEXT_MAX];
     gw_init(&w);
     w.align = FILE_ALIGN;
     for (uint64_t i = 0; i < gguf_n_kv(g); i++) {
@@ -160,17 +200,23 @@ static enum status make_head(struct pack *p, struct err *err)
         if (!skip)
             gw_kv(&w, kv);
     }
-    put_activation(&w, model_hparams(p->m));
+    /* The activation was decided once; the packed file says it, whatever it is called. */
+    gw_str(&w, "strobe.activation", hparams_act_text(model_hparams(p->m), act));
     gw_u32(&w, "general.alignment", FILE_ALIGN);
     gw_u32(&w, "strobe.pack.version", BUNDLE_VERSION);
-    gw_str(&w, "strobe.pack.mask", bundle_mask_name(&p->b));
+    gw_str(&w, "strobe.pack.mask", bundle_mask_name(p->b.mask));
     gw_u32(&w, "strobe.pack.row_type", (uint32_t)p->b.row_type);
     gw_u32(&w, "strobe.pack.down_type", (uint32_t)p->b.down_type);
     gw_u32(&w, "strobe.pack.stride", p->b.stride);
     gw_str(&w, "strobe.pack.source", model_hash(p->m));
-    if (p->rate) /* so that a run with another trace does not go on with this one's file */
+    /* So that a run with another trace or predictor does not go on with this one's file. */
+    if (p->rate)
         gw_u64(&w, "strobe.pack.rates",
                hash_chain(0, p->rate, (size_t)p->b.n_layer * p->b.n_neuron * sizeof *p->rate));
+    if (p->b.mask == BUNDLE_LOWRANK) {
+        gw_u64(&w, "strobe.pack.predictor", hash_data(p));
+        gw_f32(&w, "strobe.pack.over_load", (float)p->pred.over_load);
+    }
     for (uint32_t i = 0; i < p->n_tensor; i++) {
         const struct pack_tensor *t = &p->tensor[i];
         gw_tensor_at(&w, t->name, t->type, t->n_dim, t->ne, t->offset);
@@ -341,7 +387,48 @@ static enum status check(const struct model *m, const struct pack_opts *o, struc
                        "only ReLU models have neurons that can be skipped exactly; this one has "
                        "another activation: serve it as it is, dense streaming needs no packing "
                        "(--mask resident packs it for --keep, which is not exact)");
+    if ((o->mask == PACK_MASK_LOWRANK) != (o->predictor != NULL))
+        return err_set(
+            err, ST_ARG,
+            "--mask lowrank and --predictor FILE go together: strobe predictor makes the "
+            "file");
     return ST_OK;
+}
+
+/* Neurons are numbered, and fire, as in the model that it was trained for. */
+static enum status read_predictor(struct pack *p, struct err *err)
+{
+    const struct hparams *hp = model_hparams(p->m);
+    struct predictor *pr = &p->pred;
+    char act[ACT_TEXT_MAX];
+    hparams_act_text(hp, act);
+    if (predictor_read(p->o->predictor, pr, err) != ST_OK)
+        return err->code;
+    if (strcmp(pr->model, model_hash(p->m)) != 0 || pr->n_layer != hp->n_layer ||
+        pr->n_embd != hp->n_embd || pr->n_ff != hp->n_ff)
+        return err_set(err, ST_ARG, "the predictor '%s' is of another model: train one of this",
+                       p->o->predictor);
+    if (strcmp(pr->activation, act) != 0)
+        return err_set(err, ST_ARG, "the predictor '%s' was trained with activation %s, this is %s",
+                       p->o->predictor, pr->activation, act);
+    return ST_OK;
+}
+
+static enum bundle_mask mask_of(const struct pack *p, enum dtype row)
+{
+    switch (p->o->mask) {
+    case PACK_MASK_RESIDENT:
+        return BUNDLE_RESIDENT;
+    case PACK_MASK_SKETCH:
+        return BUNDLE_SKETCH;
+    case PACK_MASK_SKETCH4:
+        return BUNDLE_SKETCH4;
+    case PACK_MASK_LOWRANK:
+        return BUNDLE_LOWRANK;
+    case PACK_MASK_AUTO:
+        break;
+    }
+    return dtype_is_plain(row) && !model_hparams(p->m)->gated ? BUNDLE_SKETCH : BUNDLE_RESIDENT;
 }
 
 /* Direct reads on that disk; the file system of a file that does not exist yet is its folder's. */
@@ -368,15 +455,13 @@ static enum status choose(struct pack *p, struct err *err)
     const struct tensor *up = model_find(p->m, TR_UP, 0), *down = model_find(p->m, TR_DOWN, 0);
     enum dtype row = p->o->type >= 0 ? (enum dtype)p->o->type : up->type;
     enum dtype vec = p->o->type >= 0 ? (enum dtype)p->o->type : down->type;
-    bool sketch = p->o->mask == PACK_MASK_SKETCH || p->o->mask == PACK_MASK_SKETCH4 ||
-                  (p->o->mask == PACK_MASK_AUTO && dtype_is_plain(row) && !hp->gated);
-    if (sketch && dtype_row_bytes(DT_Q8_0, hp->n_embd) == 0)
+    enum bundle_mask mask = mask_of(p, row);
+    if ((mask == BUNDLE_SKETCH || mask == BUNDLE_SKETCH4) &&
+        dtype_row_bytes(DT_Q8_0, hp->n_embd) == 0)
         return err_set(err, ST_UNSUPPORTED, "a sketch needs rows of 32 elements, not %u",
                        hp->n_embd);
     uint32_t align = p->o->align ? p->o->align : disk_align(model_file(p->m, 0));
-    if (bundle_layout(hp, sketch, row, vec, align, &p->b, err) == ST_OK)
-        p->b.sketch_type = p->o->mask == PACK_MASK_SKETCH4 ? DT_Q4_0 : DT_Q8_0;
-    return err->code;
+    return bundle_layout(hp, mask, row, vec, align, &p->b, err);
 }
 
 static enum status open_files(struct pack *p, struct err *err)
@@ -416,6 +501,7 @@ static void clear(struct pack *p)
     free(p->tensor);
     free(p->sums);
     free(p->rate);
+    predictor_clear(&p->pred);
     buf_clear(&p->head);
 }
 
@@ -429,16 +515,15 @@ enum status pack_run(const struct model *m, const struct pack_opts *opts, struct
     if (opts->rates &&
         rates_read(opts->rates, model_hash(m), p.b.n_layer, p.b.n_neuron, &p.rate, err) != ST_OK)
         return err->code;
-    if (open_files(&p, err) == ST_OK && make_table(&p, err) == ST_OK &&
-        make_head(&p, err) == ST_OK && write_file(&p, &rep, err) == ST_OK) {
+    if ((!opts->predictor || read_predictor(&p, err) == ST_OK) && open_files(&p, err) == ST_OK &&
+        make_table(&p, err) == ST_OK && make_head(&p, err) == ST_OK &&
+        write_file(&p, &rep, err) == ST_OK) {
         rep.bytes = p.head.n + p.data_bytes;
         rep.stride = p.b.stride;
         rep.n_bundle = p.b.n_layer * p.b.n_neuron;
-        rep.mask = bundle_mask_name(&p.b);
+        rep.mask = bundle_mask_name(p.b.mask);
+        rep.mask_bytes = p.mask_bytes;
         rep.rates = p.rate != NULL;
-        if (p.b.sketch)
-            rep.sketch_bytes =
-                rep.n_bundle * (uint64_t)dtype_row_bytes(p.b.sketch_type, model_hparams(m)->n_embd);
         *ret = rep;
     }
     clear(&p);

@@ -186,9 +186,9 @@ static enum status put_bundles(const struct pack_reader *r, const struct bundle 
                         *down = model_find(r->m, TR_DOWN, layer);
     struct packer p = { .r = r,
                         .b = b,
-                        .first = !b->sketch ? NULL
-                                 : b->gated ? gate
-                                            : up,
+                        .first = !bundle_has_first(b) ? NULL
+                                 : b->gated           ? gate
+                                                      : up,
                         .up = b->gated ? up : NULL,
                         .down = down };
     size_t widest = down->n_row > CHUNK_NEURONS ? down->n_row : CHUNK_NEURONS;
@@ -219,7 +219,7 @@ enum status pack_data(const struct pack_reader *r, const struct bundle *b,
 {
     if (t->kind == PACK_BUNDLE)
         return put_bundles(r, b, t->layer, sink, err);
-    if (t->kind == PACK_RATE)
+    if (t->kind == PACK_DATA)
         return sink->put(sink->ctx, t->data, (size_t)t->bytes, err);
     if (t->kind == PACK_COPY && t->type == (uint32_t)t->src->type)
         return copy_raw(r, t, sink, err);

@@ -14,14 +14,14 @@ enum pack_kind {
     PACK_NORM,   /* |w| of its rows, rounded up */
     PACK_ERR,    /* |w - sketch| of its rows, rounded up */
     PACK_BUNDLE,
-    PACK_RATE /* bytes that are there already */
+    PACK_DATA /* bytes that are there already */
 };
 
 struct pack_tensor {
     char name[96];
     enum pack_kind kind;
     const struct tensor *src; /* COPY: itself; SKETCH, NORM, ERR: the first matrix */
-    const void *data;         /* RATE */
+    const void *data;         /* DATA */
     uint32_t layer;
     uint32_t type;          /* id in the file */
     enum dtype sketch_type; /* SKETCH, ERR */

@@ -1,5 +1,6 @@
 /* engine/flash/plan.c - see plan.h. Memory terms, all anonymous:
- *   resident   packed bytes of pinned matrices (rows padded to 16), f32 bytes of every vector
+ *   resident   packed bytes of pinned matrices (rows padded to 16), f32 bytes of every vector; of
+ *              these, mask: sketches or predictors of packed models
  *   staging    read buffers: of loading, and the ring that streamed weights pass through
  *   pack       per thread, where streamed panels are packed
  *   kv, scratch, tokenizer, draft model: as given
@@ -10,6 +11,7 @@
 #include "engine/base/num.h"
 #include "engine/flash/fetch.h"
 #include "engine/flash/internal.h"
+#include "engine/flash/mask_layer.h"
 #include "engine/flash/predict.h"
 #include "engine/flash/sparse.h"
 
@@ -54,7 +56,7 @@ static void bundle_ring(const struct model *m, const struct disk_model *disk, ui
     double gap = disk->read_s * disk->bytes_per_s;
     p->gap_bytes = gap < (double)p->read_bytes ? (uint64_t)gap : p->read_bytes;
     p->scratch_stride = p->pack_bytes = 0;
-    if (b->sketch)
+    if (bundle_has_first(b))
         p->guess_bytes = p->read_bytes + (ahead < BUNDLE_AHEAD_BYTES ? ahead : BUNDLE_AHEAD_BYTES);
     if (p->staging_bytes < p->ring_bytes + p->guess_bytes)
         p->staging_bytes = p->ring_bytes + p->guess_bytes;
@@ -186,6 +188,7 @@ static void decide_packed(const struct model *m, const struct plan_in *in, struc
 {
     const struct bundle *b = model_bundle(m);
     uint64_t fixed = sparse_fixed_bytes(m, in->n_thread ? in->n_thread : 1);
+    p->mask_bytes = mask_layer_bytes(m);
     pin_all(m, p, PIN_ALL);
     set_slots(m, b->n_neuron, fixed, p);
     uint64_t all = total_of(p);

@@ -35,6 +35,7 @@ struct plan {
     enum flash_mode mode;    /* FLASH_OFF (resident), FLASH_DENSE or FLASH_SPARSE after planning */
     uint64_t ram_bytes;      /* the budget, or what is needed when there was none */
     uint64_t resident_bytes; /* packed weights that stay */
+    uint64_t mask_bytes;     /* packed models: of these, what is there for the mask alone */
     uint64_t staging_bytes;  /* read buffers, also the ring of streamed weights */
     uint64_t pack_bytes;     /* where streamed panels are packed, all threads */
     uint64_t scratch_stride; /* of it, one thread's */

@@ -46,6 +46,14 @@ static double miss_share(double needed, double cached)
     return sum;
 }
 
+/* Neurons that the mask lets pass for one that fires. */
+static double over_load(const struct bundle *b)
+{
+    if (b->mask == BUNDLE_LOWRANK && b->over_load > 0)
+        return b->over_load * ACTIVE_SHARE < 1 ? b->over_load : 1 / ACTIVE_SHARE;
+    return bundle_has_first(b) ? OVERLOAD : 1;
+}
+
 struct times {
     double disk, memory, pass;
 };
@@ -56,7 +64,7 @@ static struct times sparse_times(const struct model *m, const struct plan_in *in
     const struct bundle *b = model_bundle(m);
     double all = in->keep > 0 ? in->keep : 1, n = (double)b->n_neuron;
     double fire = hparams_exact_zeros(model_hparams(m)) ? ACTIVE_SHARE : 1;
-    double needed = (fire < all ? fire : all) * (b->sketch ? OVERLOAD : 1);
+    double needed = (fire < all ? fire : all) * over_load(b);
     double miss = miss_share(needed, (double)p->slots_per_layer / n);
     uint64_t gap = p->gap_bytes / b->stride; /* bundles */
     double over = 0, near = 1;

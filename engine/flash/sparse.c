@@ -2,8 +2,8 @@
  *
  *   before attention: mask of the input as it would be without attention -> reads of misses start
  *   mask -> needed neurons, ascending -> cache: hits and misses, slots for the misses -> reads
- * start wave by wave (whole chunks of 256 neurons, as they arrive): first row products (sketch) ->
- * activations -> up row products -> h -> sum of down vectors
+ * start wave by wave (whole chunks of 256 neurons, as they arrive): first row products (where they
+ * are estimated) -> activations -> up row products -> h -> sum of down vectors
  *
  * A prompt is the same with nearly all neurons needed: neighbours are then read together in large
  * pieces, and what the prompt used most stays in the cache for the tokens after it. */
@@ -15,7 +15,10 @@
 #include "engine/flash/fetch.h"
 #include "engine/flash/internal.h"
 #include "engine/flash/mask.h"
+#include "engine/flash/mask_layer.h"
+#include "engine/flash/neurons.h"
 #include "engine/flash/rates.h"
+#include "engine/flash/shadow.h"
 #include "engine/flash/wants.h"
 #include "engine/kernel/sparse.h"
 
@@ -26,12 +29,17 @@
 
 enum { PAGE = 4096 };
 
+_Static_assert((int)MASK_TOKENS <= (int)SHADOW_TOKENS,
+               "a pass that the mask decides is looked at whole");
+
 struct sparse {
     struct sparse_opts o;
     const struct hparams *hp;
     const struct bundle *b;
     struct cache *cache;
-    struct fetch *fetch, *guess; /* guess: NULL without a sketch */
+    struct fetch *fetch, *guess;    /* guess: NULL where the mask needs the exact input */
+    struct shadow *shadow;          /* NULL: nobody looks at the mask */
+    const struct shadow_look *look; /* of the pass in progress; NULL: it is not looked at */
     struct arena slot_arena, tables;
     uint8_t *slots;
     /* of one layer, [n_ff] each */
@@ -75,7 +83,7 @@ uint64_t sparse_fixed_bytes(const struct model *m, unsigned n_thread)
     const struct hparams *hp = model_hparams(m);
     return table_bytes(b) + mask_scratch_bytes(hp->n_embd, hp->n_ff) +
            (uint64_t)num_align(picked_scratch(b->row_type, hp->n_embd), 64) * n_thread +
-           cache_bytes(b->n_layer, b->n_neuron, 0);
+           cache_bytes(b->n_layer, b->n_neuron, 0) + shadow_bytes(b->n_layer, b->n_neuron);
 }
 
 /* ---- opening ---- */
@@ -143,6 +151,14 @@ static enum status open_fetch(struct sparse *s, struct err *err)
     }
     fo.other = s->guess;
     return fetch_create(&fo, &s->fetch, err);
+}
+
+/* With the whole first matrix and all of its neurons there is nothing that a mask could miss. */
+static enum status open_shadow(struct sparse *s, struct err *err)
+{
+    if (!s->o.mask_check || (!bundle_has_first(s->b) && s->o.keep >= 1))
+        return ST_OK;
+    return shadow_create(s->b->n_layer, s->b->n_neuron, s->o.mask_check, &s->shadow, err);
 }
 
 /* One pass over a layer, for wants.h; order and slot are its scratch. */
@@ -228,7 +244,7 @@ enum status sparse_open(const struct sparse_opts *o, struct sparse **ret, struct
     assert(s->slots);
     arena_touch(&s->slot_arena);
     lay_out(s);
-    if (open_fetch(s, err) != ST_OK)
+    if (open_fetch(s, err) != ST_OK || open_shadow(s, err) != ST_OK)
         goto fail;
     if ((o->plan->mode == FLASH_OFF ? load_all(s, err) : load_hottest(s, err)) != ST_OK)
         goto fail;
@@ -244,6 +260,7 @@ void sparse_close(struct sparse *s)
 {
     if (!s)
         return;
+    shadow_free(s->shadow);
     fetch_free(s->guess);
     fetch_free(s->fetch);
     cache_free(s->cache);
@@ -254,33 +271,33 @@ void sparse_close(struct sparse *s)
 
 /* ---- what is needed ---- */
 
-/* Neurons whose pre-activation is not above it are exactly zero: x - shift rounds to zero or below
- * only where x <= shift. */
-static float threshold(const struct hparams *hp)
-{
-    bool own =
-        hp->act == ACT_FATRELU || hp->act == ACT_SHIFTED_RELU || hp->act == ACT_SHIFTED_RELU2;
-    return own ? hp->act_threshold : 0;
-}
-
 static void need_all(struct sparse *s, const struct ffn_call *c)
 {
     for (uint32_t i = 0; i < s->b->n_neuron; i++)
         s->count[i] = (uint32_t)c->n_tok;
 }
 
-static void ask_sketch(struct sparse *s, const struct weights_view *v, const float *x, size_t n_tok,
-                       size_t stride)
+/* sets: NULL, or bit t of sets[i] is token t; else s->count gets how many. */
+static void ask_estimate(struct sparse *s, const struct weights_view *v, const struct ffn_guess *g,
+                         uint32_t *sets)
 {
-    const struct hparams *hp = s->hp;
-    struct mask_sketch m = { .s = v->m[TR_SKETCH],
-                             .norm = VIEW_VEC(v, TR_SKETCH_NORM),
-                             .err = VIEW_VEC(v, TR_SKETCH_ERR),
-                             .bias = VIEW_VEC(v, hp->gated ? TR_GATE_B : TR_UP_B),
-                             .threshold = threshold(hp),
-                             .int8_rows = !dtype_is_plain(s->b->row_type),
-                             .sigma = s->b->sketch_type == DT_Q4_0 ? s->o.mask_sigma : 0 };
-    mask_from_sketch(s->o.k, s->o.pool, &m, x, n_tok, stride, s->mask_scratch, s->count);
+    struct mask_layer_ask a = { .k = s->o.k,
+                                .pool = s->o.pool,
+                                .x = g->x,
+                                .n_tok = g->n_tok,
+                                .stride = g->stride,
+                                .sigma = s->o.mask_sigma,
+                                .sets = sets != NULL,
+                                .scratch = s->mask_scratch,
+                                .count = sets ? sets : s->count };
+    mask_layer_ask(s->o.m, v, &a);
+}
+
+/* The mask is not asked. */
+static bool lets_all(const struct sparse *s, const struct ffn_call *c)
+{
+    bool dense = s->reads == WEIGHTS_READ && s->o.plan->mode == FLASH_DENSE;
+    return dense || (!c->first && c->n_tok > MASK_TOKENS);
 }
 
 static void ask_mask(struct sparse *s, const struct weights_view *v, const struct ffn_call *c,
@@ -291,7 +308,10 @@ static void ask_mask(struct sparse *s, const struct weights_view *v, const struc
     else if (c->first)
         mask_from_activations(s->o.pool, c->first, c->n_tok, s->hp->n_ff, s->count);
     else
-        ask_sketch(s, v, c->acts->x, c->n_tok, c->acts->stride);
+        ask_estimate(
+            s, v,
+            &(struct ffn_guess){ .x = c->acts->x, .n_tok = c->n_tok, .stride = c->acts->stride },
+            NULL);
 }
 
 /* What a pass without reads leaves out, as far as the mask knows it. */
@@ -370,7 +390,7 @@ void sparse_guess(struct sparse *s, const struct weights_view *v, const struct f
     uint64_t start = clock_ns();
     size_t n = 0;
     drop_guess(s);
-    ask_sketch(s, v, g->x, g->n_tok, g->stride);
+    ask_estimate(s, v, g, NULL);
     for (uint32_t i = 0; i < s->b->n_neuron; i++)
         if (s->count[i] && cache_find(s->cache, g->layer, i) == CACHE_NONE)
             s->guess_want[n++] = (struct fetch_want){ .neuron = i, .slot = CACHE_NONE };
@@ -391,85 +411,6 @@ struct wave {
     size_t n;        /* of them that are still worked on */
 };
 
-/* NOLINTNEXTLINE(readability-non-const-parameter): the product writes y */
-static void pick_rows(const struct wave *w, uint32_t at, float *y)
-{
-    struct sparse *s = w->s;
-    for (size_t i = 0; i < w->n; i++)
-        s->row[i] = s->bundle[i] + at;
-    struct picked_rows p = { .type = s->b->row_type,
-                             .n_col = s->hp->n_embd,
-                             .n_row = (uint32_t)w->n,
-                             .row = s->row,
-                             .acts = w->c->acts,
-                             .y = y,
-                             .y_stride = s->hp->n_ff,
-                             .scratch = s->pick_scratch,
-                             .scratch_stride = s->pick_stride };
-    matmul_picked(s->o.k, s->o.pool, &p);
-}
-
-/* Gate's products are in c->gate: activated, and neurons that no token fires drop out of the wave,
- * so that neither their up row nor their down vector is looked at. */
-static void keep_firing(struct wave *w)
-{
-    struct sparse *s = w->s;
-    const struct hparams *hp = s->hp;
-    const float *bias = VIEW_VEC(w->v, TR_GATE_B);
-    for (size_t t = 0; t < w->c->n_tok; t++) {
-        float *gate = w->c->gate + t * hp->n_ff;
-        for (size_t i = 0; bias && i < w->n; i++)
-            gate[i] += bias[s->neuron[i]];
-        vec_act(s->o.k, hp->act, hp->act_threshold, gate, gate, w->n);
-    }
-    size_t n = 0;
-    for (size_t i = 0; i < w->n; i++) {
-        bool fires = false;
-        for (size_t t = 0; t < w->c->n_tok; t++)
-            fires |= w->c->gate[t * hp->n_ff + i] != 0;
-        if (!fires)
-            continue;
-        for (size_t t = 0; t < w->c->n_tok; t++)
-            w->c->gate[t * hp->n_ff + n] = w->c->gate[t * hp->n_ff + i];
-        s->neuron[n] = s->neuron[i];
-        s->bundle[n++] = s->bundle[i];
-    }
-    w->n = n;
-}
-
-static void add_bias(const struct wave *w, float *row, const float *bias)
-{
-    for (size_t i = 0; bias && i < w->n; i++)
-        row[i] += bias[w->s->neuron[i]];
-}
-
-/* h of one token, from the first matrix's and up's products. */
-static void activate(void *arg, size_t t, unsigned worker)
-{
-    (void)worker;
-    const struct wave *w = arg;
-    const struct sparse *s = w->s;
-    const struct hparams *hp = s->hp;
-    const float *all = w->c->first ? w->c->first + t * hp->n_ff : NULL;
-    float *h = w->c->h + t * hp->n_ff, *gate = w->c->gate + t * hp->n_ff;
-    if (!hp->gated && all) {
-        for (size_t i = 0; i < w->n; i++)
-            h[i] = all[s->neuron[i]];
-        return;
-    }
-    add_bias(w, h, VIEW_VEC(w->v, TR_UP_B));
-    if (!hp->gated) {
-        vec_act(s->o.k, hp->act, hp->act_threshold, h, h, w->n);
-        return;
-    }
-    if (hp->act_up != ACT_IDENTITY)
-        vec_act(s->o.k, hp->act_up, hp->act_threshold, h, h, w->n);
-    if (!all)
-        vec_mul(s->o.k, h, gate, w->n);
-    for (size_t i = 0; all && i < w->n; i++)
-        h[i] *= all[s->neuron[i]];
-}
-
 /* Tokens that neuron i of the wave works for. */
 static uint32_t users(const struct wave *w, size_t i)
 {
@@ -484,6 +425,8 @@ static void score(const struct wave *w)
     const struct sparse *s = w->s;
     if (s->reads == WEIGHTS_DRAFT)
         return;
+    if (s->look)
+        shadow_seen(s->shadow, s->neuron, w->n, w->c->h, s->hp->n_ff);
     for (size_t i = 0; i < w->n; i++) {
         uint32_t n = users(w, i);
         if (w->in->learn && n)
@@ -513,22 +456,34 @@ static void keep_best(const struct wave *w)
     }
 }
 
-static void run_wave(struct wave *w)
+/* What the wave's neurons give; those that no token fires may drop out. */
+static void compute_h(struct wave *w)
 {
     struct sparse *s = w->s;
     for (size_t i = 0; i < w->n; i++) {
         s->neuron[i] = s->want[w->from + i].neuron;
         s->bundle[i] = s->want[w->from + i].at;
     }
-    if (s->b->gated && !w->c->first) {
-        pick_rows(w, s->b->first_at, w->c->gate);
-        keep_firing(w);
-    }
-    if (s->b->gated)
-        pick_rows(w, s->b->up_at, w->c->h);
-    else if (!w->c->first)
-        pick_rows(w, s->b->first_at, w->c->h);
-    pool_run(w->c->n_tok > 1 ? s->o.pool : NULL, w->c->n_tok, activate, w);
+    struct neurons a = { .k = s->o.k,
+                         .pool = s->o.pool,
+                         .hp = s->hp,
+                         .b = s->b,
+                         .v = w->v,
+                         .c = w->c,
+                         .n = w->n,
+                         .neuron = s->neuron,
+                         .bundle = s->bundle,
+                         .row = s->row,
+                         .scratch = s->pick_scratch,
+                         .scratch_stride = s->pick_stride };
+    neurons_activate(&a);
+    w->n = a.n;
+}
+
+static void run_wave(struct wave *w)
+{
+    struct sparse *s = w->s;
+    compute_h(w);
     score(w);
     for (size_t i = 0; i < w->n; i++)
         s->row[i] = s->bundle[i] + s->b->down_at;
@@ -556,35 +511,109 @@ static size_t wave_end(const struct sparse *s, size_t from, size_t ready, size_t
     return to;
 }
 
+/* Waits for the chunk at w->from; false: a read failed. */
+static bool next_wave(struct wave *w, size_t n, struct err *err)
+{
+    struct sparse *s = w->s;
+    if (s->o.no_overlap)
+        fetch_settle(s->fetch);
+    size_t ready = fetch_ready(s->fetch, wants_chunk_end(s->want, w->from, n), err);
+    if (err->code != ST_OK)
+        return false;
+    w->to = wave_end(s, w->from, ready, n);
+    w->n = w->to - w->from;
+    return true;
+}
+
+/* ---- looking at the mask (shadow.h) ---- */
+
+/* Before the first matrix is thinned out and the mask asked. */
+static void look_begin(struct sparse *s, const struct weights_view *v, const struct ffn_call *c)
+{
+    uint64_t start = clock_ns();
+    enum shadow_kind kind = c->first ? SHADOW_KEPT : lets_all(s, c) ? SHADOW_ALL : SHADOW_SAMPLE;
+    s->look = shadow_begin(s->shadow, kind, c->layer, c->n_tok);
+    if (s->look && kind == SHADOW_KEPT)
+        shadow_before(s->shadow, c->first);
+    if (s->look && kind == SHADOW_ALL) {
+        const struct shadow_look *l = s->look;
+        struct ffn_guess g = { .x = c->acts->x + l->token0 * c->acts->stride,
+                               .n_tok = l->n_tok,
+                               .stride = l->step * c->acts->stride };
+        ask_estimate(s, v, &g, shadow_sets(s->shadow));
+    }
+    s->stats.check_ns += clock_ns() - start;
+}
+
+/* Computes the drawn neurons that the mask left out, in the work areas of the pass. A failed read
+ * costs the look only. */
+static bool look_sample(struct sparse *s, const struct weights_view *v, const struct ffn_call *c)
+{
+    struct err err = ERR_INIT;
+    size_t n = 0;
+    for (uint32_t i = 0; i < s->look->n; i++) {
+        uint32_t neuron = s->look->neuron[i];
+        int32_t slot = cache_find(s->cache, c->layer, neuron);
+        const uint8_t *at = slot == CACHE_NONE ? NULL : s->slots + (size_t)slot * s->b->stride;
+        if (shadow_asks(s->shadow, i))
+            s->want[n++] = (struct fetch_want){ .neuron = neuron, .slot = CACHE_NONE, .at = at };
+    }
+    if (c->first)
+        shadow_restore(s->shadow, c->first);
+    fetch_begin(s->fetch, c->layer, s->want, n);
+    struct wave w = { .s = s, .v = v, .c = c };
+    while (w.from < n && next_wave(&w, n, &err)) {
+        compute_h(&w);
+        shadow_missed(s->shadow, s->neuron, w.n, c->h, s->hp->n_ff);
+        fetch_release(s->fetch, w.to);
+        w.from = w.to;
+    }
+    fetch_end(s->fetch);
+    return err.code == ST_OK;
+}
+
+static void look_end(struct sparse *s, const struct weights_view *v, const struct ffn_call *c,
+                     bool whole)
+{
+    uint64_t start = clock_ns();
+    shadow_end(s->shadow, whole && (s->look->n == 0 || look_sample(s, v, c)));
+    s->look = NULL;
+    s->stats.check_ns += clock_ns() - start;
+}
+
 enum status sparse_run(struct sparse *s, const struct weights_view *v, const struct ffn_call *c,
                        struct err *err)
 {
-    uint64_t start = clock_ns(), misses = s->stats.misses;
+    uint64_t start = clock_ns(), misses = s->stats.misses, active = s->stats.active;
     memset(c->y, 0, c->n_tok * s->hp->n_embd * sizeof *c->y);
+    if (s->shadow && s->reads == WEIGHTS_READ)
+        look_begin(s, v, c);
+    uint64_t asked = clock_ns();
     if (c->first && s->o.keep < 1)
         mask_keep_largest(s->o.pool, c->first, c->n_tok, s->b->n_neuron, s->o.keep);
-    bool reads = s->reads == WEIGHTS_READ, dense = reads && s->o.plan->mode == FLASH_DENSE;
-    bool all = dense || (!c->first && c->n_tok > MASK_TOKENS), learn = all && reads;
+    bool all = lets_all(s, c), reads = s->reads == WEIGHTS_READ, learn = all && reads;
     ask_mask(s, v, c, all);
-    s->stats.mask_ns += clock_ns() - start;
+    if (s->look)
+        shadow_decided(s->shadow, s->count, c->first);
+    s->stats.mask_ns += clock_ns() - asked;
     const struct wants_in in = wants_of(s, c->layer, c->n_tok, learn);
-    size_t n = list_wants(s, c, &in), done = 0;
+    size_t n = list_wants(s, c, &in);
     link_guess(s, c->layer, n);
     fetch_begin(s->fetch, c->layer, s->want, n);
-    while (done < n) {
-        if (s->o.no_overlap)
-            fetch_settle(s->fetch);
-        size_t ready = fetch_ready(s->fetch, wants_chunk_end(s->want, done, n), err);
-        if (err->code != ST_OK)
-            break;
-        struct wave w = { .s = s, .v = v, .c = c, .in = &in, .from = done };
-        done = w.to = wave_end(s, done, ready, n);
-        w.n = w.to - w.from;
+    struct wave w = { .s = s, .v = v, .c = c, .in = &in };
+    while (w.from < n && next_wave(&w, n, err)) {
         run_wave(&w);
-        fetch_release(s->fetch, done);
+        fetch_release(s->fetch, w.to);
+        w.from = w.to;
     }
     fetch_end(s->fetch);
     drop_guess(s);
+    if (s->look)
+        look_end(s, v, c, err->code == ST_OK);
+    if (!all && reads) {
+        s->stats.masked_needed += n;
+        s->stats.masked_active += s->stats.active - active;
+    }
     if (reads)
         record(s, &in, s->stats.misses - misses, err);
     s->stats.run_ns += clock_ns() - start;
@@ -605,6 +634,8 @@ struct sparse_stats sparse_stats(const struct sparse *s)
     r.reads = f.extents + g.extents - s->at_open.extents;
     r.bundles_read = f.bundles + g.bundles - s->at_open.bundles;
     r.wait_ns = f.wait_ns + g.wait_ns - s->at_open.wait_ns;
+    if (s->shadow)
+        r.check = shadow_figures(shadow_sums(s->shadow));
     return r;
 }
 

@@ -25,6 +25,7 @@ struct sparse_opts {
     bool no_overlap;                          /* no guesses; waits for all reads of a layer */
     float mask_sigma;                         /* of a 4-bit sketch */
     double keep;                              /* share of neurons that a token may use, 1: all */
+    uint32_t mask_check;                      /* one token in so many is looked at; 0: none */
     struct neuron_trace_writer *neuron_trace; /* NULL: nothing is recorded; borrowed */
 };
 

@@ -154,6 +154,7 @@ static enum status start_sparse(struct weights *w, const struct plan *plan,
                              .no_overlap = opts->no_overlap,
                              .mask_sigma = opts->mask_sigma,
                              .keep = opts->keep > 0 ? opts->keep : 1,
+                             .mask_check = opts->mask_check,
                              .neuron_trace = opts->neuron_trace };
     return sparse_open(&o, &w->sparse, err);
 }
@@ -183,7 +184,7 @@ enum status weights_open(const struct model *m, const struct plan *plan, const s
         return err_set(err, ST_NOMEM, "weights");
     *w = (struct weights){ .m = m, .k = k, .pool = pool, .n_layer = model_hparams(m)->n_layer };
     const struct bundle *b = model_bundle(m);
-    if (opts->keep > 0 && opts->keep < 1 && (!b || b->sketch)) {
+    if (opts->keep > 0 && opts->keep < 1 && (!b || bundle_has_first(b))) {
         err_set(err, ST_ARG, "--keep needs a file packed with --mask resident");
         goto fail;
     }

@@ -7,6 +7,7 @@
 #include "engine/base/pool.h"
 #include "engine/flash/cache.h"
 #include "engine/flash/plan.h"
+#include "engine/flash/shadow.h"
 #include "engine/io/source.h"
 #include "engine/kernel/matrix.h"
 #include "engine/model/model.h"
@@ -19,6 +20,7 @@ struct weights_opts {
     bool no_overlap;          /* packed models: read what a layer misses, then compute */
     float mask_sigma;         /* of a 4-bit sketch (mask.h) */
     double keep;              /* share of neurons that a token may use; 0 or 1: all (mask.h) */
+    uint32_t mask_check; /* packed models: one token in so many is looked at (shadow.h); 0: none */
     /* Packed models: NULL, or records which neurons are needed (neuron_trace.h); borrowed. */
     struct neuron_trace_writer *neuron_trace;
     void (*progress)(void *ctx, uint64_t done, uint64_t total); /* loading; may be NULL */
@@ -68,7 +70,7 @@ struct ffn_call {
     size_t n_tok;
     struct acts *acts; /* the layer's normed input */
     float *first;      /* activated first matrix [n_tok, n_ff] (model/bundle.h), may be thinned
-                          out (mask_keep_largest()); NULL: a sketch */
+                          out (mask_keep_largest()); NULL: it is estimated */
     float *gate;       /* work area [n_tok, n_ff] without `first` */
     float *h;          /* work area [n_tok, n_ff] */
     float *y;          /* [n_tok, n_embd] */
@@ -103,6 +105,10 @@ struct sparse_stats {
     uint64_t guessed, guessed_right; /* read before attention; of them needed after it */
     uint64_t bundles_read, bytes, reads;
     uint64_t mask_ns, run_ns, wait_ns; /* run: all of it */
+    /* Where the mask decides: what it let pass, and of that what fired. */
+    uint64_t masked_needed, masked_active;
+    struct shadow_figures check; /* tokens 0: nothing was looked at, the rest is void */
+    uint64_t check_ns;           /* of run_ns, what looking took */
     /* WEIGHTS_REUSE: neurons needed (among `needed`, not among `misses`) and left out; the sizes of
      * activations of the first matrix left out and in all, where it is in memory. */
     uint64_t dropped;

@@ -50,6 +50,8 @@ struct forward {
     struct err err; /* the first failed read; the rest of the layer computes on rubbish */
     forward_watch_fn *watch;
     void *watch_ctx;
+    forward_ffn_fn *watch_ffn;
+    void *ffn_ctx;
 };
 
 static uint32_t q_dim(const struct hparams *hp)
@@ -403,15 +405,16 @@ static void first_act_step(void *arg, size_t t, unsigned worker)
 static void packed_ffn(struct forward *f)
 {
     const struct hparams *hp = f->hp;
-    bool sketch = f->v->m[TR_SKETCH].n_row != 0;
-    if (!sketch) {
-        product(f, hp->gated ? TR_GATE : TR_UP, f->g, hp->n_ff);
+    enum tensor_role first = hp->gated ? TR_GATE : TR_UP;
+    bool known = f->v->m[first].n_row != 0;
+    if (known) {
+        product(f, first, f->g, hp->n_ff);
         each_token(f, first_act_step);
     }
     struct ffn_call c = { .layer = f->layer,
                           .n_tok = f->n_tok,
                           .acts = &f->acts,
-                          .first = sketch ? NULL : f->g,
+                          .first = known ? f->g : NULL,
                           .gate = f->g,
                           .h = f->u,
                           .y = f->h2 };
@@ -432,6 +435,8 @@ static void ffn_branch(struct forward *f)
         product(f, TR_GATE, f->g, hp->n_ff);
     product(f, TR_UP, f->u, hp->n_ff);
     each_token(f, ffn_act_step);
+    if (f->watch_ffn && f->err.code == ST_OK)
+        f->watch_ffn(f->ffn_ctx, &(struct forward_ffn){ f->layer, f->n_tok, f->h, f->u });
     acts_set(&f->acts, f->u, f->n_tok, hp->n_ff, hp->n_ff);
     product(f, TR_DOWN, f->h2, hp->n_embd);
     each_token(f, ffn_out_step);
@@ -464,6 +469,12 @@ void forward_watch(struct forward *f, forward_watch_fn *fn, void *ctx)
 {
     f->watch = fn;
     f->watch_ctx = ctx;
+}
+
+void forward_watch_ffn(struct forward *f, forward_ffn_fn *fn, void *ctx)
+{
+    f->watch_ffn = fn;
+    f->ffn_ctx = ctx;
 }
 
 static void tell(const struct forward *f, enum forward_point at)

@@ -34,6 +34,15 @@ void forward_free(struct forward *f);
 enum forward_point { FORWARD_LAYER, FORWARD_FFN, FORWARD_LAYER_END };
 typedef void forward_watch_fn(void *ctx, enum forward_point at, uint32_t layer);
 void forward_watch(struct forward *f, forward_watch_fn *fn, void *ctx);
+/* Tells fn of each layer's feed-forward part, of models that are not packed: what goes in, and the
+ * activations that the down matrix is multiplied with. Borrowed for the call. NULL: nobody. */
+struct forward_ffn {
+    uint32_t layer;
+    size_t n_tok;
+    const float *x, *h; /* f32 [n_tok, n_embd], normed; [n_tok, n_ff] */
+};
+typedef void forward_ffn_fn(void *ctx, const struct forward_ffn *p);
+void forward_watch_ffn(struct forward *f, forward_ffn_fn *fn, void *ctx);
 /* Runs all layers once over all sequences together; each has its own slot and at least one token.
  * sum n_tok <= max_tok, sum n_logits <= max_logits, n_logits <= n_tok. *logits: f32 [sum n_logits,
  * n_vocab], in the order of the sequences, valid until the next run. A token's logits do not depend

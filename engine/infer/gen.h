@@ -95,6 +95,15 @@ struct slot_info {
     uint32_t n_prompt, n_done, n_generated; /* n_done: prompt tokens processed */
     uint32_t n_cached_tokens;               /* tokens whose KV the slot holds */
 };
+/* What was seen of the mask of a packed model (flash/shadow.h). NAN: nothing. */
+struct mask_stats {
+    uint64_t checked; /* tokens looked at, each once per layer */
+    uint64_t sampled; /* pairs of a token and a neuron that were drawn */
+    double recall, recall_low, recall_high, over_load;
+    double missed_mass, missed_mass_low, missed_mass_high;
+    uint64_t needed, active; /* always counted where the mask decides: let pass, and fired */
+    uint64_t check_ns;
+};
 struct engine_stats {
     uint64_t requests, cancelled, errors, rejected;
     uint64_t prompt_tokens, prompt_tokens_cached, generated_tokens;
@@ -118,6 +127,7 @@ struct engine_stats {
      * of feed-forward layers as a whole, waiting included. */
     uint64_t neurons_needed, neurons_missed, neurons_active, mask_ns, ffn_ns;
     uint64_t neurons_guessed, guessed_right; /* read before attention; of them needed */
+    struct mask_stats mask;
     /* Passes that read no neurons (engine_opts.reuse); of what their masks let pass, what was left
      * out because it was not in memory; the activations' sizes left out and in all, where the mask
      * knows them (mass 0: it does not). */

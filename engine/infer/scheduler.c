@@ -52,6 +52,23 @@ static void sample_memory(struct scheduler *s)
         s->own.ram_peak = peak;
 }
 
+static struct mask_stats mask_stats(const struct sparse_stats *p)
+{
+    struct shadow_figures f = p->check;
+    return (struct mask_stats){ .checked = f.tokens,
+                                .sampled = f.sampled,
+                                .recall = f.recall,
+                                .recall_low = f.recall_low,
+                                .recall_high = f.recall_high,
+                                .over_load = f.over_load,
+                                .missed_mass = f.missed_mass,
+                                .missed_mass_low = f.missed_mass_low,
+                                .missed_mass_high = f.missed_mass_high,
+                                .needed = p->masked_needed,
+                                .active = p->masked_active,
+                                .check_ns = p->check_ns };
+}
+
 void scheduler_publish(struct scheduler *s)
 {
     sample_memory(s);
@@ -67,6 +84,7 @@ void scheduler_publish(struct scheduler *s)
     s->own.guessed_right = w.sparse.guessed_right;
     s->own.mask_ns = w.sparse.mask_ns;
     s->own.ffn_ns = w.sparse.run_ns;
+    s->own.mask = mask_stats(&w.sparse);
     s->own.neurons_dropped = w.sparse.dropped;
     s->own.mass_dropped = w.sparse.mass_dropped;
     s->own.mass = w.sparse.mass;

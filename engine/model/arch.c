@@ -206,6 +206,8 @@ const struct role_info role_table[TR_ROLES] = {
     [TR_UP] = { "ffn_up", ".weight", true, DIM_EMBD, DIM_FF },
     [TR_DOWN] = { "ffn_down", ".weight", true, DIM_FF, DIM_EMBD },
     [TR_SKETCH] = { "ffn_sketch", ".weight", true, DIM_EMBD, DIM_FF },
+    [TR_PRED_A] = { "ffn_pred_a", ".weight", true, DIM_EMBD, DIM_RANK },
+    [TR_PRED_B] = { "ffn_pred_b", ".weight", true, DIM_RANK, DIM_FF },
     [TR_OUTPUT_NORM] = VEC("output_norm", ".weight", false, DIM_EMBD),
     [TR_OUTPUT_NORM_B] = VEC("output_norm", ".bias", false, DIM_EMBD),
     [TR_OUTPUT_B] = VEC("output", ".bias", false, DIM_VOCAB),
@@ -232,6 +234,7 @@ const struct role_info role_table[TR_ROLES] = {
     [TR_POST_FFN_NORM] = VEC("post_ffw_norm", ".weight", true, DIM_EMBD),
     [TR_SKETCH_NORM] = VEC("ffn_sketch_norm", ".weight", true, DIM_FF),
     [TR_SKETCH_ERR] = VEC("ffn_sketch_err", ".weight", true, DIM_FF),
+    [TR_PRED_BIAS] = VEC("ffn_pred", ".bias", true, DIM_FF),
     [TR_FFN_RATE] = VEC("ffn_rate", ".weight", true, DIM_FF),
 };
 
@@ -264,6 +267,8 @@ uint64_t role_dim(const struct hparams *hp, enum dim d)
         return hp->d_k;
     case DIM_ROT:
         return hp->n_rot / 2;
+    case DIM_RANK: /* the file's own */
+        break;
     }
     return 0;
 }

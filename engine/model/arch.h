@@ -43,7 +43,8 @@ enum dim {
     DIM_ONE,
     DIM_EMBD,
     DIM_VOCAB,
-    DIM_CTX, /* rows of a position table: any number */
+    DIM_CTX,  /* rows of a position table: any number */
+    DIM_RANK, /* of a predictor: any number, the same of its two matrices */
     DIM_Q,
     DIM_K,
     DIM_V,

@@ -10,7 +10,7 @@
 
 enum { DOWN_BLOCK_MAX = 32, VECTOR = 16 };
 
-enum status bundle_layout(const struct hparams *hp, bool sketch, enum dtype row_type,
+enum status bundle_layout(const struct hparams *hp, enum bundle_mask mask, enum dtype row_type,
                           enum dtype down_type, uint32_t stride_align, struct bundle *ret,
                           struct err *err)
 {
@@ -24,8 +24,7 @@ enum status bundle_layout(const struct hparams *hp, bool sketch, enum dtype row_
         down->block_elems > DOWN_BLOCK_MAX)
         return err_set(err, ST_UNSUPPORTED, "bundles of %u elements as %s and %s", hp->n_embd,
                        row->name, down->name);
-    struct bundle b = { .sketch = sketch,
-                        .sketch_type = DT_Q8_0,
+    struct bundle b = { .mask = mask,
                         .gated = hp->gated,
                         .row_type = row_type,
                         .down_type = down_type,
@@ -35,7 +34,7 @@ enum status bundle_layout(const struct hparams *hp, bool sketch, enum dtype row_
                         .n_neuron = hp->n_ff };
     size_t at = 0, step = num_align(r, BUNDLE_PART_ALIGN);
     b.first_at = (uint32_t)at;
-    at += sketch ? step : 0;
+    at += bundle_has_first(&b) ? step : 0;
     b.up_at = (uint32_t)at;
     at += hp->gated ? step : 0;
     b.down_at = (uint32_t)at;
@@ -44,9 +43,35 @@ enum status bundle_layout(const struct hparams *hp, bool sketch, enum dtype row_
     return ST_OK;
 }
 
-const char *bundle_mask_name(const struct bundle *b)
+static const char *const mask_name[] = { [BUNDLE_RESIDENT] = "resident",
+                                         [BUNDLE_SKETCH] = "sketch",
+                                         [BUNDLE_SKETCH4] = "sketch4",
+                                         [BUNDLE_LOWRANK] = "lowrank" };
+
+const char *bundle_mask_name(enum bundle_mask m)
 {
-    return !b->sketch ? "resident" : b->sketch_type == DT_Q4_0 ? "sketch4" : "sketch";
+    return mask_name[m];
+}
+
+static enum status read_mask(const struct gguf *g, const struct hparams *hp, enum bundle_mask *ret,
+                             struct err *err)
+{
+    struct str word = { 0 };
+    unsigned n = sizeof mask_name / sizeof mask_name[0], i = 0;
+    if (gguf_get_str(g, "strobe.pack.mask", true, &word, err) != ST_OK)
+        return err->code;
+    while (i < n && !str_is(word, mask_name[i]))
+        i++;
+    if (i == n)
+        return err_set(err, ST_UNSUPPORTED,
+                       "strobe.pack.mask is none of resident, sketch, sketch4, lowrank");
+    if (i != BUNDLE_RESIDENT && !hparams_exact_zeros(hp))
+        return err_set(err, ST_FORMAT,
+                       "strobe.pack.mask: %s needs a ReLU activation, whose idle neurons are "
+                       "exactly zero",
+                       mask_name[i]);
+    *ret = (enum bundle_mask)i;
+    return ST_OK;
 }
 
 static enum status read_u32(const struct gguf *g, const char *key, uint32_t max, uint32_t *ret,
@@ -81,7 +106,8 @@ enum status bundle_read(const struct gguf *g, const struct hparams *hp, struct b
                         bool *present, struct err *err)
 {
     uint32_t version, row, down, stride;
-    struct str mask = { 0 };
+    enum bundle_mask mask = BUNDLE_RESIDENT;
+    double over = 0;
     *present = gguf_find(g, "strobe.pack.version") != NULL;
     if (!*present)
         return ST_OK;
@@ -94,20 +120,13 @@ enum status bundle_read(const struct gguf *g, const struct hparams *hp, struct b
     if (read_u32(g, "strobe.pack.row_type", DT_ID_MAX - 1, &row, err) != ST_OK ||
         read_u32(g, "strobe.pack.down_type", DT_ID_MAX - 1, &down, err) != ST_OK ||
         read_u32(g, "strobe.pack.stride", BUNDLE_STRIDE_MAX, &stride, err) != ST_OK ||
-        gguf_get_str(g, "strobe.pack.mask", true, &mask, err) != ST_OK)
+        gguf_get_f64(g, "strobe.pack.over_load", false, &over, err) != ST_OK ||
+        read_mask(g, hp, &mask, err) != ST_OK)
         return err->code;
-    bool sketch = str_is(mask, "sketch") || str_is(mask, "sketch4");
-    if (sketch && !hparams_exact_zeros(hp))
-        return err_set(err, ST_FORMAT,
-                       "strobe.pack.mask: a sketch needs a ReLU activation, whose idle neurons are "
-                       "exactly zero");
-    if (!sketch && !str_is(mask, "resident"))
-        return err_set(err, ST_UNSUPPORTED,
-                       "strobe.pack.mask is none of resident, sketch, sketch4");
     struct bundle b;
-    if (bundle_layout(hp, sketch, (enum dtype)row, (enum dtype)down, 1, &b, err) != ST_OK)
+    if (bundle_layout(hp, mask, (enum dtype)row, (enum dtype)down, 1, &b, err) != ST_OK)
         return err->code;
-    b.sketch_type = str_is(mask, "sketch4") ? DT_Q4_0 : DT_Q8_0;
+    b.over_load = over >= 1 && over <= b.n_neuron ? over : 0; /* only a prediction rests on it */
     if (stride < b.stride || stride % BUNDLE_PART_ALIGN)
         return err_set(err, ST_FORMAT,
                        "strobe.pack.stride is %" PRIu32 ", the bundles take %" PRIu32 " bytes",

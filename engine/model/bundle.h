@@ -9,7 +9,9 @@
  * is no gate. With mask "resident" it stays an ordinary tensor outside the bundles; with mask
  * "sketch" a Q8_0 copy `ffn_sketch.weight` stands for it, with the norms that bound its error; with
  * "sketch4" a Q4_0 copy, whose bound would let everything pass: the mask takes a margin of some
- * standard deviations instead (flash/mask.h).
+ * standard deviations instead (flash/mask.h). With "lowrank" a trained predictor stands for it
+ * (flash/predictor.h): `ffn_pred_a.weight` {n_embd, r}, `ffn_pred_b.weight` {r, n_ff} and
+ * `ffn_pred.bias` {n_ff}; each layer has a rank r of its own.
  * Immutable; any thread. */
 #ifndef STROBE_MODEL_BUNDLE_H
 #define STROBE_MODEL_BUNDLE_H
@@ -25,12 +27,18 @@ struct hparams;
 
 enum { BUNDLE_VERSION = 1, BUNDLE_PART_ALIGN = 64, BUNDLE_STRIDE_MAX = 1 << 20 };
 
+/* What says which neurons a token needs. */
+enum bundle_mask { BUNDLE_RESIDENT, BUNDLE_SKETCH, BUNDLE_SKETCH4, BUNDLE_LOWRANK };
+
 struct bundle {
-    bool sketch, gated;
-    enum dtype sketch_type; /* DT_Q8_0, DT_Q4_0 */
+    enum bundle_mask mask;
+    bool gated;
     enum dtype row_type, down_type;
+    double over_load; /* BUNDLE_LOWRANK: neurons let pass for one that fires, as measured when the
+                         predictor was trained; 0: not known */
     uint32_t row_bytes, down_bytes;
-    uint32_t first_at, up_at, down_at; /* bytes from the bundle's start; first_at: sketch only */
+    uint32_t first_at, up_at, down_at; /* bytes from the bundle's start; first_at: where the first
+                                          row is inside */
     uint32_t stride;                   /* bytes from bundle to bundle */
     uint32_t n_layer, n_neuron;
     struct bundle_home {
@@ -41,10 +49,28 @@ struct bundle {
 
 /* Where the parts lie, and the least stride; stride_align: a power of two. Errors: ST_UNSUPPORTED
  * (the types cannot be bundled: rows or vectors are no whole blocks). */
-enum status bundle_layout(const struct hparams *hp, bool sketch, enum dtype row_type,
+enum status bundle_layout(const struct hparams *hp, enum bundle_mask mask, enum dtype row_type,
                           enum dtype down_type, uint32_t stride_align, struct bundle *ret,
                           struct err *err);
-const char *bundle_mask_name(const struct bundle *b); /* "resident", "sketch", "sketch4" */
+const char *bundle_mask_name(enum bundle_mask m); /* "resident", "sketch", "sketch4", "lowrank" */
+/* The mask lets every neuron pass that fires. */
+static inline bool bundle_exact(const struct bundle *b)
+{
+    return b->mask == BUNDLE_RESIDENT || b->mask == BUNDLE_SKETCH;
+}
+/* The first row is in the bundle: something smaller stands for the first matrix. */
+static inline bool bundle_has_first(const struct bundle *b)
+{
+    return b->mask != BUNDLE_RESIDENT;
+}
+static inline bool bundle_has_sketch(const struct bundle *b)
+{
+    return b->mask == BUNDLE_SKETCH || b->mask == BUNDLE_SKETCH4;
+}
+static inline enum dtype bundle_sketch_type(const struct bundle *b)
+{
+    return b->mask == BUNDLE_SKETCH4 ? DT_Q4_0 : DT_Q8_0;
+}
 /* *present says whether the file is packed; then *ret is filled. Errors: ST_FORMAT,
  * ST_UNSUPPORTED (a newer version), ST_NOMEM; each names key or tensor. */
 enum status bundle_read(const struct gguf *g, const struct hparams *hp, struct bundle *ret,

@@ -135,15 +135,14 @@ static void add_up(struct model *m)
     for (uint32_t i = 0; i < m->bind.n_tensor; i++) {
         const struct tensor *t = &m->bind.tensor[i];
         m->bytes += t->bytes;
-        if (t->role != TR_SKETCH && t->role != TR_SKETCH_NORM && t->role != TR_SKETCH_ERR &&
-            t->role != TR_FFN_RATE)
+        if (!role_of_mask(t->role) && t->role != TR_FFN_RATE)
             m->n_param += (uint64_t)t->n_row * t->n_col;
         by_type[t->type] += t->bytes;
     }
     if (m->bind.packed) {
         const struct bundle *b = &m->bind.bundle;
         uint64_t cells = (uint64_t)b->n_layer * b->n_neuron;
-        uint32_t rows = b->sketch + b->gated + 1u;
+        uint32_t rows = bundle_has_first(b) + b->gated + 1u;
         m->bytes += cells * b->stride;
         m->n_param += cells * rows * m->hp.n_embd;
         by_type[b->row_type] += cells * b->row_bytes * rows;

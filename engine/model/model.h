@@ -82,7 +82,9 @@ enum tensor_role {
     TR_GATE,
     TR_UP,
     TR_DOWN,
-    TR_SKETCH,   /* packed models: what stands for the first matrix (bundle.h) */
+    TR_SKETCH, /* packed models: what stands for the first matrix (bundle.h) */
+    TR_PRED_A, /* or the two factors of a predictor: [rank, n_embd], [n_ff, rank] */
+    TR_PRED_B,
     TR_MATRICES, /* count of matrix roles */
     TR_OUTPUT_NORM = TR_MATRICES,
     TR_OUTPUT_NORM_B,
@@ -110,9 +112,16 @@ enum tensor_role {
     TR_POST_FFN_NORM,
     TR_SKETCH_NORM, /* [n_ff] of each first row w: |w|, and |w - sketch| */
     TR_SKETCH_ERR,
-    TR_FFN_RATE, /* [n_ff] how often each neuron fired when the model was packed */
+    TR_PRED_BIAS, /* [n_ff] of the predictor's scores */
+    TR_FFN_RATE,  /* [n_ff] how often each neuron fired when the model was packed */
     TR_ROLES
 };
+/* What a packed file has in place of the first matrix, to know which neurons fire. */
+static inline bool role_of_mask(enum tensor_role r)
+{
+    return r == TR_SKETCH || r == TR_SKETCH_NORM || r == TR_SKETCH_ERR || r == TR_PRED_A ||
+           r == TR_PRED_B || r == TR_PRED_BIAS;
+}
 /* phi3's fused ffn_up {n_embd, 2 n_ff} appears as TR_GATE and TR_UP: two views of one tensor (rows
  * 0..n_ff and n_ff..2 n_ff). TR_QKV stays fused: rows Q, then K, then V. */
 

@@ -162,6 +162,12 @@ static enum status missing(const struct binding *b, enum tensor_role role, uint3
     return err_set(err, ST_FORMAT, "tensor '%s' is missing", name);
 }
 
+/* Some lengths are whatever the file has. */
+static uint64_t wanted(const struct binding *b, uint8_t dim, uint64_t found)
+{
+    return dim == DIM_CTX || dim == DIM_RANK ? found : role_dim(b->hp, (enum dim)dim);
+}
+
 static enum status bind_role(struct binding *b, enum tensor_role role, uint32_t layer, bool must,
                              struct err *err)
 {
@@ -171,18 +177,17 @@ static enum status bind_role(struct binding *b, enum tensor_role role, uint32_t 
     if (!t)
         return must ? missing(b, role, layer, name, err) : ST_OK;
     bool vec = role >= TR_MATRICES;
-    uint64_t col = role_dim(b->hp, role_table[role].n_col);
-    uint64_t row =
-        role_table[role].n_row == DIM_CTX ? t->ne[1] : role_dim(b->hp, role_table[role].n_row);
+    uint64_t col = wanted(b, role_table[role].n_col, t->ne[0]);
+    uint64_t row = wanted(b, role_table[role].n_row, t->ne[1]);
     if ((b->spec->arch->flags & ARCH_FUSED_GATE_UP) && (role == TR_GATE || role == TR_UP))
         row *= 2;
     enum status st = fix == FIX_TRANSPOSE ? check_shape(t, row, col, vec, err)
                                           : check_shape(t, col, row, vec, err);
     if (!st)
         st = check_type(t, vec, err);
-    if (!st && role == TR_SKETCH && t->type != (uint32_t)b->bundle.sketch_type)
+    if (!st && role == TR_SKETCH && t->type != bundle_sketch_type(&b->bundle))
         st = err_set(err, ST_FORMAT, "tensor '%s': the sketch must be %s", name,
-                     dtype_info((uint32_t)b->bundle.sketch_type)->name);
+                     dtype_info((uint32_t)bundle_sketch_type(&b->bundle))->name);
     if (!st)
         add(b, t, role, layer, fix);
     return st;
@@ -302,13 +307,33 @@ static enum status check_pairs(const struct binding *b, struct err *err)
     return ST_OK;
 }
 
+/* The two factors of each layer's predictor go together, through no more than n_embd numbers. */
+static enum status check_ranks(const struct binding *b, struct err *err)
+{
+    bool has = b->packed && b->bundle.mask == BUNDLE_LOWRANK;
+    for (size_t row = 1; has && row <= b->hp->n_layer; row++) {
+        const struct tensor *one = &b->tensor[b->at[row * TR_ROLES + TR_PRED_A]],
+                            *two = &b->tensor[b->at[row * TR_ROLES + TR_PRED_B]];
+        if (one->n_row == 0 || one->n_row > b->hp->n_embd || one->n_row != two->n_col)
+            return err_set(err, ST_FORMAT,
+                           "layer %zu: a predictor of ranks %" PRIu32 " and %" PRIu32
+                           ": they must be the same, 1 to %" PRIu32,
+                           row - 1, one->n_row, two->n_col, b->hp->n_embd);
+    }
+    return ST_OK;
+}
+
 /* What a packed file has in place of the feed-forward matrices. */
 static void packed_roles(const struct binding *b, uint64_t *must, uint64_t *may)
 {
     enum tensor_role first = b->hp->gated ? TR_GATE : TR_UP;
     *must &= ~(ROLE(TR_GATE) | ROLE(TR_UP) | ROLE(TR_DOWN));
-    *must |= b->bundle.sketch ? ROLE(TR_SKETCH) | ROLE(TR_SKETCH_NORM) | ROLE(TR_SKETCH_ERR)
-                              : ROLE(first);
+    if (b->bundle.mask == BUNDLE_LOWRANK)
+        *must |= ROLE(TR_PRED_A) | ROLE(TR_PRED_B) | ROLE(TR_PRED_BIAS);
+    else
+        *must |= bundle_has_sketch(&b->bundle)
+                     ? ROLE(TR_SKETCH) | ROLE(TR_SKETCH_NORM) | ROLE(TR_SKETCH_ERR)
+                     : ROLE(first);
     *may |= ROLE(TR_FFN_RATE);
 }
 
@@ -338,6 +363,8 @@ enum status bind_tensors(struct binding *b, struct err *err)
                                err);
     if (!st)
         st = check_pairs(b, err);
+    if (!st)
+        st = check_ranks(b, err);
     if (!st)
         st = bind_context(b, err);
     if (!st)

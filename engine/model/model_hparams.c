@@ -6,6 +6,7 @@
 
 #include <inttypes.h>
 #include <math.h>
+#include <stdio.h>
 
 static enum status need_f64(const char *what, double v, double min, double max, struct err *err)
 {

@@ -53,6 +53,7 @@ test('an answer is traced, and its passes are those that the server tells', opts
   const p = await open(t);
   const { page } = p;
   await page.getByText('Cache hit rate', { exact: true }).waitFor();
+  await page.getByText(/^Mask resident: exact, every neuron that fires is found/).waitFor();
   await traceOne(page, 12);
   const id = await page.getByLabel('Trace in view').inputValue();
   const told = await get(`/api/flash/traces/${id}`);

@@ -42,7 +42,7 @@ PY
 check version 0 "$strobe" --version
 expect version 't.startswith("strobe ")'
 check help 0 "$strobe" --help
-for v in serve generate tokenize detokenize inspect estimate calibrate bench perplexity corpus; do
+for v in serve generate tokenize detokenize inspect estimate calibrate bench perplexity pack predictor corpus; do
     check "help of $v" 0 "$strobe" $v --help
     expect "help of $v" '"usage: strobe" in t and "--json" in t'
 done
@@ -92,11 +92,38 @@ check "a 4-bit sketch" 0 "$strobe" generate -m "$tmp/four.gguf" -p "Once upon" -
 expect "a 4-bit sketch" 'd["flash"]["exact"] is False'
 check "a 4-bit sketch, all neurons" 0 "$strobe" generate -m "$tmp/four.gguf" -p "Once upon" -n 8 --temp 0 --flash dense --json
 expect "a 4-bit sketch, all neurons" 'd["flash"]["exact"] is True'
+expect "its mask is named" 'd["flash"]["mask"]["kind"] == "sketch4" and d["flash"]["mask"]["check_every"] == 0'
+check "a 4-bit sketch looked at" 0 "$strobe" generate -m "$tmp/four.gguf" -p "Once upon a time there was" -n 60 --temp 0 --mask-check 1 --json
+expect "a 4-bit sketch looked at" 'd["flash"]["mask"]["recall"] > 0.95 and d["flash"]["mask"]["checked"] >= 60 * 5 and d["flash"]["mask"]["recall_low"] < 1'
+check "nobody looks" 0 "$strobe" generate -m "$tmp/four.gguf" -p "Once upon" -n 8 --temp 0 --mask-check 0 --json
+expect "nobody looks" 'd["flash"]["mask"]["checked"] == 0 and d["flash"]["mask"]["recall"] is None'
+check predictor 0 "$strobe" predictor -m "$m" --activation fatrelu:1 --text "$data/text/tinystories-sample.txt" -o "$tmp/pred.gguf" --rank 32 --tokens 6000 --epochs 2 --json
+expect predictor 'len(d["layers"]) == 5 and all(l["rank"] == 32 and l["recall"] > 0.9 and l["over_load"] > 1 for l in d["layers"]) and d["missed_mass"] < 0.05'
+check "pack lowrank" 0 "$strobe" pack -m "$m" --activation fatrelu:1 --mask lowrank --predictor "$tmp/pred.gguf" -o "$tmp/low.gguf" --json
+expect "pack lowrank" 'd["mask"] == "lowrank" and d["mask_bytes"] > 0'
+check "inspect lowrank" 0 "$strobe" inspect -m "$tmp/low.gguf" --verify --json
+expect "inspect lowrank" 'd["mask"]["kind"] == "lowrank" and d["mask"]["ranks"] == [32] * 5 and d["mask"]["exact"] is False and d["verified"]["tensors"] > 50'
+check "estimate lowrank" 0 "$strobe" estimate -m "$tmp/low.gguf" --ram 1GiB --json
+expect "estimate lowrank" 'd["mask"] == "lowrank" and 0 < d["mask_bytes"] < d["resident_bytes"]'
+check "generate lowrank" 0 "$strobe" generate -m "$tmp/low.gguf" -p "Once upon a time there was" -n 60 --temp 0 --flash sparse --mask-check 1 --json
+expect "generate lowrank" 'd["flash"]["exact"] is False and d["flash"]["mask"]["recall"] > 0.8 and d["flash"]["mask"]["over_load"] > 1 and d["flash"]["mask"]["missed_mass"] < 0.2'
+head -c 20000 "$data/text/tinystories-sample.txt" >"$tmp/text"
+check "perplexity lowrank" 0 "$strobe" perplexity -m "$tmp/low.gguf" "$tmp/text" --ctx 128 --windows 8 --mask-check 8 --json
+expect "perplexity lowrank" 'd["mask"]["kind"] == "lowrank" and d["mask"]["recall"] > 0.9 and d["mask"]["sampled"] == 0'
+check "a predictor of another activation" 2 "$strobe" pack -m "$m" --activation relu --mask lowrank --predictor "$tmp/pred.gguf" -o "$tmp/low2.gguf"
+expect "a predictor of another activation" '"fatrelu:1" in e and len(e.splitlines()) == 1'
+check "lowrank without a predictor" 2 "$strobe" pack -m "$m" --activation relu --mask lowrank -o "$tmp/low2.gguf"
+check "a predictor that is none" 3 "$strobe" pack -m "$m" --activation relu --mask lowrank --predictor "$tmp/packed.gguf" -o "$tmp/low2.gguf"
+check "a predictor of a SiLU model" 3 "$strobe" predictor -m "$m" --text "$tmp/text" -o "$tmp/pred2.gguf"
+check "a predictor of a packed model" 3 "$strobe" predictor -m "$tmp/packed.gguf" --text "$tmp/text" -o "$tmp/pred2.gguf"
+check "a predictor of no text" 2 "$strobe" predictor -m "$m" --activation relu -o "$tmp/pred2.gguf"
+check "a bad rank" 2 "$strobe" predictor -m "$m" --activation relu --text "$tmp/text" -o "$tmp/pred2.gguf" --rank 8:
+expect "a bad rank" '"--rank" in e'
 check "pack SiLU" 0 "$strobe" pack -m "$m" --mask resident -o "$tmp/silu.gguf"
 check "all of a SiLU model" 0 "$strobe" generate -m "$tmp/silu.gguf" -p "Once upon a time" -n 12 --temp 0 --json
 expect "all of a SiLU model" 'd["flash"]["exact"] is True and d["text"].startswith(", there was a little girl")'
 check "some of a SiLU model" 0 "$strobe" generate -m "$tmp/silu.gguf" -p "Once upon a time" -n 12 --temp 0 --keep 0.6 --json
-expect "some of a SiLU model" 'd["flash"]["exact"] is False'
+expect "some of a SiLU model" 'd["flash"]["exact"] is False and d["flash"]["mask"]["kind"] == "resident"'
 check "a share of a sketched file" 2 "$strobe" generate -m "$tmp/packed.gguf" -p x -n 2 --keep 0.5
 expect "a share of a sketched file" '"--mask resident" in e'
 s="$data/models/llama2xs-512/llama2xs-512.F32.gguf"

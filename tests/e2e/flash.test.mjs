@@ -76,6 +76,8 @@ test('a traced request names its trace, whose figures agree with each other and 
   assert.equal(sum(stats1.read_latency, 'reads'), stats1.reads);
   assert.ok(stats1.cache_hit_rate > 0 && stats1.cache_hit_rate < 1);
   assert.ok(stats1.read_amplification >= 1);
+  const { mask } = stats1;
+  assert.ok(mask.exact && mask.recall === 1 && mask.missed_mass === 0 && mask.checked === 0 && mask.over_load >= 1, JSON.stringify(mask));
   assert.equal(stats1.read_amplification, stats1.bytes_read / stats1.bytes_wanted);
   for (const l of after0.layers) assert.ok(l.mode === 'sparse' && l.cached > 0 && l.cached <= after0.slots_per_layer);
 });

@@ -28,6 +28,7 @@ const table = {
   'draft-self': {},
   reuse: { bad: ['-1', '1048577', 'x'], good: ['0', '1048576'] },
   'mask-sigma': { bad: ['-1', '101', 'x'], good: ['0', '2.5', '100'] },
+  'mask-check': { bad: ['-1', '16777217', 'x', '1.5'], good: ['0', '1', '16777216'] },
   kv: { bad: ['f8', ''], good: ['f16', 'f32', 'auto'] },
   data: {},
   slots: { bad: ['0', '257', 'x'], good: ['1', '256'] },

@@ -12,6 +12,7 @@ import { columns, error, layers, showTrace, startPolling, stats, trace, traceAns
 import { Budget } from './budget.js';
 import { Heat } from './heat.js';
 import { Latency } from './latency.js';
+import { Mask } from './mask.js';
 import { Timeline } from './timeline.js';
 
 const prompt = signal('Once upon a time');
@@ -81,7 +82,7 @@ function tracedColumns(t) {
 function Figures({ s }) {
   const streamed = s.mode !== 'off';
   return html`${streamed ? html`<${Tiles} s=${s} />` : html`<${Resident} budget=${s.ram_budget} />`}
-    <${Ask} /><${Alert} error=${error.value} />
+    <${Mask} m=${s.mask} /><${Ask} /><${Alert} error=${error.value} />
     ${trace.value ? html`<${Trace} t=${trace.value} />` : null}
     ${streamed ? html`<${Heat} columns=${columns.value} traced=${tracedColumns(trace.value)} />` : null}
     ${s.mode === 'sparse' ? html`<${TimeChart} title="Cache hit rate, last five minutes" unit="%" top=${100} gaps name="strobe-hit-rate" series=${['hit rate']} data=${history.value.hits} />` : null}

@@ -3,6 +3,7 @@
 
 #include "engine/flash/mask.h"
 #include "engine/flash/neuron_trace.h"
+#include "engine/flash/predictor.h"
 #include "engine/flash/sparse.h"
 
 #include <criterion/criterion.h>
@@ -26,13 +27,19 @@ void packed_save(const char *dir, const char *name, const struct tiny_model *t, 
     cr_assert(tiny_model_gguf(t, path));
 }
 
-void packed_plain(const char *dir, const char *arch, const char *act, enum dtype type,
-                  char path[256])
+struct tiny_model packed_tiny(const char *arch, const char *act, enum dtype type)
 {
     struct tiny_model t = tiny_model_default(arch);
     t.activation = act;
     t.type = type;
     t.n_ff = 704; /* chunks of 256, 256 and 192 */
+    return t;
+}
+
+void packed_plain(const char *dir, const char *arch, const char *act, enum dtype type,
+                  char path[256])
+{
+    struct tiny_model t = packed_tiny(arch, act, type);
     char name[64];
     snprintf(name, sizeof name, "%s-%d", arch, (int)type);
     packed_save(dir, name, &t, path);
@@ -55,6 +62,74 @@ void packed_pack(const char *from, enum pack_mask mask, char path[256])
     struct pack_report rep;
     snprintf(path, 256, "%.*s-%d.gguf", (int)strlen(from) - 5, from, (int)mask);
     struct pack_opts o = { .out = path, .mask = mask, .type = -1, .align = 512 };
+    cr_assert_eq(packed_pack_opts(from, &o, &rep, &err), ST_OK, "%s", err.msg);
+}
+
+/* Rows of the first matrix, as the model's type rounds them. */
+static float *first_rows(const struct tiny_model *t, bool gated, uint32_t layer)
+{
+    uint32_t n_row, n_col;
+    float *w = tiny_model_weight(t, gated ? TR_GATE : TR_UP, layer, &n_row, &n_col);
+    cr_assert(w && n_row == t->n_ff && n_col == t->n_embd);
+    size_t n = (size_t)n_row * n_col;
+    uint8_t *raw = malloc(n * sizeof *w);
+    cr_assert(raw);
+    dtype_from_f32(t->type, w, raw, n);
+    dtype_to_f32(t->type, raw, w, n);
+    free(raw);
+    return w;
+}
+
+static void plant(struct predictor_layer *l, const struct tiny_model *t, bool gated, uint32_t layer,
+                  float margin)
+{
+    uint32_t n_row, n_col;
+    size_t e = t->n_embd;
+    float *own = tiny_model_weight(t, gated ? TR_GATE_B : TR_UP_B, layer, &n_row, &n_col);
+    float *a = calloc(e * e, sizeof *a), *bias = calloc(t->n_ff, sizeof *bias);
+    cr_assert(a && bias);
+    for (size_t i = 0; i < e; i++)
+        a[i * e + i] = 1;
+    for (uint32_t i = 0; i < t->n_ff; i++)
+        bias[i] = (own ? own[i] : 0) + margin;
+    *l = (struct predictor_layer){ .rank = t->n_embd,
+                                   .a_type = DT_F32,
+                                   .b_type = DT_F32,
+                                   .a = (uint8_t *)a,
+                                   .b = (uint8_t *)first_rows(t, gated, layer),
+                                   .a_bytes = e * e * sizeof *a,
+                                   .b_bytes = e * t->n_ff * sizeof *a,
+                                   .bias = bias };
+    free(own);
+}
+
+void packed_predictor(const char *from, const struct tiny_model *t, float margin, char path[256])
+{
+    struct err err = ERR_INIT;
+    struct predictor p;
+    struct model *m;
+    cr_assert_eq(model_open(from, NULL, &m, &err), ST_OK, "%s", err.msg);
+    cr_assert_eq(predictor_init(&p, t->n_layer, t->n_embd, t->n_ff, &err), ST_OK);
+    snprintf(p.model, sizeof p.model, "%s", model_hash(m));
+    hparams_act_text(model_hparams(m), p.activation);
+    for (uint32_t l = 0; l < t->n_layer; l++)
+        plant(&p.layer[l], t, model_hparams(m)->gated, l, margin);
+    snprintf(path, 256, "%.*s-%g-pred.gguf", (int)strlen(from) - 5, from, (double)margin);
+    cr_assert_eq(predictor_write(&p, path, &err), ST_OK, "%s", err.msg);
+    predictor_clear(&p);
+    model_close(m);
+}
+
+void packed_lowrank(const char *from, const struct tiny_model *t, float margin, char path[256])
+{
+    char pred[256];
+    struct err err = ERR_INIT;
+    struct pack_report rep;
+    packed_predictor(from, t, margin, pred);
+    snprintf(path, 256, "%.*s-%g-lowrank.gguf", (int)strlen(from) - 5, from, (double)margin);
+    struct pack_opts o = {
+        .out = path, .mask = PACK_MASK_LOWRANK, .predictor = pred, .type = -1, .align = 512
+    };
     cr_assert_eq(packed_pack_opts(from, &o, &rep, &err), ST_OK, "%s", err.msg);
 }
 
@@ -104,6 +179,7 @@ void packed_open(const struct packed_run *r, struct packed_live *l)
                               .policy = r->policy,
                               .keep = r->keep,
                               .no_overlap = r->no_overlap,
+                              .mask_check = r->mask_check,
                               .mask_sigma = r->mask_sigma > 0 ? r->mask_sigma : MASK_SIGMA };
     *l = (struct packed_live){ 0 };
     cr_assert_eq(pool_create(r->n_thread, &l->pool, &err), ST_OK);
@@ -142,7 +218,9 @@ float *packed_logits(struct packed_run *r, size_t *n)
     *n = PACKED_TOKENS * vocab;
     float *y = malloc(*n * sizeof *y);
     cr_assert(y);
-    for (int i = 0; i < PASSES; i++)
+    for (uint32_t i = 0; r->alone && i < PACKED_TOKENS; i++)
+        rig_run(&l.rig, 0, i, token + i, 1, y + i * vocab);
+    for (int i = 0; !r->alone && i < PASSES; i++)
         rig_run(&l.rig, 0, cut[i], token + cut[i], cut[i + 1] - cut[i], y + cut[i] * vocab);
     r->stats = weights_stats(l.w);
     free(token);

@@ -20,6 +20,8 @@ struct packed_run {
     bool no_overlap;
     float mask_sigma;           /* of sketch4; 0: MASK_SIGMA */
     double keep;                /* 0: all */
+    uint32_t mask_check;        /* 0: masks are not looked at */
+    bool alone;                 /* each token is a pass of its own */
     const char *neuron_trace;   /* NULL: none; file of the neuron trace */
     struct weights_stats stats; /* out */
 };
@@ -30,6 +32,14 @@ void packed_plain(const char *dir, const char *arch, const char *act, enum dtype
 /* A model of the test's own as dir/NAME.gguf. */
 void packed_save(const char *dir, const char *name, const struct tiny_model *t, char path[256]);
 void packed_pack(const char *from, enum pack_mask mask, char path[256]);
+/* The model of packed_plain(); change what the test is about. */
+struct tiny_model packed_tiny(const char *arch, const char *act, enum dtype type);
+/* Writes a predictor of the model in `from`, made of t, that is its first matrix itself (A: one): a
+ * neuron is let pass that comes closer than `margin` to firing; below zero, some that fire are
+ * not. */
+void packed_predictor(const char *from, const struct tiny_model *t, float margin, char path[256]);
+/* Packs it with such a predictor. */
+void packed_lowrank(const char *from, const struct tiny_model *t, float margin, char path[256]);
 /* With options of the test's own; o->out is where. */
 enum status packed_pack_opts(const char *from, const struct pack_opts *o, struct pack_report *rep,
                              struct err *err);

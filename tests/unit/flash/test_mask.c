@@ -250,3 +250,128 @@ Test(mask, the_largest_stay_and_their_equals)
         }
     }
 }
+
+/* ---- low rank ---- */
+
+enum { RANK = 40 };
+
+struct low_world {
+    float *x, *bias, *y;
+    uint32_t *count, *set;
+    uint8_t *a, *b;
+    void *scratch;
+    struct mask_lowrank m;
+};
+
+static struct matrix random_matrix(enum dtype type, uint32_t n_row, uint32_t n_col, struct rng *r,
+                                   uint8_t **panels)
+{
+    size_t row = dtype_row_bytes(type, n_col), n = (size_t)n_row * n_col;
+    float *w = room(n * 4);
+    uint8_t *raw = room(row * n_row);
+    *panels = room(matrix_bytes(type, n_row, n_col));
+    for (size_t i = 0; i < n; i++)
+        w[i] = (float)(normal(r) / sqrt((double)n_col));
+    dtype_from_f32(type, w, raw, n);
+    for (uint32_t i = 0; i < n_row; i += PANEL_ROWS)
+        matrix_pack_panel(kernels_get(cpu_level_max()), type, n_col,
+                          n_row - i < PANEL_ROWS ? n_row - i : PANEL_ROWS, raw + i * row,
+                          *panels + i * row);
+    free(w);
+    free(raw);
+    return (struct matrix){ type, n_row, n_col, *panels };
+}
+
+static struct low_world make_low(enum dtype a, enum dtype b)
+{
+    struct rng r = { 6 };
+    struct low_world w = { .x = room((size_t)MASK_TOKENS * N_EMBD * 4),
+                           .bias = room(N_FF * 4),
+                           .y = room((size_t)MASK_TOKENS * N_FF * 4),
+                           .count = room(N_FF * 4),
+                           .set = room(N_FF * 4),
+                           .scratch = room(mask_scratch_bytes(N_EMBD, N_FF)) };
+    for (size_t i = 0; i < (size_t)MASK_TOKENS * N_EMBD; i++)
+        w.x[i] = (float)normal(&r);
+    for (uint32_t i = 0; i < N_FF; i++)
+        w.bias[i] = (float)(normal(&r) - 1.5);
+    w.m.a = random_matrix(a, RANK, N_EMBD, &r, &w.a);
+    w.m.b = random_matrix(b, N_FF, RANK, &r, &w.b);
+    w.m.bias = w.bias;
+    return w;
+}
+
+static void clear_low(struct low_world *w)
+{
+    free(w->x), free(w->bias), free(w->y), free(w->count), free(w->set), free(w->a), free(w->b);
+    free(w->scratch);
+}
+
+/* The score's sign, token by token: alone, together, as a number and as a set. */
+Test(mask, a_low_rank_mask_lets_pass_what_scores_above_zero)
+{
+    static const enum dtype type[][2] = { { DT_Q8_0, DT_F16 }, { DT_F32, DT_F32 } };
+    const struct kernels *k = kernels_get(cpu_level_max());
+    for (size_t c = 0; c < 2; c++) {
+        struct low_world w = make_low(type[c][0], type[c][1]);
+        uint32_t passed = 0;
+        mask_lowrank_scores(k, NULL, &w.m, w.x, MASK_TOKENS, N_EMBD, w.scratch, w.y);
+        mask_from_lowrank(k, NULL, &w.m, w.x, MASK_TOKENS, N_EMBD, w.scratch, w.count);
+        w.m.sets = true;
+        mask_from_lowrank(k, NULL, &w.m, w.x, MASK_TOKENS, N_EMBD, w.scratch, w.set);
+        for (uint32_t i = 0; i < N_FF; i++) {
+            uint32_t want = 0;
+            for (size_t t = 0; t < MASK_TOKENS; t++)
+                want |= (uint32_t)(w.y[t * N_FF + i] + w.bias[i] > 0) << t;
+            cr_assert_eq(w.set[i], want, "neuron %u: %x, not %x", i, w.set[i], want);
+            cr_assert_eq(w.count[i], (uint32_t)__builtin_popcount(want));
+            passed += w.count[i];
+        }
+        cr_expect(passed > MASK_TOKENS * N_FF / 50u && passed < MASK_TOKENS * N_FF / 2u, "%u",
+                  passed);
+        for (size_t t = 0; t < MASK_TOKENS; t++) {
+            mask_from_lowrank(k, NULL, &w.m, w.x + t * N_EMBD, 1, N_EMBD, w.scratch, w.count);
+            for (uint32_t i = 0; i < N_FF; i++)
+                cr_assert_eq(w.count[i], w.set[i] >> t & 1, "token %zu, neuron %u", t, i);
+        }
+        clear_low(&w);
+    }
+}
+
+Test(mask, what_is_not_a_number_passes)
+{
+    struct low_world w = make_low(DT_F32, DT_F32);
+    w.x[3] = NAN;
+    w.bias[5] = NAN;
+    mask_from_lowrank(kernels_get(cpu_level_max()), NULL, &w.m, w.x, 1, N_EMBD, w.scratch, w.count);
+    for (uint32_t i = 0; i < N_FF; i++)
+        cr_assert_eq(w.count[i], 1u, "neuron %u", i);
+    mask_from_lowrank(kernels_get(cpu_level_max()), NULL, &w.m, w.x + N_EMBD, 1, N_EMBD, w.scratch,
+                      w.count);
+    cr_expect_eq(w.count[5], 1u);
+    clear_low(&w);
+}
+
+Test(mask, a_sketch_tells_who_as_well_as_how_many)
+{
+    struct world m = make(DT_F32, 21);
+    struct mask_sketch s = {
+        .s = { DT_Q8_0, N_FF, N_EMBD, m.panels }, .norm = m.norm, .err = m.err, .bias = m.bias
+    };
+    uint32_t *set = room(N_FF * 4);
+    mask_from_sketch(kernels_get(cpu_level_max()), NULL, &s, m.x, N_TOK, N_EMBD, m.scratch,
+                     m.count);
+    s.sets = true;
+    mask_from_sketch(kernels_get(cpu_level_max()), NULL, &s, m.x, N_TOK, N_EMBD, m.scratch, set);
+    for (uint32_t i = 0; i < N_FF; i++)
+        cr_assert_eq((uint32_t)__builtin_popcount(set[i]), m.count[i]);
+    s.sets = false;
+    for (size_t t = 0; t < N_TOK; t++) {
+        mask_from_sketch(kernels_get(cpu_level_max()), NULL, &s, m.x + t * N_EMBD, 1, N_EMBD,
+                         m.scratch, m.count);
+        for (uint32_t i = 0; i < N_FF; i++)
+            cr_assert_eq(m.count[i], set[i] >> t & 1, "token %zu, neuron %u", t, i);
+    }
+    free(set);
+    clear(&m);
+}

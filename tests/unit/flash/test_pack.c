@@ -185,3 +185,110 @@ Test(pack, a_packed_file_with_a_wrong_header_is_refused_by_name)
     }
     free((char *)(uintptr_t)good.p);
 }
+
+/* ---- a predictor as the mask ---- */
+
+static enum status pack_pred(const char *from, const char *to, enum pack_mask mask,
+                             const char *predictor, struct err *err)
+{
+    struct pack_report rep;
+    struct pack_opts o = {
+        .out = to, .mask = mask, .predictor = predictor, .type = -1, .align = 512
+    };
+    return packed_pack_opts(from, &o, &rep, err);
+}
+
+Test(pack, a_predictor_of_another_model_or_activation_is_refused)
+{
+    char plain[256], other[256], pred[256], out[300];
+    struct tiny_model t = packed_tiny("llama", "relu", DT_F16);
+    packed_plain(packed_dir(), "llama", "relu", DT_F16, plain);
+    packed_predictor(plain, &t, 0, pred);
+    snprintf(out, sizeof out, "%s.out", plain);
+    struct err err = ERR_INIT;
+    cr_expect_eq(pack_pred(plain, out, PACK_MASK_LOWRANK, NULL, &err), ST_ARG);
+    cr_expect(strstr(err.msg, "--predictor"), "'%s'", err.msg);
+    err = (struct err)ERR_INIT;
+    cr_expect_eq(pack_pred(plain, out, PACK_MASK_SKETCH, pred, &err), ST_ARG);
+    err = (struct err)ERR_INIT;
+    cr_expect_eq(pack_pred(plain, out, PACK_MASK_LOWRANK, plain, &err), ST_FORMAT);
+    cr_expect(strstr(err.msg, "not a predictor"), "'%s'", err.msg);
+    snprintf(other, sizeof other, "%s/bf16.gguf", packed_dir());
+    t.type = DT_BF16;
+    cr_assert(tiny_model_gguf(&t, other));
+    err = (struct err)ERR_INIT;
+    cr_expect_eq(pack_pred(other, out, PACK_MASK_LOWRANK, pred, &err), ST_ARG);
+    cr_expect(strstr(err.msg, "another model"), "'%s'", err.msg);
+    const struct model_opts mo = { .activation = "fatrelu:0.5" };
+    struct pack_opts o = {
+        .out = out, .mask = PACK_MASK_LOWRANK, .predictor = pred, .type = -1, .align = 512
+    };
+    struct pack_report rep;
+    struct model *m;
+    err = (struct err)ERR_INIT;
+    cr_assert_eq(model_open(plain, &mo, &m, &err), ST_OK, "%s", err.msg);
+    cr_expect_eq(pack_run(m, &o, &rep, &err), ST_ARG);
+    cr_expect(strstr(err.msg, "fatrelu:0.5"), "'%s'", err.msg);
+    model_close(m);
+    cr_expect_neq(access(out, F_OK), 0, "a refused run leaves no file");
+}
+
+Test(pack, a_file_with_a_predictor_can_be_verified_and_goes_on_after_an_interruption)
+{
+    char plain[256], packed[256], pred[256], partial[300];
+    struct err err = ERR_INIT;
+    struct tiny_model t = packed_tiny("opt", NULL, DT_F16);
+    struct verify_report checked;
+    const struct verify_opts vo = { .source = SOURCE_AUTO };
+    packed_plain(packed_dir(), "opt", NULL, DT_F16, plain);
+    packed_lowrank(plain, &t, 0, packed);
+    struct str want = slurp(packed);
+    cr_expect_eq(verify_run(packed, &vo, &checked, &err), ST_OK, "%s", err.msg);
+    snprintf(partial, sizeof partial, "%s.partial", packed);
+    for (int other = 0; other < 2; other++) { /* the same predictor, then another one */
+        FILE *f = fopen(partial, "wb");
+        cr_assert(f && fwrite(want.p, 1, want.n * 2 / 3, f) == want.n * 2 / 3 && fclose(f) == 0);
+        packed_predictor(plain, &t, other ? 0.5f : 0, pred);
+        cr_assert_eq(pack_pred(plain, packed, PACK_MASK_LOWRANK, pred, &err), ST_OK, "%s", err.msg);
+        struct str got = slurp(packed);
+        cr_expect_eq(str_eq(got, want), !other);
+        cr_expect_eq(verify_run(packed, &vo, &checked, &err), ST_OK, "%s", err.msg);
+        free((char *)(uintptr_t)got.p);
+    }
+    free((char *)(uintptr_t)want.p);
+}
+
+/* The two factors of a packed file must fit each other; sizes are checked before anything is
+ * allocated by them. */
+Test(pack, a_packed_file_whose_factors_do_not_fit_is_refused)
+{
+    char plain[256], packed[256], bad[300];
+    struct tiny_model t = packed_tiny("opt", NULL, DT_F16);
+    packed_plain(packed_dir(), "opt", NULL, DT_F16, plain);
+    packed_lowrank(plain, &t, 0, packed);
+    struct str good = slurp(packed);
+    static const struct {
+        const char *tensor;
+        int dim;
+        uint64_t value;
+    } wrong[] = { { "ffn_pred_a.weight", 1, 32 }, { "ffn_pred_b.weight", 0, 32 },
+                  { "ffn_pred_a.weight", 0, 32 }, { "ffn_pred_b.weight", 1, 703 },
+                  { "ffn_pred.bias", 0, 703 },    { "ffn_pred_a.weight", 1, 0 } };
+    snprintf(bad, sizeof bad, "%s.bad", packed);
+    for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
+        char *p = malloc(good.n);
+        struct err err = ERR_INIT;
+        struct model *m;
+        cr_assert(p);
+        memcpy(p, good.p, good.n);
+        size_t at = str_find(good, str_c(wrong[i].tensor), 0);
+        cr_assert_neq(at, SIZE_MAX); /* the name, u32 axes, u64 lengths */
+        memcpy(p + at + strlen(wrong[i].tensor) + 4 + 8 * wrong[i].dim, &wrong[i].value, 8);
+        FILE *f = fopen(bad, "wb");
+        cr_assert(f && fwrite(p, 1, good.n, f) == good.n && fclose(f) == 0);
+        cr_expect_eq(model_open(bad, NULL, &m, &err), ST_FORMAT, "%zu", i);
+        cr_expect(strstr(err.msg, "pred"), "%zu: '%s'", i, err.msg);
+        free(p);
+    }
+    free((char *)(uintptr_t)good.p);
+}

@@ -212,3 +212,165 @@ Test(sparse, a_model_without_zeros_is_exact_and_with_a_share_the_same_under_any_
         free(c);
     }
 }
+
+/* ---- a trained mask ---- */
+
+/* The predictor is the first matrix: what it lets pass is what fires, so nothing is lost, and the
+ * bits are those of the model before packing. */
+Test(sparse, a_predictor_that_errs_never_gives_the_bits_of_the_model)
+{
+    static const struct {
+        const char *arch, *act;
+    } model[] = { { "llama", "relu" }, { "opt", NULL }, { "bamboo", NULL } };
+    for (size_t i = 0; i < 3; i++) {
+        char plain[256], packed[256];
+        size_t n;
+        struct tiny_model t = packed_tiny(model[i].arch, model[i].act, DT_F16);
+        packed_plain(packed_dir(), model[i].arch, model[i].act, DT_F16, plain);
+        packed_lowrank(plain, &t, 0, packed);
+        struct packed_run whole = { .path = plain, .mode = FLASH_OFF, .n_thread = 2 };
+        float *want = packed_logits(&whole, &n);
+        const struct packed_run runs[] = {
+            { .path = packed, .mode = FLASH_OFF, .n_thread = 1, .mask_check = 3 },
+            { .path = packed, .mode = FLASH_SPARSE, .slots = 70, .n_thread = 2, .mask_check = 1 },
+            { .path = packed, .mode = FLASH_DENSE, .slots = 0, .n_thread = 3, .mask_check = 1 },
+        };
+        for (size_t k = 0; k < 3; k++) {
+            struct packed_run r = runs[k];
+            float *got = packed_logits(&r, &n);
+            same(got, want, n, packed);
+            const struct shadow_figures *f = &r.stats.sparse.check;
+            cr_expect_eq(f->recall, 1, "%s: %g", packed, f->recall);
+            cr_expect_eq(f->missed_mass, 0);
+            /* Of bamboo's neurons some that the gate lets pass have an up of zero. */
+            cr_expect(i == 2 ? f->over_load > 1 : fabs(f->over_load - 1) < 1e-9, "%s: %g", packed,
+                      f->over_load);
+            if (r.mode == FLASH_SPARSE)
+                cr_expect(r.stats.sparse.guessed_right > 0, "no guess came true");
+            free(got);
+        }
+        free(want);
+    }
+}
+
+/* ---- looking at masks ---- */
+
+static struct packed_run checked(const char *path, enum flash_mode mode, uint32_t every)
+{
+    return (struct packed_run){
+        .path = path, .mode = mode, .slots = 90, .n_thread = 2, .mask_check = every
+    };
+}
+
+/* Whatever is looked at, whatever is read for it: the output is the same. */
+Test(sparse, looking_at_a_mask_changes_no_bit)
+{
+    char plain[256], packed[5][256];
+    size_t n;
+    struct tiny_model t = packed_tiny("llama", "relu", DT_F16);
+    packed_plain(packed_dir(), "llama", "relu", DT_F16, plain);
+    packed_pack(plain, PACK_MASK_SKETCH, packed[0]);
+    packed_pack(plain, PACK_MASK_SKETCH4, packed[1]);
+    packed_lowrank(plain, &t, -0.3f, packed[2]);
+    packed_pack(plain, PACK_MASK_RESIDENT, packed[3]);
+    packed_plain(packed_dir(), "gpt2", NULL, DT_F16, plain);
+    packed_pack(plain, PACK_MASK_RESIDENT, packed[4]);
+    for (size_t i = 0; i < 5; i++)
+        for (int mode = FLASH_OFF; mode <= FLASH_SPARSE; mode++) {
+            struct packed_run r = checked(packed[i], (enum flash_mode)mode, 0);
+            r.keep = i >= 3 ? 0.4 : 0;
+            float *want = packed_logits(&r, &n);
+            cr_expect_eq(r.stats.sparse.check.tokens, 0u);
+            cr_expect_eq(r.stats.sparse.check_ns, 0u, "nothing is done where nobody looks");
+            uint64_t bytes = r.stats.sparse.bytes;
+            for (uint32_t every = 1; every <= 7; every += 3) {
+                r.mask_check = every;
+                float *got = packed_logits(&r, &n);
+                same(got, want, n, packed[i]);
+                cr_expect_gt(r.stats.sparse.check.tokens, 0u);
+                cr_expect(mode != FLASH_OFF || r.stats.sparse.bytes == 0);
+                cr_expect_geq(r.stats.sparse.bytes, bytes);
+                free(got);
+            }
+            free(want);
+        }
+}
+
+/* A certified mask misses nothing, and those drawn beside it are idle: were another neuron's rows
+ * computed in their place, half of them would fire. */
+Test(sparse, an_exact_mask_is_seen_to_miss_nothing)
+{
+    static const enum flash_mode mode[] = { FLASH_OFF, FLASH_SPARSE, FLASH_DENSE };
+    char plain[256], packed[256];
+    size_t n;
+    packed_plain(packed_dir(), "opt", NULL, DT_F16, plain);
+    packed_pack(plain, PACK_MASK_SKETCH, packed);
+    for (size_t i = 0; i < 3; i++) {
+        struct packed_run r = checked(packed, mode[i], 1);
+        free(packed_logits(&r, &n));
+        const struct shadow_figures *f = &r.stats.sparse.check;
+        cr_expect(f->recall == 1 && f->missed_mass == 0, "mode %d: %g, %g", (int)mode[i], f->recall,
+                  f->missed_mass);
+        cr_expect((f->sampled > 0) == (mode[i] != FLASH_DENSE));
+        cr_expect_gt(f->over_load, 1);
+        cr_expect_lt(f->over_load, 2);
+    }
+}
+
+/* One layer, so that what reaches it does not depend on its mask: a run that computes everything
+ * knows what the other one can only estimate, of the same tokens. One by one: in a pass of several,
+ * a neuron that one of them needs is there for the others. */
+Test(sparse, what_a_poor_mask_misses_is_estimated_as_the_whole_truth_has_it)
+{
+    static const float margin[] = { -0.2f, -0.8f, -1e9f };
+    struct tiny_model t = packed_tiny("llama", "relu", DT_F16);
+    char plain[256], packed[256];
+    size_t n;
+    t.n_layer = 1;
+    snprintf(plain, sizeof plain, "%s/one-layer.gguf", packed_dir());
+    cr_assert(tiny_model_gguf(&t, plain));
+    for (size_t i = 0; i < 3; i++) {
+        packed_lowrank(plain, &t, margin[i], packed);
+        struct packed_run all = checked(packed, FLASH_DENSE, 1), few;
+        all.alone = true;
+        few = all;
+        few.mode = FLASH_SPARSE;
+        free(packed_logits(&all, &n));
+        free(packed_logits(&few, &n));
+        const struct shadow_figures *truth = &all.stats.sparse.check, *f = &few.stats.sparse.check;
+        cr_expect_eq(truth->tokens, f->tokens);
+        cr_expect_eq(truth->sampled, 0u);
+        cr_expect_eq(truth->recall_low, truth->recall_high);
+        cr_expect(f->recall_low <= truth->recall && truth->recall <= f->recall_high,
+                  "margin %g: recall %g (%g to %g), truly %g", (double)margin[i], f->recall,
+                  f->recall_low, f->recall_high, truth->recall);
+        cr_expect(f->missed_mass_low <= truth->missed_mass &&
+                      truth->missed_mass <= f->missed_mass_high,
+                  "margin %g: %g (%g to %g) missed, truly %g", (double)margin[i], f->missed_mass,
+                  f->missed_mass_low, f->missed_mass_high, truth->missed_mass);
+        cr_expect(i < 2 ? truth->recall < 0.98 && truth->recall > 0.1 : truth->recall == 0,
+                  "margin %g is no case: %g", (double)margin[i], truth->recall);
+    }
+}
+
+/* SiLU and GELU fire always: a share of 0.4 finds 0.4 of the pairs, and the largest of them. */
+Test(sparse, a_share_of_neurons_is_seen_to_drop_the_rest_and_less_of_the_mass)
+{
+    static const char *const arch[] = { "llama", "gpt2" };
+    for (size_t i = 0; i < 2; i++)
+        for (int mode = FLASH_OFF; mode <= FLASH_SPARSE; mode++) {
+            char plain[256], packed[256];
+            size_t n;
+            packed_plain(packed_dir(), arch[i], NULL, DT_F16, plain);
+            packed_pack(plain, PACK_MASK_RESIDENT, packed);
+            struct packed_run r = checked(packed, (enum flash_mode)mode, 1);
+            r.keep = 0.4;
+            free(packed_logits(&r, &n));
+            const struct shadow_figures *f = &r.stats.sparse.check;
+            cr_expect(f->recall_low <= 0.4 && 0.4 <= f->recall_high, "%s: %g (%g to %g)", arch[i],
+                      f->recall, f->recall_low, f->recall_high);
+            cr_expect_lt(fabs(f->over_load - f->recall), 1e-9, "what is kept fires");
+            cr_expect_gt(f->missed_mass, 0);
+            cr_expect_lt(f->missed_mass_high, 0.6, "%s: the smallest are dropped", arch[i]);
+        }
+}
