@@ -22,6 +22,8 @@ for a in "$@"; do
     esac
 done
 [ -n "$steps" ] || steps="lint asan release tidy tsan fuzz e2e browser"
+# Compiled once, in whatever folder the checkout is.
+export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
 export LSAN_OPTIONS=suppressions=$root/tests/support/lsan.supp:print_suppressions=0
 passed=0
 failed=0
@@ -36,17 +38,42 @@ say() { printf '== %s (%ds)\n' "$*" "$SECONDS"; }
 
 # One command, one result.
 one() { # name, command...
-    local name=$1 log
+    local name=$1
     shift
-    log=$out/$(printf '%s' "$name" | tr ' /' '__').log
-    if "$@" >"$log" 2>&1; then
+    run_one "$name" "$@"
+    said_one "$name"
+}
+log_of() { printf '%s/%s.log' "$out" "$(printf '%s' "$1" | tr ' /' '__')"; }
+run_one() { # name, command...
+    local log
+    log=$(log_of "$1")
+    shift
+    "$@" >"$log" 2>&1
+    echo $? >"$log.rc"
+}
+said_one() { # name
+    local log
+    log=$(log_of "$1")
+    if [ "$(cat "$log.rc" 2>/dev/null)" = 0 ]; then
         ok 1
     else
-        bad 1 "$name (log: $log)"
-        echo "FAILED: $name"
+        bad 1 "$1 (log: $log)"
+        echo "FAILED: $1"
         tail -n 60 "$log"
     fi
     grep -hE '^(# )?SKIPPED' "$log" || true
+}
+
+# Many commands, two at a time: most of an end-to-end test is waiting.
+pairs() { # word before the names; then one command a line on stdin, its name in front of a tab
+    local area=$1 name command names=
+    while IFS='	' read -r name command; do
+        while [ "$(jobs -rp | wc -l)" -ge 2 ]; do wait -n; done
+        run_one "$area $name" sh -c "$command" </dev/null &
+        names="$names $name"
+    done
+    wait
+    for name in $names; do said_one "$area $name"; done
 }
 
 # Configures and builds a tree; false when that fails.
@@ -119,7 +146,7 @@ step_tsan() {
     suite tsan "$out/tsan" --suite threads
 }
 
-# Every fuzz target for a minute (five with --long), two side by side.
+# Every fuzz target for 20 s (five minutes with --long), two side by side.
 step_fuzz() {
     local dir=$out/fuzz seconds=${long:+300} t
     ls tests/fuzz/fuzz_*.c >/dev/null 2>&1 || return 0
@@ -134,8 +161,8 @@ step_fuzz() {
         [ -x "$t" ] && [ -f "$t" ] && echo "$t"
     done >"$out/fuzz.list"
     while read -r t && [ -n "$t" ]; do
-        fuzz_one "$t" "${seconds:-60}" &
-        if read -r t; then fuzz_one "$t" "${seconds:-60}" & fi
+        fuzz_one "$t" "${seconds:-20}" &
+        if read -r t; then fuzz_one "$t" "${seconds:-20}" & fi
         wait
     done <"$out/fuzz.list"
     while read -r t; do
@@ -166,24 +193,24 @@ npm_ready() { # folder
 step_e2e() {
     build "$out/release" clang --buildtype=release || return
     local t
+    export STROBE=$out/release/server/strobe
     [ -f tests/e2e/package.json ] || return 0
     npm_ready tests/e2e || bad 1 "npm ci in tests/e2e"
-    for t in tests/e2e/*.sh; do
-        [ -e "$t" ] && one "e2e $(basename "$t" .sh)" "$t" "$out/release/server/strobe"
-    done
-    for t in tests/e2e/*.test.mjs; do
-        [ -e "$t" ] && one "e2e $(basename "$t" .test.mjs)" env STROBE="$out/release/server/strobe" node --test "$t"
-    done
+    pairs e2e < <(
+        for t in tests/e2e/*.sh; do printf '%s\t%s "$STROBE"\n' "$(basename "$t" .sh)" "$t"; done
+        for t in tests/e2e/*.test.mjs; do printf '%s\tnode --test %s\n' "$(basename "$t" .test.mjs)" "$t"; done
+    )
 }
 
 step_browser() {
     build "$out/release" clang --buildtype=release || return
     local t
+    export STROBE=$out/release/server/strobe
     [ -f tests/browser/package.json ] || return 0
     npm_ready tests/browser || bad 1 "npm ci in tests/browser"
-    for t in tests/browser/*.test.mjs; do
-        [ -e "$t" ] && one "browser $(basename "$t" .test.mjs)" env STROBE="$out/release/server/strobe" node --test "$t"
-    done
+    pairs browser < <(
+        for t in tests/browser/*.test.mjs; do printf '%s\tnode --test %s\n' "$(basename "$t" .test.mjs)" "$t"; done
+    )
 }
 
 deploy/packages.sh test || exit 1

@@ -267,7 +267,8 @@ static struct range interval(double sum, double squares, double unit)
 
 struct shadow_figures shadow_figures(const struct shadow_sums *s)
 {
-    struct shadow_figures f = { s->tokens, s->sampled, NAN, NAN, NAN, NAN, NAN, NAN, NAN };
+    const double nan = (double)NAN;
+    struct shadow_figures f = { s->tokens, s->sampled, nan, nan, nan, nan, nan, nan, nan };
     double fire = s->found + s->missed + s->est_missed;
     double mass = s->mass + s->missed_mass + s->est_mass;
     if (!(fire > 0) || !(mass > 0))
