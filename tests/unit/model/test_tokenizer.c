@@ -436,7 +436,7 @@ Test(tokenizer, every_pre_tokenizer_keeps_every_byte, .timeout = 300)
 
 /* A square of the length would be some 5e11 steps for each text: the timeout ends those, on any
  * machine. How fast it is says tests/bench. */
-Test(tokenizer, a_long_text_costs_its_length, .timeout = 200)
+Test(tokenizer, a_long_text_costs_its_length, .timeout = 300)
 {
     static const char *const units[] = { "a",       " ", "\xF0\x9F\x98\x80", "\xE4\xB8\xAD",
                                          "ab1 ,\n", "1" };
