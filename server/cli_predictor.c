@@ -122,7 +122,7 @@ enum status cli_predictor(struct cli *c, struct err *err)
     struct engine_predictor_opts po = { 0 };
     struct buf text = BUF_INIT;
     char data[4096];
-    json_t *doc;
+    json_t *doc = NULL;
     bool done;
     declare(&o, c, &w);
     if (cli_parse(&o, c, NULL, 0, NULL, &done, err) != ST_OK || done)

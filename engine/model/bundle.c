@@ -105,7 +105,7 @@ static enum status find_layer(const struct gguf *g, struct bundle *b, uint32_t l
 enum status bundle_read(const struct gguf *g, const struct hparams *hp, struct bundle *ret,
                         bool *present, struct err *err)
 {
-    uint32_t version, row, down, stride;
+    uint32_t version = 0, row = 0, down = 0, stride = 0; /* clang-tidy: not set when read fails */
     enum bundle_mask mask = BUNDLE_RESIDENT;
     double over = 0;
     *present = gguf_find(g, "strobe.pack.version") != NULL;
@@ -123,7 +123,7 @@ enum status bundle_read(const struct gguf *g, const struct hparams *hp, struct b
         gguf_get_f64(g, "strobe.pack.over_load", false, &over, err) != ST_OK ||
         read_mask(g, hp, &mask, err) != ST_OK)
         return err->code;
-    struct bundle b;
+    struct bundle b = { 0 };
     if (bundle_layout(hp, mask, (enum dtype)row, (enum dtype)down, 1, &b, err) != ST_OK)
         return err->code;
     b.over_load = over >= 1 && over <= b.n_neuron ? over : 0; /* only a prediction rests on it */

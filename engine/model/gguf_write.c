@@ -143,4 +143,5 @@ void gw_bytes(const struct gguf_writer *w, struct buf *out)
     buf_str(out, buf_view(&w->info));
     pad(out, w->align);
     buf_str(out, buf_view(&w->data));
+    out->failed |= w->kv.failed || w->info.failed || w->data.failed;
 }

@@ -7,6 +7,7 @@
  * their sum. Half of the one 64 x 64 square on the diagonal is all that is computed for nothing. */
 #include "engine/train/ops_internal.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
@@ -197,11 +198,11 @@ static void backward_task(void *arg, size_t i, unsigned worker)
 {
     const struct attn_job *j = arg;
     const struct ops_attn *a = j->a;
+    assert(j->b); /* dq, dk and dv are there */
     size_t seq = i / a->n_kv, kv = i % a->n_kv, group = a->n_head / a->n_kv;
     for (size_t h = kv * group; h < (kv + 1) * group; h++) {
         struct head x = head_at(j, seq, h, worker);
-        /* j->b is there in backward; clang-tidy cannot know. */
-        for (size_t t = 0; x.dk && h == kv * group && t < a->cols; t++) {
+        for (size_t t = 0; h == kv * group && t < a->cols; t++) {
             memset(x.dk + t * x.ld, 0, a->d_head * sizeof *x.dk);
             memset(x.dv + t * x.ld, 0, a->d_head * sizeof *x.dv);
         }

@@ -420,6 +420,7 @@ Test(engine, a_budget_is_kept_and_the_tokens_stay_the_same)
     cr_expect_gt(engine_info(e[1])->streamed_bytes, 0);
     struct gen_params p = greedy(20);
     p.ignore_eos = true;
+    p.draft_max = 0; /* a right guess would save a pass over the weights */
     for (int i = 0; i < 2; i++)
         client_run(&c[i], e[i], "abc", &p);
     cr_expect_eq(c[0].n_token, 20);
