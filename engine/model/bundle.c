@@ -4,6 +4,7 @@
 #include "engine/base/num.h"
 #include "engine/model/model.h"
 
+#include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -132,6 +133,7 @@ enum status bundle_read(const struct gguf *g, const struct hparams *hp, struct b
                        "strobe.pack.stride is %" PRIu32 ", the bundles take %" PRIu32 " bytes",
                        stride, b.stride);
     b.stride = stride;
+    assert(b.n_layer > 0);
     b.home = calloc(b.n_layer, sizeof *b.home);
     if (!b.home)
         return err_set(err, ST_NOMEM, "bundle table");
