@@ -175,7 +175,7 @@ test('a stream that breaks goes on where it was', opts, async (t) => {
   await page.route('**/api/jobs/*/events**', (route) => (cuts++ < 2 ? route.abort() : route.continue()));
   const id = await start(page, 'slow.txt', 60);
   await chosen(page).getByRole('status').getByText('done').waitFor({ timeout: 20000 * slow });
-  assert.equal((await csvOf(page, figure(page, 'Loss'))).length, 61);
+  await until('all 60 steps', async () => (await csvOf(page, figure(page, 'Loss'))).length === 61, 20000 * slow);
   assert.equal((await get(`/api/jobs/${id}`)).progress.step, 60);
   assert.ok(cuts > 2);
   assert.ok(p.faults.every((f) => /Failed to load resource/.test(f)), p.faults.join());
@@ -250,7 +250,12 @@ test('the real trainer is started and followed', { timeout: 120000 * slow }, asy
   assert.equal(asked.status, 202, JSON.stringify(relufy));
   await page.goto(`${real.url}/#/training/${relufy.id}`);
   await chosen(page).getByRole('status').getByText('done').waitFor({ timeout: 90000 * slow });
-  const { result } = await (await fetch(`${real.url}/api/jobs/${relufy.id}`)).json();
+  let result = null; // the page may still say "done" of the job before
+  await until('relufy is done', async () => {
+    const r = await (await fetch(`${real.url}/api/jobs/${relufy.id}`)).json();
+    result = r.state === 'done' && r.result;
+    return Boolean(result);
+  }, 90000 * slow);
   const rows = await csvOf(page, figure(page, 'Zeros before down, by layer'));
   assert.deepEqual(rows.slice(1).map((r) => Number(r[3])), result.after.sparsity.layers.map((l) => l.down_in));
   await figure(page, 'Quality and sparsity').getByText(result.after.perplexity.toFixed(3)).waitFor();

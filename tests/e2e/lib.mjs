@@ -79,7 +79,7 @@ export async function startServer(args = [], { data: folder, env } = {}) {
   };
 }
 
-export async function until(what, check, ms = 5000) {
+export async function until(what, check, ms = 15000) {
   const end = Date.now() + ms * slow;
   for (;;) {
     const v = await check();
