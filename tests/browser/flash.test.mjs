@@ -4,12 +4,12 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { haveModel, model, packedModel, ramFor, startServer, until } from '../e2e/lib.mjs';
+import { haveModel, model, packedModel, ramFor, slow, startServer, until } from '../e2e/lib.mjs';
 import { axe, clean, launch, noScroll, openPage, shot } from './lib.mjs';
 
 const dir = mkdtempSync(join(tmpdir(), 'strobe-flash-'));
 const packed = packedModel('flash screen', dir);
-const opts = { skip: packed ? false : 'no synth_gguf', timeout: 60000 };
+const opts = { skip: packed ? false : 'no synth_gguf', timeout: 60000 * slow };
 const WIDTHS = [320, 390, 1280];
 let browser;
 let server;
@@ -39,7 +39,7 @@ async function traceOne(page, tokens) {
 
 // A click between two renderings may meet a button that is just replaced: asked again.
 async function csvOf(page, fig, tries = 3) {
-  const download = page.waitForEvent('download', { timeout: 5000 }).catch((e) => e);
+  const download = page.waitForEvent('download', { timeout: 5000 * slow }).catch((e) => e);
   await fig.getByRole('button', { name: 'CSV' }).click();
   const got = await download;
   if (got instanceof Error) {
@@ -190,7 +190,7 @@ test('a trace of another client is shown by its id, a lost one is told', opts, a
   assert.ok(p.faults.every((f) => /status of 404/.test(f)), p.faults.join());
 });
 
-test('a model in memory: the screen says so and how to stream', { skip: haveModel('flash screen') ? false : 'shared data absent', timeout: 60000 }, async (t) => {
+test('a model in memory: the screen says so and how to stream', { skip: haveModel('flash screen') ? false : 'shared data absent', timeout: 60000 * slow }, async (t) => {
   const whole = await startServer(['-m', model, '--slots', '1', '--threads', '1']);
   t.after(() => whole.stop());
   const p = await open(t, { url: whole.url });
@@ -207,7 +207,7 @@ test('a model in memory: the screen says so and how to stream', { skip: haveMode
   await clean(p);
 });
 
-test('without a model the screen says how to give one', { timeout: 60000 }, async (t) => {
+test('without a model the screen says how to give one', { timeout: 60000 * slow }, async (t) => {
   const bare = await startServer([]);
   t.after(() => bare.stop());
   const p = await open(t, { url: bare.url });

@@ -134,7 +134,7 @@ test('the image copies what the build makes and installs what the program is lin
 test('the health check of the image tells a served model from none', opts, async () => {
   const [, json] = /^HEALTHCHECK [^\n]*CMD (\[[\s\S]*?\])\n/m.exec(read('Containerfile').replaceAll('\\\n', ''));
   const [shell, flag, script] = JSON.parse(json);
-  const check = (url) => spawnSync(shell, [flag, script.replace('/8080', `/${new URL(url).port}`)], { timeout: 10000 }).status;
+  const check = (url) => spawnSync(shell, [flag, script.replace('/8080', `/${new URL(url).port}`)], { timeout: 30000 }).status;
   const bare = await startServer();
   try {
     assert.equal(check(server.url), 0);

@@ -9,7 +9,7 @@ import { packedModel, ramFor, startServer } from './lib.mjs';
 
 const dir = mkdtempSync(join(tmpdir(), 'strobe-flash-'));
 const model = packedModel('flash', dir);
-const opts = { skip: model ? false : 'no synth_gguf', timeout: 60000 };
+const opts = { skip: model ? false : 'no synth_gguf', timeout: 180000 };
 const PHASES = ['attention_ns', 'mask_ns', 'wait_ns', 'compute_ns'];
 let server;
 

@@ -4,8 +4,8 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 
-// A busy machine needs more time: STROBE_SLOW=5 gives it five times as much.
-export const slow = Number(process.env.STROBE_SLOW) || 1;
+// How many times as long as a quiet machine needs a test waits before it gives up; a busier one: STROBE_SLOW=5.
+export const slow = Number(process.env.STROBE_SLOW) || 2;
 const root = new URL('../../', import.meta.url).pathname;
 export const strobe = process.env.STROBE || join(root, 'build/release/server/strobe');
 export const data = process.env.STROBE_TEST_DATA || join(root, '../shared/data');
