@@ -190,7 +190,7 @@ static bool same_ci(const struct folded *t, size_t i, size_t end, const char *z)
 static size_t find_last(const struct folded *t, size_t from, size_t before, const char *z)
 {
     for (size_t i = before; i-- > from;)
-        if (same_ci(t, i, t->n, z))
+        if ((t->p[i] | 32) == (z[0] | 32) && same_ci(t, i, t->n, z))
             return i;
     return SIZE_MAX;
 }
@@ -259,6 +259,9 @@ static struct span relevant(const struct folded *t)
 
 /* ---- the rules ---- */
 
+/* Places that a rule looks at before it gives up: hostile text has a hundred thousand. */
+enum { TRIES_MAX = 64 };
+
 /* A number at i or behind marks there. */
 static bool token_near(const struct folded *t, size_t i, size_t end, bool words, struct token *k)
 {
@@ -284,7 +287,10 @@ static void follow_equation(const struct folded *t, size_t end, struct token *k)
 
 static bool rule_hash(const struct folded *t, struct span s, struct token *k)
 {
-    for (size_t at = s.end; (at = find_last(t, s.from, at, "####")) != SIZE_MAX;) {
+    size_t at = s.end;
+    for (int n = 0; n < TRIES_MAX && (at = find_last(t, s.from, at, "####")) != SIZE_MAX; n++) {
+        while (at > s.from && t->p[at - 1] == '#')
+            at--;
         size_t end = line_end(t, at, s.end), i = at;
         while (i < end && t->p[i] == '#')
             i++;
@@ -346,21 +352,31 @@ static bool announced(const struct folded *t, size_t i, size_t end, struct token
     return token_at(t, j, next, true, k);
 }
 
+/* Length of the marker at i, 0: none. */
+static size_t marker_at(const struct folded *t, size_t i, size_t end)
+{
+    for (size_t m = 0; m < sizeof markers / sizeof markers[0]; m++)
+        if ((t->p[i] | 32) == (markers[m][0] | 32) && same_ci(t, i, end, markers[m]))
+            return strlen(markers[m]);
+    return 0;
+}
+
 static bool rule_marker(const struct folded *t, struct span s, struct token *k)
 {
-    size_t n = sizeof markers / sizeof markers[0];
-    for (size_t i = s.end; i-- > s.from;) {
-        for (size_t m = 0; m < n; m++)
-            if ((t->p[i] | 32) == (markers[m][0] | 32) && same_ci(t, i, s.end, markers[m]) &&
-                announced(t, i + strlen(markers[m]), s.end, k))
-                return true;
+    int tries = 0;
+    for (size_t i = s.end; i-- > s.from && tries < TRIES_MAX;) {
+        size_t n = marker_at(t, i, s.end);
+        tries += n > 0;
+        if (n && announced(t, i + n, s.end, k))
+            return true;
     }
     return false;
 }
 
 static bool rule_boxed(const struct folded *t, struct span s, struct token *k)
 {
-    for (size_t at = s.end; (at = find_last(t, s.from, at, "\\boxed")) != SIZE_MAX;) {
+    size_t at = s.end;
+    for (int n = 0; n < TRIES_MAX && (at = find_last(t, s.from, at, "\\boxed")) != SIZE_MAX; n++) {
         size_t i = at + strlen("\\boxed"), end, most = s.end - i > LINE_MAX ? i + LINE_MAX : s.end;
         int depth = 0;
         for (end = i; end < most; end++) {
