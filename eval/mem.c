@@ -32,11 +32,11 @@ static bool grow(struct mem *m, size_t n)
 
 void *mem_get(struct mem *m, size_t n)
 {
-    if (n > MEM_CAP)
+    if (n > MEM_CAP || (num_align(n ? n : 1, 16) > m->left && !grow(m, num_align(n ? n : 1, 16)))) {
+        m->failed = true;
         return NULL;
+    }
     n = num_align(n ? n : 1, 16);
-    if (n > m->left && !grow(m, n))
-        return NULL;
     void *p = m->chunk->bytes + (m->chunk->size - m->left);
     m->left -= n;
     return p;

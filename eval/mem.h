@@ -12,6 +12,7 @@ struct mem_chunk;
 struct mem {
     struct mem_chunk *chunk;
     size_t left, total, cap; /* cap 0: MEM_CAP */
+    bool failed;             /* something was refused: what is built is not complete */
 };
 enum { MEM_CAP = 64 << 20 };
 

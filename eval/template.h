@@ -4,6 +4,7 @@
 #ifndef STROBE_EVAL_TEMPLATE_H
 #define STROBE_EVAL_TEMPLATE_H
 
+#include "engine/base/json.h"
 #include "eval/expr.h"
 #include "eval/item.h"
 #include "eval/pools.h"
@@ -180,11 +181,10 @@ void slot_decode(const struct slot *s, uint64_t index, uint32_t *cand);
 
 /* A native template from its JSON object. path names it in messages. Findings that make it
  * unusable are errors; ST_FORMAT, ST_NOMEM. */
-struct json_t;
-enum status template_native(const void *json, const struct pools *pools, struct template **ret,
+enum status template_native(const json_t *json, const struct pools *pools, struct template **ret,
                             struct err *err);
 /* A public template (six keys). level: 0, 1, 2 by its set. */
-enum status template_public(const void *json, const struct pools *pools, int level,
+enum status template_public(const json_t *json, const struct pools *pools, int level,
                             struct template **ret, struct err *err);
 
 #endif
