@@ -154,6 +154,11 @@ void run_store_close(struct run_store *s)
     free(s);
 }
 
+bool run_store_shared(const struct run_store *s)
+{
+    return s->db->shared;
+}
+
 /* ---- rows ---- */
 
 #define RUN_COLUMNS                                                                                \

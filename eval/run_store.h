@@ -24,6 +24,9 @@ struct run_store_opts {
 enum status run_store_open(const struct run_store_opts *o, struct run_store **ret, struct err *err);
 void run_store_close(struct run_store *s); /* NULL is fine; our leases are given back */
 
+/* Is it a server that several machines share? */
+bool run_store_shared(const struct run_store *s);
+
 /* ---- reading: what reports and screens need ---- */
 
 /* id: the run's, or its name, or "latest". ST_NOTFOUND. */
