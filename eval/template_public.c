@@ -530,6 +530,7 @@ static bool read_all(struct reader *r, const json_t *json)
         !read_conditions(r, s.conditions) || !read_question(r, s.text) ||
         !read_answers(r, answer, s.answer))
         return false;
+    r->t->text_source = mem_str(&r->t->mem, s.text);
     usage(r);
     return !r->t->mem.failed || no_memory(r);
 }
