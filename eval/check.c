@@ -51,7 +51,8 @@ static void check_domains(struct checking *c)
             template_diag(t, serious(c), "original-not-a-number",
                           "the original of '%.*s' is no number: '%.*s'", (int)v->name.n, v->name.p,
                           (int)v->original_text.n, v->original_text.p);
-        else if (v->has_original && !in_domain(&t->slot[v->slot], &v->original))
+        else if (v->has_original && (v->kind == ITEM_NUMBER || !t->public_format) &&
+                 !in_domain(&t->slot[v->slot], &v->original))
             template_diag(t, DIAG_WARNING, "original-outside-domain",
                           "'%.*s' is originally '%.*s', which its domain does not hold",
                           (int)v->name.n, v->name.p, (int)v->original_text.n, v->original_text.p);
@@ -167,6 +168,18 @@ static bool truncates(struct checking *c, const struct node *n, const struct dra
            expr_eval(n->kid[0], &run, &v) && v.r.d != 1;
 }
 
+/* Would a generator in binary floating point take this assignment, too? */
+static bool float_accepts(struct checking *c, const struct draw *d)
+{
+    for (uint32_t i = 0; i < c->t->n_cond; i++) {
+        struct expr_run run = { .var = d->val, .n_var = c->t->n_var, .mem = &c->mem };
+        struct value v;
+        if (expr_eval(c->t->cond[i].expr, &run, &v) && v.kind == VALUE_BOOL && v.f == 0)
+            return false;
+    }
+    return true;
+}
+
 static bool look_at_answer(struct checking *c, const struct draw *d)
 {
     struct check_level *l = here(c);
@@ -180,7 +193,9 @@ static bool look_at_answer(struct checking *c, const struct draw *d)
     l->n_answer++;
     l->n_negative += v.r.n < 0;
     l->n_fraction += v.r.d != 1;
-    l->n_float += value_float_differs(&v);
+    bool accepted = !c->t->public_format || float_accepts(c, d);
+    l->n_refused += !accepted;
+    l->n_float += accepted && value_float_differs(&v);
     l->n_truncated += truncates(c, tl->answer, d);
     if (tl->second)
         l->n_disagree +=
@@ -206,6 +221,10 @@ static void judge_answers(struct checking *c)
         template_diag(c->t, DIAG_WARNING, "float-gold",
                       "binary floating point gives another gold in %s assignments",
                       share(l->n_float, l->n_answer, part));
+    if (l->n_refused)
+        template_diag(c->t, DIAG_NOTE, "float-discards",
+                      "binary floating point wrongly refuses %s assignments",
+                      share(l->n_refused, l->n_answer, part));
     if (l->n_negative)
         template_diag(c->t, serious(c), "answer-negative",
                       "level %d: the answer is negative in %s assignments", c->level,
@@ -579,12 +598,13 @@ static json_t *diags_json(const struct lib_entry *e)
 
 static json_t *level_json(const struct check_level *l)
 {
-    return json_pack("{s:I, s:I, s:b, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "combinations",
+    return json_pack("{s:I, s:I, s:b, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i, s:i}", "combinations",
                      (json_int_t)l->product, "assignments", (json_int_t)l->count, "exact",
                      (int)l->exact, "answers", (int)l->n_answer, "disagree", (int)l->n_disagree,
-                     "float_differs", (int)l->n_float, "negative", (int)l->n_negative, "fraction",
-                     (int)l->n_fraction, "truncated", (int)l->n_truncated, "texts", (int)l->n_text,
-                     "distinct_texts", (int)l->n_distinct);
+                     "float_differs", (int)l->n_float, "float_discards", (int)l->n_refused,
+                     "negative", (int)l->n_negative, "fraction", (int)l->n_fraction, "truncated",
+                     (int)l->n_truncated, "texts", (int)l->n_text, "distinct_texts",
+                     (int)l->n_distinct);
 }
 
 json_t *check_json(const struct lib_entry *e, const struct check_result *r)

@@ -17,7 +17,8 @@ struct check_level {
     bool present;
     uint64_t product, count; /* combinations, valid assignments */
     bool exact;              /* count is exact; else combinations are all that is known */
-    uint32_t n_answer, n_disagree, n_float, n_negative, n_fraction, n_truncated;
+    /* n_float: a float generator gives another gold; n_refused: it discards a valid assignment */
+    uint32_t n_answer, n_disagree, n_float, n_refused, n_negative, n_fraction, n_truncated;
     uint32_t n_text, n_distinct,
         n_shown; /* texts, different ones, answers printed in the question */
     double steps_ms;
