@@ -162,6 +162,20 @@ bool expr_binary(enum expr_op op, const struct value *a, const struct value *b,
     return arithmetic(op, a, b, run, ret);
 }
 
+/* The words of a worded number: a text, or another number's digits ((5, 5) occurs). */
+static bool worded(const struct value *words, struct expr_run *run, struct value *ret)
+{
+    if (words->kind == VALUE_STR) {
+        ret->s = words->s;
+        return true;
+    }
+    struct buf b = BUF_INIT;
+    value_print(words, VALUE_WORDS, &b);
+    ret->s = b.failed ? (struct str){ NULL, 0 } : mem_str(run->mem, buf_view(&b));
+    buf_clear(&b);
+    return ret->s.p ? true : expr_fail(run, "out of memory");
+}
+
 static bool list_of(const struct node *n, struct expr_run *run, struct value *ret)
 {
     struct value *all = mem_array(run->mem, n->n_kid, sizeof *all);
@@ -171,12 +185,10 @@ static bool list_of(const struct node *n, struct expr_run *run, struct value *re
         if (!expr_eval(n->kid[i], run, &all[i]))
             return false;
     /* ("thrice", 3): a number with words of its own */
-    if (n->tuple && n->n_kid == 2 && all[0].kind == VALUE_STR && all[1].kind == VALUE_NUM) {
+    if (n->tuple && n->n_kid == 2 && all[1].kind == VALUE_NUM && all[0].kind != VALUE_LIST) {
         *ret = all[1];
-        ret->s = all[0].s;
-        return true;
+        return worded(&all[0], run, ret);
     }
-    /* (1, 2): the same written twice over in the public files */
     *ret = (struct value){ .kind = VALUE_LIST, .item = all, .n_item = n->n_kid, .r = { 0, 1 } };
     return true;
 }

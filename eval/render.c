@@ -1,6 +1,6 @@
 /* eval/render.c - from values to text: morphology, capital letters at the start of sentences,
  * single spaces, and where each substitution stands. */
-#include "eval/plan.h"
+#include "eval/series.h"
 #include "eval/words.h"
 
 static void put_char(struct rendered *r, char c)

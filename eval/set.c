@@ -4,7 +4,7 @@
 
 #include "engine/base/hash.h"
 #include "eval/library.h"
-#include "eval/plan.h"
+#include "eval/series.h"
 
 struct family {
     const char *id;
@@ -17,7 +17,7 @@ struct family {
 
 struct part {
     struct set_part pub;
-    struct plan **plan; /* [per_set], NULL: frozen */
+    struct series **plan; /* [per_set], NULL: frozen */
     const struct lib_data *data;
     char name[80]; /* frozen: what its templates are called */
 };
@@ -162,21 +162,21 @@ static enum status add_member(struct set *s, struct part *p, struct family *f,
 {
     int level = p->pub.what.level;
     const struct template *t = f->level[level - LEVEL_MIN];
-    struct plan_opts po = { .id = f->id,
-                            .level = level,
-                            .variant = p->pub.what.variant,
-                            .seed = o->seed,
-                            .pools_hash = pools_hash(s->pools),
-                            .count = p->pub.n_set,
-                            .any_audit = o->any_audit };
+    struct series_opts po = { .id = f->id,
+                              .level = level,
+                              .variant = p->pub.what.variant,
+                              .seed = o->seed,
+                              .pools_hash = pools_hash(s->pools),
+                              .count = p->pub.n_set,
+                              .any_audit = o->any_audit };
     if (needs_numbers(po.variant)) {
         if (space_of(f, level, o->matched, err) != ST_OK)
             return err->code;
         po.space = f->space[level - LEVEL_MIN];
     }
-    if (plan_make(t, &po, &p->plan[p->pub.per_set], err) != ST_OK)
+    if (series_make(t, &po, &p->plan[p->pub.per_set], err) != ST_OK)
         return err_ctx(err, "template '%s'", f->id);
-    uint32_t fresh = plan_n_fresh(p->plan[p->pub.per_set++]);
+    uint32_t fresh = series_n_fresh(p->plan[p->pub.per_set++]);
     if (needs_numbers(po.variant) && fresh < po.count)
         say(s, err, "%s, %s, level %d: %u different assignments of numbers for %u sets", f->id,
             variant_name(po.variant), level, fresh, po.count);
@@ -206,15 +206,15 @@ static enum status add_part(struct set *s, struct set_variant what, const struct
     *p = (struct part){ .pub = { .what = what,
                                  .first = s->size,
                                  .n_set = what.variant == VARIANT_ORIGINAL ? 1 : count } };
-    p->plan = calloc(s->n_family + 1, sizeof(struct plan *));
+    p->plan = calloc(s->n_family + 1, sizeof(struct series *));
     if (!p->plan)
         return err_set(err, ST_NOMEM, "a suite");
     s->n_part++;
     for (size_t i = 0; i < s->n_family; i++) {
         struct family *f = &s->family[i];
         const struct template *t = f->level[what.level - LEVEL_MIN];
-        bool ok =
-            t && has_levels(f, o) && plan_possible(t, what.level, what.variant, o->any_audit, &why);
+        bool ok = t && has_levels(f, o) &&
+                  series_possible(t, what.level, what.variant, o->any_audit, &why);
         if (ok && add_member(s, p, f, o, err) != ST_OK)
             return err->code;
         left_out += !ok;
@@ -322,7 +322,7 @@ void set_free(struct set *s)
         return;
     for (size_t i = 0; i < s->n_part; i++) {
         for (uint32_t k = 0; s->part[i].plan && k < s->part[i].pub.per_set; k++)
-            plan_free(s->part[i].plan[k]);
+            series_free(s->part[i].plan[k]);
         free(s->part[i].plan);
     }
     for (size_t i = 0; i < s->n_family; i++) {
@@ -363,7 +363,7 @@ enum status set_item(const struct set *s, uint64_t i, struct item *ret, struct e
     const struct part *p = part_of(s, i);
     uint64_t at = i - p->pub.first;
     if (!p->data)
-        return plan_item(p->plan[at % p->pub.per_set], (uint32_t)(at / p->pub.per_set), ret, err);
+        return series_item(p->plan[at % p->pub.per_set], (uint32_t)(at / p->pub.per_set), ret, err);
     char id[128];
     const struct row *r = &p->data->rows.row[at];
     snprintf(id, sizeof id, "%s-%04lld", p->name, (long long)r->id);

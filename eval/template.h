@@ -144,6 +144,7 @@ struct template
     struct noop noop[TPL_NOOPS_MAX];
     uint32_t n_noop;
     struct str original_question, original_answer; /* public format: as published */
+    struct str text_source;                        /* public format: the text with placeholders */
     int64_t id_original;                           /* line of the source file, -1: none */
     struct diag *diag, **diag_end;
 };

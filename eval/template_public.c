@@ -419,8 +419,28 @@ static void settle_original(struct template *t, struct tvar *v)
     }
 }
 
-/* Names that only conditions use have no original text: their value follows where a condition
- * "name == expression" (or the answer) fixes it. */
+/* All conditions that name the variable hold, and there is one. */
+static bool conditions_hold(struct template *t, uint32_t var, const struct value *val)
+{
+    bool named = false;
+    for (uint32_t c = 0; c < t->n_cond; c++) {
+        bool seen[TPL_VARS_MAX] = { false };
+        struct value yes;
+        struct expr_run run = { .var = val, .n_var = t->n_var, .mem = &t->mem };
+        expr_vars(t->cond[c].expr, seen);
+        if (!seen[var])
+            continue;
+        named = true;
+        if (!expr_eval(t->cond[c].expr, &run, &yes) || !value_true(&yes))
+            return false;
+    }
+    return named;
+}
+
+enum { HIDDEN_MAX = 20000 };
+
+/* Names that only conditions use have no original text: their value is the first under which their
+ * conditions hold, of the domain (which need not hold it) or of the whole numbers. */
 static void solve_hidden(struct template *t)
 {
     struct value val[TPL_VARS_MAX];
@@ -431,29 +451,17 @@ static void solve_hidden(struct template *t)
         const struct slot *s = &t->slot[v->slot];
         if (v->has_original || v->kind != ITEM_NUMBER)
             continue;
-        for (uint32_t k = 0; k < s->n && !v->has_original; k++) {
-            val[i] = s->cand[k].v;
-            bool holds = false, named = false;
-            for (uint32_t c = 0; c < t->n_cond; c++) {
-                bool seen[TPL_VARS_MAX] = { false };
-                struct value yes;
-                struct expr_run run = { .var = val, .n_var = t->n_var, .mem = &t->mem };
-                expr_vars(t->cond[c].expr, seen);
-                if (!seen[i])
-                    continue;
-                holds =
-                    expr_eval(t->cond[c].expr, &run, &yes) && value_true(&yes) && (!named || holds);
-                named = true;
-                if (!holds)
-                    break;
-            }
-            if (holds || (!named && s->n == 1)) {
-                v->has_original = true;
-                v->original = val[i];
-            }
+        for (uint32_t k = 0; k < s->n + HIDDEN_MAX && !v->has_original; k++) {
+            val[i] = k < s->n ? s->cand[k].v : value_int(k - s->n);
+            v->has_original = conditions_hold(t, i, val);
+        }
+        if (!v->has_original && s->n == 1) { /* a constant */
+            v->has_original = true;
+            val[i] = s->cand[0].v;
         }
         if (!v->has_original)
             val[i] = (struct value){ .r = { 0, 1 } };
+        v->original = val[i];
     }
 }
 
@@ -530,6 +538,7 @@ static bool read_all(struct reader *r, const json_t *json)
         !read_conditions(r, s.conditions) || !read_question(r, s.text) ||
         !read_answers(r, answer, s.answer))
         return false;
+    r->t->text_source = mem_str(&r->t->mem, s.text);
     usage(r);
     return !r->t->mem.failed || no_memory(r);
 }

@@ -166,6 +166,7 @@ static bool from_words(const struct words *ws, struct rational *ret)
     int64_t n = 1;
     struct rational part;
     size_t used = whole(ws, 0, &n);
+    n = used ? n : 1;
     if (used == 0 && (strcmp(ws->w[0], "a") == 0 || strcmp(ws->w[0], "an") == 0))
         used = 1;
     if (used == ws->n && used > 0) {

@@ -24,7 +24,7 @@ check train 'engine/train/*.[ch]' 'engine/(base|kernel|io|model|flash|train)/'
 check engine 'engine/*.[ch]' 'engine/'
 check eval 'eval/*.[ch]' '(engine/engine\.h|engine/base/|eval/)'
 # The command line (main.c, cli*, options*) wires options to modules; the rest of the server sees
-# the facade and base only.
+# the facade, eval and base only.
 for f in server/*.[ch]; do
     case "$f" in
     server/main.c | server/cli*.[ch] | server/options.[ch]) check cli "$f" '(engine|eval|server)/' ;;

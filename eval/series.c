@@ -1,8 +1,8 @@
-/* eval/plan.c - see plan.h. What an index draws comes from three keyed orders that do not know of
+/* eval/series.c - see plan.h. What an index draws comes from three keyed orders that do not know of
  * each other: of the numbers (space.c), of the names, and of the forms; so the same index has the
  * same numbers and names with and without a distractor, and a comparison between the two is paired.
  */
-#include "eval/plan.h"
+#include "eval/series.h"
 
 #include "engine/base/hash.h"
 #include "engine/base/rng.h"
@@ -16,9 +16,9 @@ struct mix {
     uint64_t product;
 };
 
-struct plan {
+struct series {
     const struct template *t;
-    struct plan_opts o;
+    struct series_opts o;
     char *id;
     uint64_t key_names, key_forms, key_each;
     struct mix names, forms;
@@ -63,7 +63,7 @@ static bool level_uses(const bool *used, const struct slot *s)
     return any;
 }
 
-static bool covered(const struct plan *p, uint32_t slot)
+static bool covered(const struct series *p, uint32_t slot)
 {
     return p->space && space_covers(p->space, slot);
 }
@@ -153,7 +153,7 @@ static struct str number_words(struct rational r, struct mem *mem)
 }
 
 uint32_t draw_forms(const struct template *t, int level, uint32_t v, const struct value *val,
-                    struct mem *mem, struct str form[PLAN_FORMS_MAX])
+                    struct mem *mem, struct str form[SERIES_FORMS_MAX])
 {
     const struct tvar *x = &t->var[v];
     const struct slot *s = x->slot >= 0 ? &t->slot[x->slot] : NULL;
@@ -163,7 +163,7 @@ uint32_t draw_forms(const struct template *t, int level, uint32_t v, const struc
         return form[0] = val->s, 1;
     for (uint32_t i = 0; s && i < s->n && n == 0; i++)
         if (s->cand[i].v.kind == VALUE_NUM && rat_eq(s->cand[i].v.r, val->r))
-            for (uint32_t k = 0; k < s->cand[i].n_form && n + 2 < PLAN_FORMS_MAX; k++)
+            for (uint32_t k = 0; k < s->cand[i].n_form && n + 2 < SERIES_FORMS_MAX; k++)
                 form[n++] = s->cand[i].form[k];
     if (t->public_format)
         return n ? n : (form[0] = val->s, 1);
@@ -181,7 +181,7 @@ static bool find_forms(const struct template *t, int level, const bool *used, st
 {
     struct draw d;
     struct mem mem = { .cap = 1 << 20 };
-    struct str form[PLAN_FORMS_MAX];
+    struct str form[SERIES_FORMS_MAX];
     *m = (struct mix){ .product = 1 };
     draw_originals(t, &d);
     for (uint32_t i = 0; i < t->n_slot; i++) {
@@ -213,8 +213,8 @@ static bool complete_originals(const struct template *t, const bool *used)
     return true;
 }
 
-bool plan_possible(const struct template *t, int level, enum variant v, bool any_audit,
-                   const char **why)
+bool series_possible(const struct template *t, int level, enum variant v, bool any_audit,
+                     const char **why)
 {
     bool used[TPL_VARS_MAX];
     const char *no = NULL;
@@ -246,7 +246,7 @@ bool plan_possible(const struct template *t, int level, enum variant v, bool any
 
 /* ---- making ---- */
 
-static uint64_t key_of(const struct plan_opts *o, const char *hash, const char *what)
+static uint64_t key_of(const struct series_opts *o, const char *hash, const char *what)
 {
     struct sha256 h;
     char hex[65], seed[32];
@@ -263,7 +263,7 @@ static uint64_t key_of(const struct plan_opts *o, const char *hash, const char *
     return strtoull(hex, NULL, 16);
 }
 
-static enum status draw_numbers(struct plan *p, struct err *err)
+static enum status draw_numbers(struct series *p, struct err *err)
 {
     char what[32];
     snprintf(what, sizeof what, "numbers %d%s", p->o.level,
@@ -278,10 +278,10 @@ static enum status draw_numbers(struct plan *p, struct err *err)
                       err);
 }
 
-enum status plan_make(const struct template *t, const struct plan_opts *o, struct plan **ret,
-                      struct err *err)
+enum status series_make(const struct template *t, const struct series_opts *o, struct series **ret,
+                        struct err *err)
 {
-    struct plan *p = calloc(1, sizeof *p);
+    struct series *p = calloc(1, sizeof *p);
     if (!p)
         return err_set(err, ST_NOMEM, "a plan");
     p->t = t;
@@ -303,14 +303,14 @@ enum status plan_make(const struct template *t, const struct plan_opts *o, struc
     p->key_forms = key_of(o, t->hash, "forms");
     p->key_each = key_of(o, t->hash, "each");
     if (err->code != ST_OK) {
-        plan_free(p);
+        series_free(p);
         return err->code;
     }
     *ret = p;
     return ST_OK;
 }
 
-void plan_free(struct plan *p)
+void series_free(struct series *p)
 {
     if (!p)
         return;
@@ -319,7 +319,7 @@ void plan_free(struct plan *p)
     free(p);
 }
 
-uint32_t plan_n_fresh(const struct plan *p)
+uint32_t series_n_fresh(const struct series *p)
 {
     return p->n_fresh;
 }
@@ -388,7 +388,7 @@ static uint64_t below(struct rng *r, uint64_t n)
     return v % n;
 }
 
-static void draw_names(const struct plan *p, uint32_t set, struct draw *d)
+static void draw_names(const struct series *p, uint32_t set, struct draw *d)
 {
     uint64_t digit[TPL_VARS_MAX];
     if (p->names.n == 0)
@@ -398,10 +398,10 @@ static void draw_names(const struct plan *p, uint32_t set, struct draw *d)
         take_way(p->t, d, p->names.what[k], digit[k]);
 }
 
-static void draw_surface(const struct plan *p, uint32_t set, struct draw *d, struct mem *mem)
+static void draw_surface(const struct series *p, uint32_t set, struct draw *d, struct mem *mem)
 {
     uint64_t digit[TPL_VARS_MAX];
-    struct str form[PLAN_FORMS_MAX];
+    struct str form[SERIES_FORMS_MAX];
     if (p->forms.n == 0)
         return;
     mix_pick(&p->forms, p->key_forms, set, digit);
@@ -417,7 +417,7 @@ static void draw_surface(const struct plan *p, uint32_t set, struct draw *d, str
     }
 }
 
-static void draw_joint(const struct plan *p, uint32_t set, struct draw *d)
+static void draw_joint(const struct series *p, uint32_t set, struct draw *d)
 {
     uint32_t cand[TPL_SLOTS_MAX][TPL_PICK_MAX];
     if (!p->draw)
@@ -430,7 +430,7 @@ static void draw_joint(const struct plan *p, uint32_t set, struct draw *d)
 
 /* What is drawn for each index alone: surface slots, forms of public numbers, a distractor's own
  * variables, numbers that no condition and no answer holds. */
-static void draw_rest(const struct plan *p, uint32_t set, struct draw *d)
+static void draw_rest(const struct series *p, uint32_t set, struct draw *d)
 {
     struct rng rng = { rng_at(p->key_each, set) };
     for (uint32_t i = 0; i < p->t->n_slot; i++) {
@@ -455,7 +455,7 @@ static void draw_rest(const struct plan *p, uint32_t set, struct draw *d)
     }
 }
 
-static void draw_all(const struct plan *p, uint32_t set, struct draw *d, struct mem *mem)
+static void draw_all(const struct series *p, uint32_t set, struct draw *d, struct mem *mem)
 {
     draw_originals(p->t, d);
     if (draws_names(p->o.variant))
@@ -466,6 +466,15 @@ static void draw_all(const struct plan *p, uint32_t set, struct draw *d, struct 
         draw_rest(p, set, d);
     if (p->o.variant == VARIANT_SURFACE)
         draw_surface(p, set, d, mem);
+}
+
+enum status series_draw(const struct series *p, uint32_t set, struct draw *d, struct mem *mem,
+                        struct err *err)
+{
+    if (set >= p->o.count)
+        return err_set(err, ST_RANGE, "item %u of %u", set, p->o.count);
+    draw_all(p, set, d, mem);
+    return draw_derive(p->t, d, mem, err);
 }
 
 /* ---- items ---- */
@@ -485,7 +494,8 @@ static bool is_new_trap(const struct item *it, struct rational r)
     return fresh;
 }
 
-static enum status add_traps(const struct plan *p, struct draw *d, struct item *it, struct err *err)
+static enum status add_traps(const struct series *p, struct draw *d, struct item *it,
+                             struct err *err)
 {
     const struct noop *n = p->noop;
     struct mem mem = { .cap = 1 << 20 };
@@ -526,7 +536,7 @@ static void fingerprint(struct item *it)
 }
 
 /* The published original, verbatim. */
-static enum status published(const struct plan *p, struct item *it, struct err *err)
+static enum status published(const struct series *p, struct item *it, struct err *err)
 {
     const struct template *t = p->t;
     size_t mark = str_find(t->original_answer, STR("####"), 0);
@@ -544,15 +554,14 @@ static enum status published(const struct plan *p, struct item *it, struct err *
                                                          : err_set(err, ST_NOMEM, "an item");
 }
 
-static enum status instance(const struct plan *p, uint32_t set, struct item *it, struct err *err)
+static enum status instance(const struct series *p, uint32_t set, struct item *it, struct err *err)
 {
     struct draw d;
     struct mem mem = { .cap = 4 << 20 };
     struct rendered r = { 0 };
     struct buf solution = BUF_INIT;
     struct value gold = value_int(0);
-    draw_all(p, set, &d, &mem);
-    if (draw_derive(p->t, &d, &mem, err) == ST_OK &&
+    if (series_draw(p, set, &d, &mem, err) == ST_OK &&
         draw_answer(p->t, template_level(p->t, p->o.level)->answer, &d, &gold, err) == ST_OK &&
         render_question(p->t, p->o.level, &d, p->noop, p->o.variant == VARIANT_NOOP_CONTROL, &r,
                         err) == ST_OK &&
@@ -577,7 +586,7 @@ static enum status instance(const struct plan *p, uint32_t set, struct item *it,
     return err->code;
 }
 
-enum status plan_item(const struct plan *p, uint32_t set, struct item *ret, struct err *err)
+enum status series_item(const struct series *p, uint32_t set, struct item *ret, struct err *err)
 {
     struct item it = { .variant = p->o.variant,
                        .level = p->o.level,
