@@ -1,5 +1,5 @@
 /* tests/unit/evalreport/planted.h - a run whose truth is known: a scripted model with a chance of
- * its own for every template, halved by distractors and falling with the level. */
+ * its own for every template, lowered by distractors and falling with the level. */
 #ifndef STROBE_TESTS_EVALREPORT_PLANTED_H
 #define STROBE_TESTS_EVALREPORT_PLANTED_H
 
@@ -15,7 +15,11 @@ struct planted {
     bool hostile;                 /* the answers try to break out of the report */
 };
 double planted_chance(int template);
-/* A report of it; aborts the test when it fails. */
+/* The run's row; static. */
+const struct run_row *planted_row(void);
+/* Every sample, in order; false stops. */
+void planted_each(const struct planted *p, run_sample_fn *fn, void *ctx);
+/* A report of it, and its document; abort() when that fails. */
 struct report *planted_report(const struct planted *p);
 json_t *planted_doc(const struct planted *p);
 
