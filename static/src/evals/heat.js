@@ -32,7 +32,9 @@ export function Heat({ heat, name, href }) {
         ${t.scored.map((n, j) => {
     if (!n) return html`<td key=${j} class="num">\u2013</td>`;
     const v = shrunk && t.shrunk[j] !== null ? t.shrunk[j] : t.correct[j] / n;
-    return html`<td key=${j} class="num shade${Math.min(SHADES - 1, Math.floor(v * SHADES))}" title="${t.correct[j]} of ${n}"><a href=${href(t.id, heat.conditions[j])} aria-label="${t.id}, ${conditionName(heat.conditions[j])}: ${t.correct[j]} of ${n} right${t.q[j] !== null && t.q[j] < 0.05 ? ', stands out' : ''}">${points(v, 0)}${t.q[j] !== null && t.q[j] < 0.05 ? '*' : ''}</a></td>`;
+    const stands = t.q[j] !== null && t.q[j] < 0.05;
+    const shown = `${points(v, 0)}${stands ? '*' : ''}`;
+    return html`<td key=${j} class="num shade${Math.min(SHADES - 1, Math.floor(v * SHADES))}" title="${t.correct[j]} of ${n}"><a href=${href(t.id, heat.conditions[j])} aria-label="${shown} percent: ${t.id}, ${conditionName(heat.conditions[j])}, ${t.correct[j]} of ${n} right${stands ? ', stands out' : ''}">${shown}</a></td>`;
   })}
         <td class="num">${all ? points(t.wrong / all) : '\u2013'} %</td></tr>`)}</tbody></table></div>
     <p class="row note keys">${[0, 1, 2, 3, 4].map((s) => html`<span key=${s}><i class="key shade${s}"></i>${20 * s} to ${20 * s + 20} %</span>`)}<span>* differs from the same template's other variants (false discovery rate 5 %)</span></p></${Figure}>`;
