@@ -78,7 +78,8 @@ struct run_sample {
     struct str key; /* unique in the run: "TEMPLATE/VARIANT/LEVEL/INSTANCE" (+ "/rN") */
     struct str tmpl, variant;
     int64_t level, instance, repeat;
-    bool original; /* the template's original question */
+    bool original;   /* the template's original question */
+    struct str hash; /* SHA-256 of the item */
     struct str question;
     int64_t gold_num, gold_den;
     struct str gold_text;

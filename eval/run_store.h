@@ -24,6 +24,9 @@ struct run_store_opts {
 enum status run_store_open(const struct run_store_opts *o, struct run_store **ret, struct err *err);
 void run_store_close(struct run_store *s); /* NULL is fine; our leases are given back */
 
+/* Is it a server that several machines share? */
+bool run_store_shared(const struct run_store *s);
+
 /* ---- reading: what reports and screens need ---- */
 
 /* id: the run's, or its name, or "latest". ST_NOTFOUND. */
@@ -81,7 +84,7 @@ enum status run_store_add(struct run_store *s, const char *run, const struct run
 /* The newest run of this identity. ST_NOTFOUND. */
 enum status run_store_find(struct run_store *s, const char *identity, struct run_row *ret,
                            struct err *err);
-/* Writes the manifest (extended by items), limits, learned, name where not NULL. */
+/* Writes those that are not NULL: the manifest (extended by items), limits, learned. */
 enum status run_store_update(struct run_store *s, const char *run, const char *manifest,
                              const char *limits, const char *learned, struct err *err);
 /* Removes a run and all that belongs to it. ST_BUSY: it is running. */
@@ -96,12 +99,22 @@ enum status run_store_move(struct run_store *s, const char *run, unsigned from, 
 enum status run_store_state(struct run_store *s, const char *run, enum run_state *ret,
                             struct err *err);
 
+/* To done when no sample is left to do; *moved tells. */
+enum status run_store_finish(struct run_store *s, const char *run, bool *moved, struct err *err);
+/* Gives our leases back; when nobody else holds any, a running run becomes paused with this note.
+ */
+enum status run_store_leave(struct run_store *s, const char *run, const char *note,
+                            struct err *err);
+
 /* ---- working ---- */
 
 enum { RUN_LEASE_MS = 60000, RUN_RENEW_MS = 15000 };
 /* Leases up to n pending samples in order of work; fn gets each. *got counts. */
 enum status run_store_lease(struct run_store *s, const char *run, int64_t n, run_sample_fn *fn,
                             void *ctx, int64_t *got, struct err *err);
+/* Leased samples of processes that are gone, or whose lease ran out, are pending again. Done by
+ * itself every few seconds of leasing. */
+enum status run_store_reap(struct run_store *s, const char *run, struct err *err);
 /* Prolongs our leases. */
 enum status run_store_renew(struct run_store *s, const char *run, struct err *err);
 /* Gives back our leases (samples are pending again). ord -1: all of them. */
