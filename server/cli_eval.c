@@ -10,6 +10,9 @@ static const struct eval_verb verbs[] = {
     { "check", cli_eval_check, "examine templates: what is wrong or doubtful, with codes" },
     { "sample", cli_eval_sample, "show instances of templates" },
     { "import", cli_eval_import, "take in public template folders, generated or GSM8K rows" },
+    { "report", cli_eval_report, "what a run's answers mean: accuracies, drops, tests" },
+    { "compare", cli_eval_compare, "two runs on the same questions" },
+    { "plan", cli_eval_plan, "what a design can see before it is run" },
     { "export", cli_eval_export, "write instances as JSON Lines, or the built-in templates" },
 };
 

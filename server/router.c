@@ -38,6 +38,9 @@ static const struct route routes[] = {
     { METHOD_GET, "/api/jobs/{id}/events", api_job_events, 0 },
     { METHOD_GET, "/api/jobs/{id}/metrics", api_job_metrics, 0 },
     { METHOD_GET, "/api/jobs/{id}/log", api_job_log, 0 },
+    { METHOD_GET, "/api/evals/runs/{id}/report", api_eval_report, 0 },
+    { METHOD_GET, "/api/evals/runs/{id}/export", api_eval_export, 0 },
+    { METHOD_POST, "/api/evals/compare", api_eval_compare, 0 },
     { METHOD_GET, "/*", api_asset, ROUTE_OPEN },
 };
 enum { N_ROUTE = sizeof routes / sizeof routes[0] };
