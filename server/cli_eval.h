@@ -37,5 +37,8 @@ enum status cli_eval_check(struct cli *c, struct err *err);
 enum status cli_eval_sample(struct cli *c, struct err *err);
 enum status cli_eval_import(struct cli *c, struct err *err);
 enum status cli_eval_export(struct cli *c, struct err *err);
+enum status cli_eval_report(struct cli *c, struct err *err);
+enum status cli_eval_compare(struct cli *c, struct err *err);
+enum status cli_eval_plan(struct cli *c, struct err *err);
 
 #endif
