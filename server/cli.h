@@ -34,7 +34,7 @@ struct cli_model {
     uint64_t ram, ctx, slots, batch, queue;
 };
 
-enum { CLI_OPTS_MAX = 56 };
+enum { CLI_OPTS_MAX = 80 };
 
 /* A growing option table: global rows first, then the verb's. */
 struct cli_opts {
@@ -101,5 +101,6 @@ enum status cli_train(struct cli *c, struct err *err);
 enum status cli_relufy(struct cli *c, struct err *err);
 enum status cli_vocab(struct cli *c, struct err *err);
 enum status cli_corpus(struct cli *c, struct err *err);
+enum status cli_eval(struct cli *c, struct err *err);
 
 #endif

@@ -9,6 +9,8 @@
 
 struct server;
 struct jobs;
+struct eval_reader;
+struct eval_feed;
 
 enum method { METHOD_GET, METHOD_POST, METHOD_DELETE, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER };
 
@@ -41,13 +43,17 @@ struct call {
     bool stream_whole;     /* the stream is one JSON body: wait for its end, then send with
                               stream_status */
     atomic_int stream_status;
-    char stream_fault[160]; /* for the list of errors, "" generation failed */
+    const char *stream_type; /* of a long body, NULL: an event stream */
+    char stream_file[96];    /* what a browser saves it as, "" none */
+    char stream_fault[160];  /* for the list of errors, "" generation failed */
     void *conn;
 };
 
 struct server {
-    struct engine *engine; /* NULL: none */
-    struct jobs *jobs;     /* NULL: no data directory */
+    struct engine *engine;     /* NULL: none */
+    struct jobs *jobs;         /* NULL: no data directory */
+    struct eval_reader *evals; /* NULL: no data directory */
+    struct eval_feed *eval_feed;
     struct metrics *metrics;
     const char *static_dir;
     int64_t started;
@@ -143,6 +149,18 @@ void api_job_cancel(struct call *c);
 void api_job_events(struct call *c);
 void api_job_metrics(struct call *c);
 void api_job_log(struct call *c);
+void api_eval_runs(struct call *c);
+void api_eval_make(struct call *c);
+void api_eval_run(struct call *c);
+void api_eval_samples(struct call *c);
+void api_eval_sample(struct call *c);
+void api_eval_events(struct call *c);
+void api_eval_pause(struct call *c);
+void api_eval_cancel(struct call *c);
+void api_eval_resume(struct call *c);
+void api_eval_report(struct call *c);
+void api_eval_export(struct call *c);
+void api_eval_compare(struct call *c);
 void api_asset(struct call *c);
 
 /* Heap: the struct holds every slot. free() it. NULL: no memory or no engine. */

@@ -91,8 +91,15 @@ enum MHD_Result send_stream(struct exchange *x)
     if (!m)
         return MHD_NO;
     common_headers(x, m);
-    MHD_add_response_header(m, "Content-Type", "text/event-stream; charset=utf-8");
+    const struct call *c = &x->call;
+    MHD_add_response_header(m, "Content-Type",
+                            c->stream_type ? c->stream_type : "text/event-stream; charset=utf-8");
     MHD_add_response_header(m, "Cache-Control", "no-cache, no-transform");
+    if (c->stream_file[0]) {
+        char as[sizeof c->stream_file + 32];
+        snprintf(as, sizeof as, "attachment; filename=\"%s\"", c->stream_file);
+        MHD_add_response_header(m, "Content-Disposition", as);
+    }
     MHD_add_response_header(m, "X-Accel-Buffering", "no");
     enum MHD_Result ok = MHD_queue_response(x->call.conn, 200, m);
     MHD_destroy_response(m);

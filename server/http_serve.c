@@ -10,6 +10,9 @@
  */
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "server/eval_feed.h"
+#include "server/eval_job.h"
+#include "server/eval_reader.h"
 #include "server/http_parts.h"
 #include "server/jobs.h"
 #include "server/serve.h"
@@ -196,7 +199,8 @@ static enum status start(struct http *h, int fd, struct err *err)
 
 static bool at_rest(const struct server *s)
 {
-    return (!s->engine || engine_idle(s->engine)) && (!s->jobs || jobs_idle(s->jobs));
+    return (!s->engine || engine_idle(s->engine)) && (!s->jobs || jobs_idle(s->jobs)) &&
+           (!s->evals || eval_reader_idle(s->evals));
 }
 
 /* No new work; running requests get up to `seconds`, and so do jobs to save where they are. A
@@ -260,7 +264,11 @@ static enum status start_jobs(const struct serve_opts *o, struct http *h, struct
                             .n_worker = o->n_job,
                             .allow_paths = o->allow_paths,
                             .has_verb = program ? NULL : o->has_verb };
-    return o->data_dir ? jobs_create(&jo, &h->srv.jobs, err) : ST_OK;
+    eval_job_setup(h->srv.engine, o->data_dir, o->eval_store);
+    if (!o->data_dir || jobs_create(&jo, &h->srv.jobs, err) != ST_OK ||
+        eval_reader_create(o->data_dir, o->eval_store, &h->srv.evals, err) != ST_OK)
+        return err->code;
+    return eval_feed_create(o->data_dir, o->eval_store, &h->srv.eval_feed, err);
 }
 
 enum status serve_run(const struct serve_opts *o, struct engine *engine, struct err *err)
@@ -298,6 +306,8 @@ enum status serve_run(const struct serve_opts *o, struct engine *engine, struct 
         drain(h, o->drain_s ? o->drain_s : 30);
     }
     stop(h, fd);
+    eval_feed_free(h->srv.eval_feed);
+    eval_reader_free(h->srv.evals);
     jobs_free(h->srv.jobs);
     auth_clear(&h->auth);
     pthread_mutex_destroy(&h->srv.list_lock);

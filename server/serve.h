@@ -16,6 +16,7 @@ struct serve_opts {
     const char *static_dir;   /* development: files here override the embedded ones; NULL */
     const char *data_dir;     /* of jobs, exists; NULL: no jobs */
     const char *store;        /* URL of the job database; NULL: strobe.db in data_dir */
+    const char *eval_store;   /* URL of the database of evaluations; NULL: evals.db in data_dir */
     uint32_t n_job;           /* jobs that run at a time; 0: 1 */
     bool allow_paths;         /* jobs may read files outside of data_dir */
     bool (*has_verb)(const char *verb); /* of this program, for jobs; NULL: all */

@@ -9,6 +9,7 @@ import { Overview } from './overview/overview.js';
 import { Flash } from './flash/flash.js';
 import { Playground } from './playground/playground.js';
 import { Training } from './training/training.js';
+import { Evals } from './evals/evals.js';
 import './style.css';
 
 const SCREENS = [
@@ -16,15 +17,16 @@ const SCREENS = [
   ['playground', 'Playground', Playground],
   ['flash', 'Flash', Flash],
   ['training', 'Training', Training],
+  ['evals', 'Evals', Evals],
 ];
 const screen = signal('overview');
-const arg = signal(''); // what the screen is about: #/SCREEN/ARG
+const arg = signal(''); // what the screen is about: #/SCREEN/ARG, slashes in ARG too
 
 function readHash() {
-  const [name, rest = ''] = location.hash.replace(/^#\/?/, '').split('/');
+  const [name, ...rest] = location.hash.replace(/^#\/?/, '').split('/');
   const known = SCREENS.some(([id]) => id === name);
   screen.value = known ? name : 'overview';
-  arg.value = known ? rest : '';
+  arg.value = known ? rest.join('/') : '';
 }
 
 function KeyPrompt() {

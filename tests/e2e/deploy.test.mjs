@@ -124,7 +124,7 @@ test('the image copies what the build makes and installs what the program is lin
   assert.match(file, /^USER 10001$/m);
   assert.match(file, /^HEALTHCHECK .*CMD \[/m);
   const needed = tool('ldd', [strobe]);
-  for (const [lib, pkg] of [['libjansson.so.4', 'libjansson4'], ['libmicrohttpd.so.12', 'libmicrohttpd12'], ['libpcre2-8.so.0', 'libpcre2-8-0'], ['libsqlite3.so.0', 'libsqlite3-0'], ['liburing.so.2', 'liburing2']]) {
+  for (const [lib, pkg] of [['libjansson.so.4', 'libjansson4'], ['libmicrohttpd.so.12', 'libmicrohttpd12'], ['libpcre2-8.so.0', 'libpcre2-8-0'], ['libpq.so.5', 'libpq5'], ['libcurl.so.4', 'libcurl4'], ['libsqlite3.so.0', 'libsqlite3-0'], ['liburing.so.2', 'liburing2']]) {
     assert.ok(!needed.includes(lib) || file.includes(` ${pkg}`), `${lib} comes from ${pkg}`);
   }
   const own = [...needed.matchAll(/^\s*(lib[a-z0-9_-]+)\.so/gm)].map((m) => m[1]);

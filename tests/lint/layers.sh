@@ -22,17 +22,18 @@ check flash 'engine/flash/*.[ch]' 'engine/(base|kernel|io|model|flash)/'
 check infer 'engine/infer/*.[ch]' 'engine/(base|kernel|io|model|flash|infer)/'
 check train 'engine/train/*.[ch]' 'engine/(base|kernel|io|model|flash|train)/'
 check engine 'engine/*.[ch]' 'engine/'
+check eval 'eval/*.[ch]' '(engine/engine\.h|engine/base/|eval/)'
 # The command line (main.c, cli*, options*) wires options to modules; the rest of the server sees
-# the facade and base only.
+# the facade, eval and base only.
 for f in server/*.[ch]; do
     case "$f" in
-    server/main.c | server/cli*.[ch] | server/options.[ch]) check cli "$f" '(engine|server)/' ;;
-    *) check server "$f" '(engine/engine\.h|engine/base/|server/)' ;;
+    server/main.c | server/cli*.[ch] | server/options.[ch]) check cli "$f" '(engine|eval|server)/' ;;
+    *) check server "$f" '(engine/engine\.h|engine/base/|eval/|server/)' ;;
     esac
 done
 # Foreign headers have one home each.
 home() { # header regex, allowed file regex
-    hits=$(grep -rnE "#include <($1)" engine server --include='*.[ch]' | grep -vE "^($2):" || true)
+    hits=$(grep -rnE "#include <($1)" engine eval server --include='*.[ch]' | grep -vE "^($2):" || true)
     if [ -n "$hits" ]; then
         printf '%s\n' "$hits" | sed 's|$|   <- this header has another home|'
         bad=1
@@ -42,8 +43,9 @@ home 'microhttpd' 'server/http[a-z_]*\.[ch]'
 home 'jansson' 'engine/base/json\.[ch]'
 home 'liburing' 'engine/io/[a-z_]*uring\.[ch]'
 home 'cblas|openblas' 'engine/kernel/blas\.c'
-home 'sqlite3' 'server/store_sqlite\.c'
-home 'libpq' 'server/store_postgres\.c'
+home 'sqlite3' 'server/store_sqlite\.c|eval/db_sqlite\.c'
+home 'libpq' 'eval/db_postgres\.c'
+home 'curl/' 'eval/backend_http\.c'
 home 'mpi\.h' 'engine/train/dist_mpi\.c'
 home 'pcre2' 'engine/model/tokenizer_pre\.[ch]|engine/model/tokenizer[a-z_]*\.c'
 [ $bad -eq 0 ] && echo "layers: ok"

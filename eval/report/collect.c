@@ -1,0 +1,384 @@
+/* eval/report/collect.c - takes samples in, and lays them out by template, condition and set. */
+#include "engine/base/rng.h"
+#include "eval/report/internal.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { QUOTED_PER_CLASS = 12, QUOTE_BYTES = 4000, CELLS_MAX = 1 << 28 };
+
+/* Canonical order; unknown ones come after, by name. */
+static const char *const variants[] = { "original", "names", "numbers",      "surface",
+                                        "both",     "noop",  "noop-control", "frozen" };
+enum { VARIANTS = sizeof variants / sizeof variants[0] };
+
+static size_t variant_place(const char *name)
+{
+    for (size_t i = 0; i < VARIANTS; i++)
+        if (strcmp(variants[i], name) == 0)
+            return i;
+    return VARIANTS;
+}
+
+bool condition_is_original(const struct condition *c)
+{
+    return strcmp(c->variant, "original") == 0;
+}
+
+size_t condition_find(const struct report *r, const char *variant, int64_t level)
+{
+    for (size_t c = 0; c < r->n_cond; c++)
+        if (r->cond[c].level == level && strcmp(r->cond[c].variant, variant) == 0)
+            return c;
+    return SIZE_MAX;
+}
+
+bool report_is_right(const struct report *r, const struct answer *a)
+{
+    return a->scored && (a->right >> r->profile & 1);
+}
+
+/* ---- opening ---- */
+
+static enum status read_manifest(struct report *r, const char *text, struct err *err)
+{
+    if (json_parse(str_c(text && *text ? text : "{}"), "the run's manifest", &r->manifest, err) !=
+        ST_OK)
+        return err->code;
+    struct str profile = STR("flexible");
+    const json_t *e = json_object_get(r->manifest, "extraction");
+    if (json_is_object(e) && json_get_str(e, "profile", false, &profile, err) != ST_OK)
+        return err_ctx(err, "the run's manifest");
+    if (!extract_profile_find(profile, &r->profile))
+        return err_set(err, ST_FORMAT,
+                       "the run's manifest names the profile '%.*s', which this "
+                       "version does not have",
+                       (int)profile.n, profile.p);
+    return ST_OK;
+}
+
+enum status report_open(const struct run_row *row, struct report **ret, struct err *err)
+{
+    struct report *r = calloc(1, sizeof *r);
+    if (!r)
+        return err_set(err, ST_NOMEM, "report");
+    snprintf(r->id, sizeof r->id, "%s", row->id);
+    r->name = strdup(row->name ? row->name : "");
+    r->state = strdup(run_state_name(row->state));
+    r->failures = json_array();
+    if (!r->name || !r->state || !r->failures)
+        err_set(err, ST_NOMEM, "report");
+    else
+        read_manifest(r, row->manifest, err);
+    if (err->code != ST_OK) {
+        report_free(r);
+        return err->code;
+    }
+    *ret = r;
+    return ST_OK;
+}
+
+void report_free(struct report *r)
+{
+    if (!r)
+        return;
+    for (size_t i = 0; i < r->n_tmpl; i++)
+        free(r->tmpl[i]);
+    free(r->tmpl);
+    free(r->answer);
+    free(r->name);
+    free(r->state);
+    json_free(r->failures);
+    json_free(r->manifest);
+    free(r);
+}
+
+/* ---- adding ---- */
+
+/* Grows an array of n items by doubling. */
+static bool room(void **p, size_t n, size_t *cap, size_t item)
+{
+    if (n < *cap)
+        return true;
+    size_t more = *cap ? *cap * 2 : 256;
+    void *q = realloc(*p, more * item);
+    if (!q)
+        return false;
+    *p = q;
+    *cap = more;
+    return true;
+}
+
+static enum status template_of(struct report *r, struct str id, uint32_t *ret, struct err *err)
+{
+    /* Samples come by template in most orders. */
+    if (r->n_tmpl && str_is(id, r->tmpl[r->last_tmpl])) {
+        *ret = (uint32_t)r->last_tmpl;
+        return ST_OK;
+    }
+    size_t i = 0;
+    while (i < r->n_tmpl && !str_is(id, r->tmpl[i]))
+        i++;
+    if (i == r->n_tmpl) {
+        char *copy = i < TEMPLATES_MAX ? str_dup(id) : NULL;
+        if (i == TEMPLATES_MAX)
+            return err_set(err, ST_FULL, "a report has at most %d templates", TEMPLATES_MAX);
+        if (!copy || !room((void **)&r->tmpl, i, &r->cap_tmpl, sizeof *r->tmpl)) {
+            free(copy);
+            return err_set(err, ST_NOMEM, "report");
+        }
+        r->tmpl[r->n_tmpl++] = copy;
+    }
+    *ret = (uint32_t)(r->last_tmpl = i);
+    return ST_OK;
+}
+
+static enum status condition_of(struct report *r, const struct run_sample *s, uint32_t *ret,
+                                struct err *err)
+{
+    char name[sizeof r->cond[0].variant];
+    snprintf(name, sizeof name, "%.*s", (int)s->variant.n, s->variant.p);
+    size_t c = condition_find(r, name, s->level);
+    if (c == SIZE_MAX) {
+        if (r->n_cond == CONDITIONS_MAX)
+            return err_set(err, ST_FULL, "a report has at most %d variants and levels",
+                           CONDITIONS_MAX);
+        c = r->n_cond++;
+        snprintf(r->cond[c].variant, sizeof r->cond[c].variant, "%s", name);
+        r->cond[c].level = s->level;
+    }
+    *ret = (uint32_t)c;
+    return ST_OK;
+}
+
+static double number_of(const json_t *v)
+{
+    int64_t num, den;
+    if (json_is_number(v))
+        return json_number_value(v);
+    if (json_is_string(v) && extract_number(str_c(json_string_value(v)), &num, &den))
+        return (double)num / (double)den;
+    return (double)NAN;
+}
+
+/* Covariates and the audit's word, from the item's JSON; absent ones are NaN. */
+static void covariates(struct answer *a, struct str info)
+{
+    struct err ignored = ERR_INIT;
+    json_t *doc = NULL;
+    a->log_number = a->words = (double)NAN;
+    if (info.n == 0 || json_parse(info, "info", &doc, &ignored) != ST_OK)
+        return;
+    const json_t *list = json_object_get(doc, "numbers"), *v;
+    double sum = 0;
+    size_t i, n = 0;
+    json_array_foreach(list, i, v)
+    {
+        double x = fabs(number_of(v));
+        if (x > 0) {
+            sum += log10(x);
+            n++;
+        }
+    }
+    if (n)
+        a->log_number = sum / (double)n;
+    if (json_is_number(json_object_get(doc, "words")))
+        a->words = json_number_value(json_object_get(doc, "words"));
+    const char *status = json_string_value(json_object_get(doc, "clause_status"));
+    a->accepted = status && strcmp(status, "accepted") == 0;
+    json_free(doc);
+}
+
+static struct str clipped(struct str s, size_t max)
+{
+    if (s.n <= max)
+        return s;
+    while (max > 0 && ((unsigned char)s.p[max] & 0xC0) == 0x80)
+        max--;
+    return (struct str){ s.p, max };
+}
+
+static void quote_failure(struct report *r, const struct run_sample *s)
+{
+    if (s->state != SAMPLE_DONE || s->klass == CLASS_CORRECT || s->question.n == 0 ||
+        r->n_failure[s->klass] >= QUOTED_PER_CLASS ||
+        json_array_size(r->failures) >= REPORT_FAILURES)
+        return;
+    r->n_failure[s->klass]++;
+    json_t *v = json_object();
+    json_object_set_new(v, "key", json_text(s->key));
+    json_object_set_new(v, "class", json_string(sample_class_name(s->klass)));
+    json_object_set_new(v, "gold", json_text(s->gold_text));
+    json_object_set_new(v, "extracted", json_text(str_c(s->hit[r->profile].text)));
+    json_object_set_new(v, "rule", json_string(extract_rule_name(s->hit[r->profile].rule)));
+    json_object_set_new(v, "question", json_text(clipped(s->question, QUOTE_BYTES)));
+    json_object_set_new(v, "response", json_text(clipped(s->response, QUOTE_BYTES)));
+    json_array_append_new(r->failures, v);
+}
+
+static uint64_t key_of(const struct run_sample *s)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    for (size_t i = 0; i < s->key.n; i++)
+        h = (h ^ (unsigned char)s->key.p[i]) * 0x100000001b3u;
+    /* The text too: the same key of another seed is another question. */
+    for (size_t i = 0; i < s->question.n; i++)
+        h = (h ^ (unsigned char)s->question.p[i]) * 0x100000001b3u;
+    return rng_mix(rng_mix(h ^ (uint64_t)s->gold_num) + (uint64_t)s->gold_den);
+}
+
+enum status report_add(struct report *r, const struct run_sample *s, struct err *err)
+{
+    struct answer a = { .set = (int32_t)s->instance, .repeat = (int32_t)s->repeat };
+    if (r->n >= REPORT_SAMPLES_MAX)
+        return err_set(err, ST_FULL, "a report has at most %d samples", REPORT_SAMPLES_MAX);
+    if (s->instance < 0 || s->instance > 1000000 || s->repeat < 0 || s->repeat > 1000000)
+        return err_set(err, ST_FORMAT, "sample %lld: instance %lld, repeat %lld", (long long)s->ord,
+                       (long long)s->instance, (long long)s->repeat);
+    if (template_of(r, s->tmpl, &a.tmpl, err) != ST_OK || condition_of(r, s, &a.cond, err) != ST_OK)
+        return err->code;
+    if (!room((void **)&r->answer, r->n, &r->cap, sizeof *r->answer))
+        return err_set(err, ST_NOMEM, "report of %zu samples", r->n);
+    a.scored = s->state == SAMPLE_DONE && s->version > 0;
+    a.original = s->original;
+    a.klass = (uint8_t)s->klass;
+    a.trap = (int32_t)s->trap;
+    a.truncated = str_is(s->finish, "length");
+    a.unparsed = s->hit[r->profile].rule == RULE_NONE;
+    a.empty = s->klass == CLASS_EMPTY;
+    for (int p = 0; p < EXTRACT_PROFILES; p++)
+        a.right |= (uint16_t)(s->correct[p] << p);
+    a.key = key_of(s);
+    covariates(&a, s->info);
+    r->failed += s->state == SAMPLE_FAILED;
+    r->pending += s->state == SAMPLE_PENDING || s->state == SAMPLE_LEASED;
+    r->repeats += s->repeat > 0;
+    r->attempts += s->n_attempt;
+    r->prompt_tokens += s->prompt_tokens;
+    r->cached_tokens += s->cached_tokens;
+    r->completion_tokens += s->completion_tokens;
+    quote_failure(r, s);
+    r->answer[r->n++] = a;
+    r->sorted = false;
+    return ST_OK;
+}
+
+/* ---- order ---- */
+
+struct named {
+    const char *name;
+    struct condition cond;
+    uint32_t from;
+};
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(((const struct named *)a)->name, ((const struct named *)b)->name);
+}
+
+static int by_condition(const void *a, const void *b)
+{
+    const struct condition *x = &((const struct named *)a)->cond,
+                           *y = &((const struct named *)b)->cond;
+    size_t i = variant_place(x->variant), j = variant_place(y->variant);
+    if (x->level != y->level)
+        return x->level < y->level ? -1 : 1;
+    if (i != j)
+        return i < j ? -1 : 1;
+    return strcmp(x->variant, y->variant);
+}
+
+enum status report_sort(struct report *r, struct err *err)
+{
+    size_t most = r->n_tmpl > r->n_cond ? r->n_tmpl : r->n_cond;
+    if (r->sorted)
+        return ST_OK;
+    struct named *v = calloc(most + 1, sizeof *v);
+    uint32_t *to = calloc(r->n_tmpl + r->n_cond + 1, sizeof *to), *to_cond = to + r->n_tmpl;
+    if (!v || !to) {
+        free(v);
+        free(to);
+        return err_set(err, ST_NOMEM, "report of %zu templates", r->n_tmpl);
+    }
+    for (size_t i = 0; i < r->n_tmpl; i++)
+        v[i] = (struct named){ .name = r->tmpl[i], .from = (uint32_t)i };
+    qsort(v, r->n_tmpl, sizeof *v, by_name);
+    for (size_t i = 0; i < r->n_tmpl; i++) {
+        to[v[i].from] = (uint32_t)i;
+        r->tmpl[i] = (char *)v[i].name;
+    }
+    for (size_t c = 0; c < r->n_cond; c++)
+        v[c] = (struct named){ .cond = r->cond[c], .from = (uint32_t)c };
+    qsort(v, r->n_cond, sizeof *v, by_condition);
+    for (size_t c = 0; c < r->n_cond; c++) {
+        to_cond[v[c].from] = (uint32_t)c;
+        r->cond[c] = v[c].cond;
+    }
+    for (size_t i = 0; i < r->n; i++) {
+        r->answer[i].tmpl = to[r->answer[i].tmpl];
+        r->answer[i].cond = to_cond[r->answer[i].cond];
+    }
+    free(v);
+    free(to);
+    r->last_tmpl = 0;
+    r->sorted = true;
+    return ST_OK;
+}
+
+/* ---- tables ---- */
+
+/* Is it one of the condition's own answers? The original of a generated condition is not. */
+static bool belongs(const struct report *r, const struct answer *a, size_t cond)
+{
+    return a->cond == cond && a->repeat == 0 &&
+           (!a->original || condition_is_original(&r->cond[cond]));
+}
+
+enum status table_make(const struct report *r, size_t cond, enum extract_profile p,
+                       struct table *ret, struct err *err)
+{
+    struct table t = { .n_tmpl = r->n_tmpl };
+    for (size_t i = 0; i < r->n; i++)
+        if (belongs(r, &r->answer[i], cond) && (size_t)r->answer[i].set >= t.n_set)
+            t.n_set = (size_t)r->answer[i].set + 1;
+    if (t.n_set && t.n_tmpl > CELLS_MAX / t.n_set)
+        return err_set(err, ST_RANGE, "%zu templates with instance numbers up to %zu", t.n_tmpl,
+                       t.n_set - 1);
+    t.x = malloc(t.n_tmpl * t.n_set + 1);
+    t.tally = calloc(t.n_tmpl + 1, sizeof *t.tally);
+    if (!t.x || !t.tally) {
+        table_free(&t);
+        return err_set(err, ST_NOMEM, "table of %zu templates", t.n_tmpl);
+    }
+    memset(t.x, CELL_UNSCORED, t.n_tmpl * t.n_set + 1);
+    for (size_t i = 0; i < r->n; i++) {
+        const struct answer *a = &r->answer[i];
+        if (belongs(r, a, cond) && a->scored)
+            t.x[a->tmpl * t.n_set + (size_t)a->set] = a->right >> p & 1 ? CELL_RIGHT : CELL_WRONG;
+    }
+    cells_tallies(table_cells(&t), t.tally);
+    *ret = t;
+    return ST_OK;
+}
+
+void table_free(struct table *t)
+{
+    free(t->x);
+    free(t->tally);
+    *t = (struct table){ 0 };
+}
+
+int8_t *report_originals(const struct report *r, enum extract_profile p)
+{
+    int8_t *o = malloc(r->n_tmpl + 1);
+    if (!o)
+        return NULL;
+    memset(o, CELL_UNSCORED, r->n_tmpl + 1);
+    for (size_t i = 0; i < r->n; i++) {
+        const struct answer *a = &r->answer[i];
+        if (a->original && a->scored && a->repeat == 0 && r->cond[a->cond].level == 0 &&
+            o[a->tmpl] == CELL_UNSCORED)
+            o[a->tmpl] = a->right >> p & 1 ? CELL_RIGHT : CELL_WRONG;
+    }
+    return o;
+}

@@ -1,0 +1,171 @@
+/* eval/report/compare.c - two runs, paired by template over the questions that both answered. */
+#include "eval/report/internal.h"
+#include "eval/stat/exact.h"
+#include "eval/stat/multi.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { SEED = 711 };
+
+/* An answer of either run, for matching. */
+struct pair {
+    uint64_t key;
+    bool right;
+};
+
+static int by_key(const void *a, const void *b)
+{
+    uint64_t x = ((const struct pair *)a)->key, y = ((const struct pair *)b)->key;
+    return (x > y) - (x < y);
+}
+
+static size_t pairs_of(const struct report *r, struct pair *p)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->n; i++)
+        if (r->answer[i].scored && r->answer[i].repeat == 0)
+            p[n++] = (struct pair){ r->answer[i].key, report_is_right(r, &r->answer[i]) };
+    qsort(p, n, sizeof *p, by_key);
+    return n;
+}
+
+struct match {
+    struct report *a;
+    struct pair *other;
+    size_t n_other;
+    struct tally *x, *y;       /* [n_cond * n_tmpl] of a's numbering */
+    uint32_t *only_a, *only_b; /* discordant, by condition */
+    size_t n;
+};
+
+static void match_up(struct match *m)
+{
+    for (size_t i = 0; i < m->a->n; i++) {
+        const struct answer *s = &m->a->answer[i];
+        struct pair want = { s->key, false }, *hit;
+        if (!s->scored || s->repeat)
+            continue;
+        hit = bsearch(&want, m->other, m->n_other, sizeof want, by_key);
+        if (!hit)
+            continue;
+        size_t at = s->cond * m->a->n_tmpl + s->tmpl;
+        bool right = report_is_right(m->a, s);
+        m->x[at].n++;
+        m->y[at].n++;
+        m->x[at].k += right;
+        m->y[at].k += hit->right;
+        m->only_a[s->cond] += right && !hit->right;
+        m->only_b[s->cond] += !right && hit->right;
+        m->n++;
+    }
+}
+
+static json_t *templates_json(const struct match *m, size_t cond)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < m->a->n_tmpl; i++) {
+        struct tally x = m->x[cond * m->a->n_tmpl + i], y = m->y[cond * m->a->n_tmpl + i];
+        if (x.n)
+            json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I}", "id", m->a->tmpl[i], "n",
+                                                  (json_int_t)x.n, "a", (json_int_t)x.k, "b",
+                                                  (json_int_t)y.k));
+    }
+    return list;
+}
+
+static json_t *condition_pair(const struct match *m, size_t cond, struct err *err)
+{
+    size_t nt = m->a->n_tmpl;
+    const struct tally *x = m->x + cond * nt, *y = m->y + cond * nt;
+    struct tally a = { 0 }, b = { 0 };
+    uint32_t most = 0;
+    struct paired d;
+    for (size_t i = 0; i < nt; i++) {
+        a.n += x[i].n;
+        a.k += x[i].k;
+        b.k += y[i].k;
+        most = x[i].n > most ? x[i].n : most;
+    }
+    if (a.n == 0 ||
+        paired_compare(x, y, nt, (struct paired_opts){ REPORT_LEVEL, SEED }, &d, err) != ST_OK)
+        return NULL;
+    json_t *v = condition_json(&m->a->cond[cond]);
+    json_object_set_new(v, "items", json_integer(a.n));
+    json_object_set_new(v, "accuracy_a", json_real((double)a.k / a.n));
+    json_object_set_new(v, "accuracy_b", json_real((double)b.k / a.n));
+    json_object_set_new(v, "only_a", json_integer(m->only_a[cond]));
+    json_object_set_new(v, "only_b", json_integer(m->only_b[cond]));
+    /* Items of a template are not independent: McNemar only where there is one of each. */
+    json_object_set_new(v, "mcnemar_p",
+                        most == 1 ? json_num(mcnemar_exact(m->only_a[cond], m->only_b[cond]))
+                                  : json_null());
+    json_object_set_new(v, "p", json_num(d.p_flip));
+    json_object_set_new(v, "paired", paired_json(&d));
+    json_object_set_new(v, "equivalence",
+                        equivalence_json(equivalence_test(&d, 0.05, REPORT_ALPHA)));
+    json_object_set_new(v, "templates", templates_json(m, cond));
+    return v;
+}
+
+static enum status holm(json_t *list, struct err *err)
+{
+    double p[CONDITIONS_MAX], q[CONDITIONS_MAX];
+    size_t i, n = json_array_size(list);
+    json_t *v;
+    json_array_foreach(list, i, v)
+    {
+        const json_t *x = json_object_get(v, "p");
+        p[i] = json_is_number(x) ? json_number_value(x) : (double)NAN;
+    }
+    if (adjust_holm(p, n, q, err) != ST_OK)
+        return err->code;
+    json_array_foreach(list, i, v) json_object_set_new(v, "p_holm", json_num(q[i]));
+    return ST_OK;
+}
+
+static json_t *side(const struct report *r)
+{
+    json_t *model = json_object_get(r->manifest, "model");
+    return json_pack("{s:s, s:s, s:s, s:O}", "id", r->id, "name", r->name, "profile",
+                     extract_profile_name(r->profile), "model", model ? model : json_null());
+}
+
+enum status report_compare(struct report *a, struct report *b, json_t **ret, struct err *err)
+{
+    if (report_sort(a, err) != ST_OK || report_sort(b, err) != ST_OK)
+        return err->code;
+    size_t cells = a->n_cond * a->n_tmpl;
+    struct match m = { .a = a };
+    json_t *list = json_array();
+    m.other = malloc((b->n + 1) * sizeof *m.other);
+    m.x = calloc(2 * cells + 1, sizeof *m.x);
+    m.only_a = calloc(2 * CONDITIONS_MAX, sizeof *m.only_a);
+    if (!m.other || !m.x || !m.only_a || !list) {
+        err_set(err, ST_NOMEM, "comparison");
+    } else {
+        m.y = m.x + cells;
+        m.only_b = m.only_a + CONDITIONS_MAX;
+        m.n_other = pairs_of(b, m.other);
+        match_up(&m);
+        if (m.n == 0)
+            err_set(err, ST_ARG,
+                    "the runs %s and %s have no answered question in common: compare runs "
+                    "over the same templates and seed",
+                    a->id, b->id);
+    }
+    for (size_t c = 0; err->code == ST_OK && c < a->n_cond; c++) {
+        json_t *v = condition_pair(&m, c, err);
+        if (v)
+            json_array_append_new(list, v);
+    }
+    if (err->code == ST_OK && holm(list, err) == ST_OK)
+        *ret = json_pack("{s:s, s:s, s:f, s:o, s:o, s:I, s:O}", "format", "strobe-compare/1",
+                         "strobe", STROBE_VERSION, "level", REPORT_LEVEL, "a", side(a), "b",
+                         side(b), "items", (json_int_t)m.n, "conditions", list);
+    json_free(list);
+    free(m.other);
+    free(m.x);
+    free(m.only_a);
+    return err->code;
+}

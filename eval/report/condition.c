@@ -1,0 +1,379 @@
+/* eval/report/condition.c - one condition's figures, the heat map over all of them, and the report
+ * on distractors. */
+#include "eval/report/internal.h"
+#include "eval/stat/exact.h"
+#include "eval/stat/multi.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { BINS_MAX = 50, RESAMPLES = 10000, SEED = 20241007 };
+
+json_t *json_num(double v)
+{
+    return isfinite(v) ? json_real(v) : json_null();
+}
+
+json_t *json_interval(struct interval v)
+{
+    return json_pack("{s:o, s:o}", "low", json_num(v.low), "high", json_num(v.high));
+}
+
+json_t *condition_json(const struct condition *c)
+{
+    return json_pack("{s:s, s:I}", "variant", c->variant, "level", (json_int_t)c->level);
+}
+
+/* ---- counts ---- */
+
+static void count_answers(const struct report *r, size_t cond, json_t *v)
+{
+    json_int_t asked = 0, scored = 0, right = 0, cut = 0, empty = 0, unparsed = 0,
+               class[16] = { 0 };
+    for (size_t i = 0; i < r->n; i++) {
+        const struct answer *a = &r->answer[i];
+        if (a->cond != cond || a->repeat)
+            continue;
+        asked++;
+        scored += a->scored;
+        right += report_is_right(r, a);
+        cut += a->scored && a->truncated;
+        empty += a->scored && a->empty;
+        unparsed += a->scored && a->unparsed;
+        class[a->klass < 16 ? a->klass : 0]++;
+    }
+    json_t *classes = json_object();
+    for (int k = 0; k < SAMPLE_CLASSES; k++)
+        if (class[k])
+            json_object_set_new(classes, sample_class_name((enum sample_class)k),
+                                json_integer(class[k]));
+    json_object_set_new(v, "asked", json_integer(asked));
+    json_object_set_new(v, "scored", json_integer(scored));
+    json_object_set_new(v, "unscored", json_integer(asked - scored));
+    json_object_set_new(v, "correct", json_integer(right));
+    json_object_set_new(v, "accuracy",
+                        scored ? json_real((double)right / (double)scored) : json_null());
+    json_object_set_new(v, "accuracy_of_asked",
+                        asked ? json_real((double)right / (double)asked) : json_null());
+    json_object_set_new(v, "truncated", json_integer(cut));
+    json_object_set_new(v, "empty", json_integer(empty));
+    json_object_set_new(v, "unparsed", json_integer(unparsed));
+    json_object_set_new(v, "classes", classes);
+}
+
+/* ---- the histogram of set accuracies, with what noise alone lets expect ---- */
+
+/* Normal with the sets' expected spread, per bin: P(bin) times the number of sets. */
+static json_t *expected_counts(const struct decomposition *d, double n_set, double start,
+                               double width, size_t bins)
+{
+    if (!(d->set_sd > 0))
+        return json_null();
+    json_t *list = json_array();
+    for (size_t i = 0; i < bins; i++) {
+        double a = (start + width * (double)i - d->mean) / d->set_sd, b = a + width / d->set_sd;
+        json_array_append_new(
+            list, json_real(n_set * 0.5 * (erfc(-b * M_SQRT1_2) - erfc(-a * M_SQRT1_2))));
+    }
+    return list;
+}
+
+/* Bins of whole right answers, at most BINS_MAX: an edge lies halfway between two counts. */
+static json_t *histogram_json(const double *acc, size_t n, size_t n_tmpl,
+                              const struct set_summary *s, const struct decomposition *d)
+{
+    double unit = 1.0 / (double)(n_tmpl ? n_tmpl : 1);
+    double span = (s->max - s->min) / unit + 1;
+    double step = ceil(span / BINS_MAX), width = unit * (step < 1 ? 1 : step);
+    double start = s->min - unit / 2;
+    size_t bins = (size_t)floor((s->max + unit / 4 - start) / width) + 1,
+           count[BINS_MAX + 2] = { 0 };
+    if (bins > BINS_MAX + 1)
+        bins = BINS_MAX + 1;
+    for (size_t i = 0; i < n; i++)
+        if (!isnan(acc[i])) {
+            size_t b = (size_t)((acc[i] - start) / width);
+            count[b < bins ? b : bins - 1]++;
+        }
+    json_t *list = json_array();
+    for (size_t i = 0; i < bins; i++)
+        json_array_append_new(list, json_integer((json_int_t)count[i]));
+    return json_pack("{s:f, s:f, s:o, s:o}", "start", start, "width", width, "counts", list,
+                     "expected", expected_counts(d, (double)s->n_set, start, width, bins));
+}
+
+static json_t *decomposition_json(const struct decomposition *d)
+{
+    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "templates",
+                     (json_int_t)d->n_template, "mean", json_num(d->mean), "rate_variance",
+                     json_num(d->var_rate), "within", json_num(d->within), "between",
+                     json_num(d->between), "icc", json_num(d->icc), "expected_set_sd",
+                     json_num(d->set_sd), "chi2", json_num(d->chi2), "df", json_num(d->df),
+                     "p_spread", json_num(d->p_spread));
+}
+
+static json_t *sets_json(const struct set_summary *s, const double *acc, size_t n)
+{
+    json_t *list = json_array();
+    for (size_t i = 0; i < n; i++)
+        json_array_append_new(list, json_num(acc[i]));
+    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "n",
+                     (json_int_t)s->n_set, "mean", json_num(s->mean), "sd", json_num(s->sd), "min",
+                     json_num(s->min), "max", json_num(s->max), "q05", json_num(s->q05), "q25",
+                     json_num(s->q25), "q50", json_num(s->q50), "q75", json_num(s->q75), "q95",
+                     json_num(s->q95), "accuracy", list);
+}
+
+static enum status set_part(struct report *r, const struct table *t, const struct decomposition *d,
+                            json_t *v, struct err *err)
+{
+    double *acc = malloc((t->n_set + 1) * sizeof *acc);
+    struct set_summary s;
+    size_t whole = 0, n_o = 0, k_o = 0;
+    int8_t *o = report_originals(r, r->profile);
+    if (!acc || !o)
+        err_set(err, ST_NOMEM, "sets of a condition");
+    else if (cells_sets(table_cells(t), acc, &s, err) == ST_OK) {
+        for (size_t i = 0; i < t->n_tmpl; i++) {
+            whole += t->tally[i].n > 0;
+            n_o += o[i] >= 0;
+            k_o += o[i] == CELL_RIGHT;
+        }
+        json_object_set_new(v, "sets", sets_json(&s, acc, t->n_set));
+        json_object_set_new(v, "histogram",
+                            s.n_set ? histogram_json(acc, t->n_set, whole, &s, d) : json_null());
+        json_t *rank = json_null();
+        if (n_o && s.n_set > 1) {
+            struct set_rank k = set_rank((double)k_o / (double)n_o, acc, t->n_set);
+            rank =
+                json_pack("{s:f, s:o, s:o, s:o}", "original", (double)k_o / (double)n_o, "p_upper",
+                          json_num(k.p_upper), "p_mid", json_num(k.p_mid), "z", json_num(k.z));
+        }
+        json_object_set_new(v, "original_rank", rank);
+    }
+    free(acc);
+    free(o);
+    return err->code;
+}
+
+static void interval_part(const struct table *t, json_t *v, struct err *err)
+{
+    struct tally all = cells_total(table_cells(t));
+    double se, *rate = malloc((t->n_tmpl + 1) * sizeof *rate), sum = 0;
+    size_t n = 0;
+    if (!rate) {
+        err_set(err, ST_NOMEM, "intervals");
+        return;
+    }
+    for (size_t i = 0; i < t->n_tmpl; i++)
+        if (t->tally[i].n)
+            sum += rate[n++] = tally_rate(t->tally[i]);
+    json_object_set_new(v, "templates", json_integer((json_int_t)n));
+    json_object_set_new(v, "mean_of_templates", n ? json_num(sum / (double)n) : json_null());
+    json_object_set_new(v, "wilson", json_interval(interval_wilson(all.k, all.n, REPORT_LEVEL)));
+    json_object_set_new(v, "extreme",
+                        all.n && (all.k == 0 || all.k == all.n)
+                            ? json_interval(interval_extreme(all.k, all.n, REPORT_LEVEL))
+                            : json_null());
+    struct interval f = interval_fixed(t->tally, t->n_tmpl, REPORT_LEVEL, &se);
+    json_t *fixed = json_interval(f);
+    json_object_set_new(fixed, "se", json_num(se));
+    bool one_each = all.n == n; /* one answer a template: no variance within it to see */
+    if (one_each)
+        json_free(fixed);
+    json_object_set_new(v, "fixed", one_each ? json_null() : fixed);
+    f = interval_random(t->tally, t->n_tmpl, REPORT_LEVEL, &se);
+    json_t *random = json_interval(f), *boot = json_null();
+    json_object_set_new(random, "se", json_num(se));
+    json_object_set_new(v, "random", random);
+    if (n >= 2 && interval_bootstrap(rate, n, REPORT_LEVEL, RESAMPLES, SEED, &f, err) == ST_OK)
+        boot = json_interval(f);
+    json_object_set_new(v, "bootstrap", boot);
+    free(rate);
+}
+
+/* How much of a score is extraction: each profile on the same answers. */
+static json_t *profiles_json(const struct report *r, size_t cond)
+{
+    json_t *list = json_array();
+    for (int p = 0; p < EXTRACT_PROFILES; p++) {
+        json_int_t n = 0, k = 0, differ = 0;
+        for (size_t i = 0; i < r->n; i++) {
+            const struct answer *a = &r->answer[i];
+            if (a->cond != cond || a->repeat || !a->scored)
+                continue;
+            n++;
+            k += a->right >> p & 1;
+            differ += (a->right >> p & 1) != (a->right >> r->profile & 1);
+        }
+        json_array_append_new(
+            list, json_pack("{s:s, s:I, s:o, s:I}", "profile",
+                            extract_profile_name((enum extract_profile)p), "correct", k, "accuracy",
+                            n ? json_real((double)k / (double)n) : json_null(), "differs", differ));
+    }
+    return list;
+}
+
+/* Numbers of the questions against those of the originals (2.5, point 5). */
+static json_t *shift_json(const struct report *r, size_t cond)
+{
+    double *a = malloc((2 * r->n + 2) * sizeof *a), *b = a ? a + r->n + 1 : NULL;
+    size_t n = 0, m = 0;
+    for (size_t i = 0; a && i < r->n; i++) {
+        const struct answer *x = &r->answer[i];
+        if (isnan(x->log_number) || x->repeat)
+            continue;
+        if (x->original && r->cond[x->cond].level == 0)
+            a[n++] = pow(10, x->log_number);
+        else if (x->cond == cond && !x->original)
+            b[m++] = pow(10, x->log_number);
+    }
+    json_t *v = json_null();
+    if (n && m) {
+        struct ks k = ks_two(a, n, b, m);
+        v = json_pack("{s:o, s:o, s:o}", "ks", json_num(k.d), "p", json_num(k.p), "median_ratio",
+                      json_num(k.ratio));
+    }
+    free(a);
+    return v;
+}
+
+static json_t *one_condition(struct report *r, size_t cond, struct err *err)
+{
+    struct table t;
+    if (table_make(r, cond, r->profile, &t, err) != ST_OK)
+        return NULL;
+    struct decomposition d;
+    json_t *v = condition_json(&r->cond[cond]);
+    decompose(table_cells(&t), t.tally, &d);
+    count_answers(r, cond, v);
+    interval_part(&t, v, err);
+    if (err->code == ST_OK)
+        set_part(r, &t, &d, v, err);
+    json_object_set_new(v, "decomposition", t.n_set > 1 ? decomposition_json(&d) : json_null());
+    json_object_set_new(v, "profiles", profiles_json(r, cond));
+    json_object_set_new(v, "number_shift", shift_json(r, cond));
+    table_free(&t);
+    return v;
+}
+
+json_t *report_conditions(struct report *r, struct err *err)
+{
+    json_t *list = json_array();
+    for (size_t c = 0; c < r->n_cond && err->code == ST_OK; c++)
+        json_array_append_new(list, one_condition(r, c, err));
+    return list;
+}
+
+/* ---- heat map ---- */
+
+struct heat {
+    struct table *t; /* per condition */
+    double *p, *q;   /* [n_tmpl * n_cond] */
+};
+
+/* A cell against the same template's other generated conditions: Fisher's exact p. */
+static void heat_p(const struct report *r, struct heat *h)
+{
+    for (size_t i = 0; i < r->n_tmpl; i++) {
+        struct tally all = { 0 };
+        for (size_t c = 0; c < r->n_cond; c++) {
+            all.n += h->t[c].tally[i].n;
+            all.k += h->t[c].tally[i].k;
+        }
+        for (size_t c = 0; c < r->n_cond; c++) {
+            struct tally x = h->t[c].tally[i];
+            h->p[i * r->n_cond + c] = x.n && all.n > x.n
+                                          ? fisher_two_sided(x.k, x.n, all.k - x.k, all.n - x.n)
+                                          : (double)NAN;
+        }
+    }
+}
+
+static json_t *heat_row(const struct report *r, const struct heat *h,
+                        const struct beta_prior *prior, const int8_t *original, size_t i)
+{
+    json_t *k = json_array(), *n = json_array(), *shrunk = json_array(), *q = json_array();
+    uint32_t wrong = 0;
+    for (size_t c = 0; c < r->n_cond; c++) {
+        struct tally x = h->t[c].tally[i];
+        wrong += x.n - x.k;
+        json_array_append_new(k, json_integer(x.k));
+        json_array_append_new(n, json_integer(x.n));
+        json_array_append_new(shrunk, x.n ? json_num(beta_shrunk(prior[c], x)) : json_null());
+        json_array_append_new(q, json_num(h->q[i * r->n_cond + c]));
+    }
+    return json_pack("{s:s, s:o, s:I, s:o, s:o, s:o, s:o}", "id", r->tmpl[i], "original",
+                     original[i] < 0 ? json_null() : json_boolean(original[i] == CELL_RIGHT),
+                     "wrong", (json_int_t)wrong, "correct", k, "scored", n, "shrunk", shrunk, "q",
+                     q);
+}
+
+json_t *report_heat(struct report *r, struct err *err)
+{
+    size_t cells = r->n_tmpl * r->n_cond;
+    struct heat h = { calloc(r->n_cond + 1, sizeof *h.t), malloc((2 * cells + 1) * sizeof *h.p),
+                      NULL };
+    struct beta_prior prior[CONDITIONS_MAX];
+    int8_t *o = report_originals(r, r->profile);
+    json_t *rows = json_array(), *head = json_array();
+    if (!h.t || !h.p || !o)
+        err_set(err, ST_NOMEM, "heat map");
+    for (size_t c = 0; c < r->n_cond && err->code == ST_OK; c++) {
+        struct decomposition d;
+        if (table_make(r, c, r->profile, &h.t[c], err) != ST_OK)
+            break;
+        decompose(table_cells(&h.t[c]), h.t[c].tally, &d);
+        prior[c] = beta_prior_of(&d);
+        json_array_append_new(head, condition_json(&r->cond[c]));
+    }
+    if (err->code == ST_OK) {
+        h.q = h.p + cells;
+        heat_p(r, &h);
+        adjust_bh(h.p, cells, h.q, err);
+    }
+    for (size_t i = 0; i < r->n_tmpl && err->code == ST_OK; i++)
+        json_array_append_new(rows, heat_row(r, &h, prior, o, i));
+    for (size_t c = 0; h.t && c < r->n_cond; c++)
+        table_free(&h.t[c]);
+    free(h.t);
+    free(h.p);
+    free(o);
+    return json_pack("{s:o, s:o}", "conditions", head, "templates", rows);
+}
+
+/* ---- distractors ---- */
+
+static json_t *trap_counts(const struct report *r, size_t cond, bool accepted_only)
+{
+    json_int_t n = 0, k = 0, trap = 0;
+    for (size_t i = 0; i < r->n; i++) {
+        const struct answer *a = &r->answer[i];
+        if (a->cond != cond || a->repeat || a->original || !a->scored ||
+            (accepted_only && !a->accepted))
+            continue;
+        n++;
+        k += report_is_right(r, a);
+        trap += a->trap >= 0 && !report_is_right(r, a);
+    }
+    struct interval v = interval_wilson((uint64_t)trap, (uint64_t)(n - k), REPORT_LEVEL);
+    return json_pack("{s:I, s:I, s:I, s:I, s:o, s:o, s:o}", "scored", n, "correct", k, "wrong",
+                     n - k, "trap", trap, "accuracy",
+                     n ? json_real((double)k / (double)n) : json_null(), "trap_share",
+                     n > k ? json_real((double)trap / (double)(n - k)) : json_null(),
+                     "trap_interval", n > k ? json_interval(v) : json_null());
+}
+
+json_t *report_noop(struct report *r)
+{
+    json_t *list = json_array();
+    for (size_t c = 0; c < r->n_cond; c++) {
+        if (strncmp(r->cond[c].variant, "noop", 4) != 0)
+            continue;
+        json_t *v = condition_json(&r->cond[c]);
+        json_object_set_new(v, "all", trap_counts(r, c, false));
+        json_object_set_new(v, "accepted", trap_counts(r, c, true));
+        json_array_append_new(list, v);
+    }
+    return list;
+}

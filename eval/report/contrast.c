@@ -1,0 +1,382 @@
+/* eval/report/contrast.c - differences between conditions: original against generated, variant
+ * against variant, level against level. One headline p-value each, adjusted together (Holm). */
+#include "eval/report/internal.h"
+#include "eval/stat/exact.h"
+#include "eval/stat/model.h"
+#include "eval/stat/multi.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { SEED = 5229, CONTRASTS_MAX = 4 * CONDITIONS_MAX };
+#define MARGIN 0.05 /* of equivalence, where the run declared none */
+
+json_t *paired_json(const struct paired *p)
+{
+    return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:b, s:o}",
+                     "templates", (json_int_t)p->n, "difference", json_num(p->mean), "sd",
+                     json_num(p->sd), "se", json_num(p->se), "interval", json_interval(p->t_ci),
+                     "t", json_num(p->t), "p_t", json_num(p->p_t), "wilcoxon", json_num(p->w),
+                     "p_wilcoxon", json_num(p->p_wilcoxon), "wilcoxon_exact", p->wilcoxon_exact,
+                     "p_flip", json_num(p->p_flip), "flip_exact", p->flip_exact, "bootstrap",
+                     json_interval(p->bootstrap));
+}
+
+json_t *equivalence_json(struct equivalence e)
+{
+    return json_pack("{s:f, s:o, s:o, s:b}", "margin", e.margin, "p", json_num(e.p), "interval",
+                     json_interval(e.ci), "shown", e.shown);
+}
+
+static json_t *fit_json(const struct fit *f, size_t col)
+{
+    return json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:I}", "state", fit_flag_name(f->flags),
+                     "usable", f->flags == FIT_OK, "log_odds", json_num(f->beta[col]), "se",
+                     json_num(f->se[col]), "p", json_num(f->lrt_p), "wald_p",
+                     json_num(f->wald_p[col]), "sigma", json_num(f->sigma), "templates",
+                     (json_int_t)f->n_group);
+}
+
+/* ---- regressions of original against generated ---- */
+
+struct design {
+    uint32_t *group;
+    double *k, *n, *x;
+    size_t rows;
+};
+
+static bool design_make(struct design *d, size_t rows, size_t cols)
+{
+    *d = (struct design){ malloc((rows + 1) * sizeof *d->group),
+                          malloc((rows + 1) * (2 + cols) * sizeof *d->k), NULL, NULL, 0 };
+    if (d->k) {
+        d->n = d->k + rows + 1;
+        d->x = d->n + rows + 1;
+    }
+    return d->group && d->k;
+}
+
+static void design_free(struct design *d)
+{
+    free(d->group);
+    free(d->k);
+}
+
+static json_t *mixed_model(const int8_t *o, const struct table *t, struct err *err)
+{
+    struct design d;
+    json_t *v = NULL;
+    if (!design_make(&d, 2 * t->n_tmpl, 1))
+        err_set(err, ST_NOMEM, "mixed model");
+    for (size_t i = 0; err->code == ST_OK && i < t->n_tmpl; i++) {
+        if (o[i] < 0 || t->tally[i].n == 0)
+            continue;
+        for (int original = 0; original < 2; original++) {
+            size_t at = d.rows++;
+            d.group[at] = (uint32_t)i;
+            d.x[at] = original;
+            d.k[at] = original ? (double)o[i] : (double)t->tally[i].k;
+            d.n[at] = original ? 1.0 : (double)t->tally[i].n;
+        }
+    }
+    struct model_rows rows = { d.rows, 1, d.group, d.k, d.n, d.x };
+    struct fit f;
+    if (err->code == ST_OK && glmm_fit(&rows, 0, &f, err) == ST_OK)
+        v = fit_json(&f, 1);
+    design_free(&d);
+    return v;
+}
+
+static int by_template(const void *a, const void *b)
+{
+    const struct answer *x = *(const struct answer *const *)a,
+                        *y = *(const struct answer *const *)b;
+    if (x->tmpl != y->tmpl)
+        return x->tmpl < y->tmpl ? -1 : 1;
+    return (x > y) - (x < y);
+}
+
+/* With the size of the numbers and the length of the question held fixed. JSON null: not known. */
+static json_t *adjusted(const struct report *r, size_t cond, struct err *err)
+{
+    const struct answer **v = malloc((r->n + 1) * sizeof(const struct answer *));
+    struct design d;
+    json_t *ret = NULL;
+    size_t n = 0;
+    if (!design_make(&d, r->n, 3) || !v)
+        err_set(err, ST_NOMEM, "conditional regression");
+    for (size_t i = 0; err->code == ST_OK && i < r->n; i++) {
+        const struct answer *a = &r->answer[i];
+        bool original = a->original && r->cond[a->cond].level == 0;
+        if (a->scored && a->repeat == 0 && !isnan(a->log_number) && !isnan(a->words) &&
+            (original || (a->cond == cond && !a->original)))
+            v[n++] = a;
+    }
+    if (err->code == ST_OK)
+        qsort(v, n, sizeof(const struct answer *), by_template);
+    for (size_t i = 0; err->code == ST_OK && i < n; i++) {
+        d.group[i] = v[i]->tmpl;
+        d.k[i] = report_is_right(r, v[i]);
+        d.n[i] = 1;
+        d.x[3 * i] = v[i]->original;
+        d.x[3 * i + 1] = v[i]->log_number;
+        d.x[3 * i + 2] = v[i]->words / 10;
+    }
+    struct model_rows rows = { n, 3, d.group, d.k, d.n, d.x };
+    struct fit f;
+    if (err->code == ST_OK && n == 0)
+        ret = json_null();
+    else if (err->code == ST_OK && clogit_fit(&rows, 0, &f, err) == ST_OK) {
+        ret = fit_json(&f, 0);
+        json_object_set_new(ret, "log10_number", json_num(f.flags ? (double)NAN : f.beta[1]));
+        json_object_set_new(ret, "p_number", json_num(f.wald_p[1]));
+        json_object_set_new(ret, "ten_words", json_num(f.flags ? (double)NAN : f.beta[2]));
+        json_object_set_new(ret, "p_words", json_num(f.wald_p[2]));
+    }
+    design_free(&d);
+    free(v);
+    return ret;
+}
+
+/* ---- contrasts ---- */
+
+static double margin_of(const struct report *r)
+{
+    const json_t *p = json_object_get(r->manifest, "primary");
+    double m = json_number_value(json_object_get(p, "margin"));
+    return m > 0 && m < 1 ? m : MARGIN;
+}
+
+/* "original:both" is how a run declares its primary contrast; levels other than 0: "both@1". */
+static bool is_primary(const struct report *r, const char *id)
+{
+    const json_t *p = json_object_get(r->manifest, "primary");
+    const char *want = json_string_value(json_is_string(p) ? p : json_object_get(p, "contrast"));
+    return want && strcmp(want, id) == 0;
+}
+
+static void condition_word(const struct condition *c, char *out, size_t n)
+{
+    if (c->level)
+        snprintf(out, n, "%s@%lld", c->variant, (long long)c->level);
+    else
+        snprintf(out, n, "%s", c->variant);
+}
+
+static json_t *contrast_head(const struct report *r, const char *kind, const struct condition *a,
+                             const struct condition *b)
+{
+    char x[64], y[64], id[132];
+    condition_word(a, x, sizeof x);
+    condition_word(b, y, sizeof y);
+    snprintf(id, sizeof id, "%s:%s", x, y);
+    return json_pack("{s:s, s:s, s:b, s:o, s:o}", "id", id, "kind", kind, "primary",
+                     is_primary(r, id), "a", condition_json(a), "b", condition_json(b));
+}
+
+static json_t *exact_json(const struct exact_test *x)
+{
+    return json_pack("{s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "templates",
+                     (json_int_t)x->n_template, "informative", (json_int_t)x->n_informative,
+                     "right", (json_int_t)x->right, "expected", json_num(x->expected), "sd",
+                     json_num(x->sd), "p", json_num(x->p_two), "p_mid", json_num(x->p_mid),
+                     "p_greater", json_num(x->p_greater), "p_less", json_num(x->p_less));
+}
+
+static void original_tests(struct report *r, size_t cond, const int8_t *o, const struct table *t,
+                           json_t *v, struct err *err)
+{
+    struct exact_test x;
+    if (exact_original(o, t->tally, t->n_tmpl, &x, err) != ST_OK)
+        return;
+    struct odds_ratio odds = mantel_haenszel(o, t->tally, t->n_tmpl, REPORT_LEVEL);
+    struct tally all = cells_total(table_cells(t));
+    uint32_t n = 0, k = 0;
+    for (size_t i = 0; i < t->n_tmpl; i++) {
+        n += o[i] >= 0;
+        k += o[i] == CELL_RIGHT;
+    }
+    json_object_set_new(v, "exact", exact_json(&x));
+    json_object_set_new(
+        v, "odds_ratio",
+        json_pack("{s:o, s:o}", "value", json_num(odds.value), "interval", json_interval(odds.ci)));
+    json_object_set_new(v, "unpaired_p", json_num(fisher_two_sided(k, n, all.k, all.n)));
+    json_object_set_new(v, "p", json_num(x.n_template ? x.p_two : (double)NAN));
+    json_object_set_new(v, "test", json_string("exact, stratified by template"));
+    json_t *glmm = mixed_model(o, t, err);
+    json_object_set_new(v, "mixed_model", glmm ? glmm : json_null());
+    json_t *more = err->code == ST_OK ? adjusted(r, cond, err) : NULL;
+    json_object_set_new(v, "adjusted", more ? more : json_null());
+}
+
+static json_t *original_contrast(struct report *r, size_t cond, struct err *err)
+{
+    const struct condition first = { "original", 0 };
+    struct table t;
+    struct paired d;
+    int8_t *o = report_originals(r, r->profile);
+    struct tally *one = calloc(r->n_tmpl + 1, sizeof *one);
+    json_t *v = NULL;
+    if (!o || !one)
+        err_set(err, ST_NOMEM, "contrast");
+    else if (table_make(r, cond, r->profile, &t, err) == ST_OK) {
+        v = contrast_head(r, "original", &first, &r->cond[cond]);
+        for (size_t i = 0; i < r->n_tmpl; i++)
+            one[i] = (struct tally){ o[i] >= 0, o[i] == CELL_RIGHT };
+        original_tests(r, cond, o, &t, v, err);
+        if (err->code == ST_OK &&
+            paired_compare(one, t.tally, r->n_tmpl, (struct paired_opts){ REPORT_LEVEL, SEED }, &d,
+                           err) == ST_OK) {
+            json_object_set_new(v, "paired", paired_json(&d));
+            json_object_set_new(v, "equivalence",
+                                equivalence_json(equivalence_test(&d, margin_of(r), REPORT_ALPHA)));
+        }
+        table_free(&t);
+    }
+    free(o);
+    free(one);
+    return v;
+}
+
+static json_t *variant_contrast(struct report *r, const char *kind, size_t a, size_t b,
+                                struct err *err)
+{
+    struct table x = { 0 }, y = { 0 };
+    struct paired d;
+    json_t *v = NULL;
+    if (table_make(r, a, r->profile, &x, err) == ST_OK &&
+        table_make(r, b, r->profile, &y, err) == ST_OK &&
+        paired_compare(x.tally, y.tally, r->n_tmpl, (struct paired_opts){ REPORT_LEVEL, SEED }, &d,
+                       err) == ST_OK) {
+        v = contrast_head(r, kind, &r->cond[a], &r->cond[b]);
+        json_object_set_new(v, "p", json_num(d.p_flip));
+        json_object_set_new(v, "test", json_string("sign flips of template differences"));
+        json_object_set_new(v, "paired", paired_json(&d));
+        json_object_set_new(v, "equivalence",
+                            equivalence_json(equivalence_test(&d, margin_of(r), REPORT_ALPHA)));
+    }
+    table_free(&x);
+    table_free(&y);
+    return v;
+}
+
+static void append(json_t *list, json_t *v)
+{
+    if (v)
+        json_array_append_new(list, v);
+}
+
+/* Holm over the declared ones if there are any, else over all. */
+static void adjust(json_t *list, struct err *err)
+{
+    double p[CONTRASTS_MAX], q[CONTRASTS_MAX];
+    size_t i, n = json_array_size(list);
+    json_t *v;
+    bool declared = false;
+    json_array_foreach(list, i, v) declared |= json_is_true(json_object_get(v, "primary"));
+    json_array_foreach(list, i, v)
+    {
+        const json_t *own = json_object_get(v, "p");
+        bool in = !declared || json_is_true(json_object_get(v, "primary"));
+        p[i] = in && json_is_number(own) ? json_number_value(own) : (double)NAN;
+    }
+    if (adjust_holm(p, n, q, err) != ST_OK)
+        return;
+    json_array_foreach(list, i, v) json_object_set_new(v, "p_holm", json_num(q[i]));
+}
+
+json_t *report_contrasts(struct report *r, struct err *err)
+{
+    json_t *list = json_array();
+    size_t both = condition_find(r, "both", 0);
+    for (size_t c = 0; c < r->n_cond && err->code == ST_OK; c++)
+        if (r->cond[c].level == 0 && !condition_is_original(&r->cond[c]))
+            append(list, original_contrast(r, c, err));
+    for (size_t c = 0; c < r->n_cond && err->code == ST_OK; c++)
+        if (both != SIZE_MAX && c != both && r->cond[c].level == 0 &&
+            !condition_is_original(&r->cond[c]))
+            append(list, variant_contrast(r, "variant", c, both, err));
+    size_t control = condition_find(r, "noop-control", 0), noop = condition_find(r, "noop", 0);
+    if (control != SIZE_MAX && noop != SIZE_MAX && err->code == ST_OK)
+        append(list, variant_contrast(r, "variant", noop, control, err));
+    for (size_t c = 0; c < r->n_cond && err->code == ST_OK; c++) {
+        size_t base = condition_find(r, r->cond[c].variant, 0);
+        if (r->cond[c].level != 0 && base != SIZE_MAX && !condition_is_original(&r->cond[c]))
+            append(list, variant_contrast(r, "level", c, base, err));
+    }
+    if (err->code == ST_OK)
+        adjust(list, err);
+    return list;
+}
+
+/* ---- levels ---- */
+
+/* Rates of the generated variant with most levels, on templates that have all of them. */
+static json_t *ladder(struct report *r, const char *variant, struct err *err)
+{
+    size_t at[CONDITIONS_MAX], n = 0;
+    double level[CONDITIONS_MAX];
+    for (size_t c = 0; c < r->n_cond; c++) /* sorted by level */
+        if (strcmp(r->cond[c].variant, variant) == 0) {
+            level[n] = (double)r->cond[c].level;
+            at[n++] = c;
+        }
+    double *rate = malloc((r->n_tmpl * n + 1) * sizeof *rate);
+    struct trend t;
+    if (!rate)
+        err_set(err, ST_NOMEM, "level ladder");
+    for (size_t l = 0; l < n && err->code == ST_OK; l++) {
+        struct table x;
+        if (table_make(r, at[l], r->profile, &x, err) != ST_OK)
+            break;
+        for (size_t i = 0; i < r->n_tmpl; i++)
+            rate[i * n + l] = x.tally[i].n ? tally_rate(x.tally[i]) : (double)NAN;
+        table_free(&x);
+    }
+    json_t *v = NULL, *steps = json_array();
+    if (err->code == ST_OK &&
+        trend_fit(rate, r->n_tmpl, level, n, (struct paired_opts){ REPORT_LEVEL, SEED }, &t, err) ==
+            ST_OK) {
+        for (size_t l = 0; l < n; l++) {
+            double sum = 0, square = 0, m = 0;
+            for (size_t i = 0; i < r->n_tmpl; i++) {
+                bool whole = true;
+                for (size_t j = 0; j < n; j++)
+                    whole &= !isnan(rate[i * n + j]);
+                if (whole) {
+                    sum += rate[i * n + l];
+                    square += rate[i * n + l] * rate[i * n + l];
+                    m++;
+                }
+            }
+            double mean = m > 0 ? sum / m : (double)NAN;
+            double se = m > 1 ? sqrt(fmax(0, square / m - mean * mean) / (m - 1)) : (double)NAN;
+            json_array_append_new(steps, json_pack("{s:I, s:o, s:o}", "level", (json_int_t)level[l],
+                                                   "accuracy", json_num(mean), "se", json_num(se)));
+        }
+        v = json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "variant", variant, "templates",
+                      (json_int_t)t.n, "steps", steps, "slope", json_num(t.slope), "se",
+                      json_num(t.se), "interval", json_interval(t.ci), "p_t", json_num(t.p_t),
+                      "p_permutation", json_num(t.p_permutation));
+    } else {
+        json_free(steps);
+    }
+    free(rate);
+    return v;
+}
+
+json_t *report_levels(struct report *r, struct err *err)
+{
+    json_t *list = json_array();
+    for (size_t c = 0; c < r->n_cond && err->code == ST_OK; c++) {
+        size_t first = c, levels = 0;
+        for (size_t d = 0; d < r->n_cond; d++)
+            if (strcmp(r->cond[d].variant, r->cond[c].variant) == 0) {
+                levels++;
+                first = d < first ? d : first;
+            }
+        if (first == c && levels > 1 && !condition_is_original(&r->cond[c]))
+            append(list, ladder(r, r->cond[c].variant, err));
+    }
+    return list;
+}

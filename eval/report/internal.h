@@ -1,0 +1,98 @@
+/* eval/report/internal.h - what the files of eval/report share. */
+#ifndef STROBE_EVAL_REPORT_INTERNAL_H
+#define STROBE_EVAL_REPORT_INTERNAL_H
+
+#include "eval/report/report.h"
+#include "eval/stat/cells.h"
+#include "eval/stat/paired.h"
+
+enum { CONDITIONS_MAX = 64, TEMPLATES_MAX = 8192, LEVEL_95 = 95 };
+#define REPORT_LEVEL 0.95 /* of all intervals */
+#define REPORT_ALPHA 0.05
+
+/* An answer, small: a run has thousands. */
+struct answer {
+    uint32_t tmpl, cond;
+    int32_t set, repeat;
+    uint16_t right; /* bit per profile */
+    uint8_t klass;
+    bool scored, original, truncated, unparsed, empty;
+    bool accepted; /* its distractor was audited */
+    int32_t trap;
+    double log_number, words; /* covariates: mean log10 of the numbers, words; NaN: not known */
+    uint64_t key;             /* hash of template, condition, set, repeat and question's gold */
+};
+
+struct condition {
+    char variant[32];
+    int64_t level;
+};
+
+struct report {
+    char id[RUN_ID_MAX];
+    char *name, *state;
+    json_t *manifest;
+    enum extract_profile profile;
+    struct answer *answer;
+    size_t n, cap;
+    char **tmpl;
+    size_t n_tmpl, cap_tmpl, last_tmpl;
+    struct condition cond[CONDITIONS_MAX];
+    size_t n_cond;
+    json_t *failures; /* samples that are quoted */
+    size_t n_failure[SAMPLE_CLASSES];
+    int64_t repeats, prompt_tokens, cached_tokens, completion_tokens, attempts, failed, pending;
+    bool sorted;
+};
+
+/* One condition's answers by template and set, without the originals. */
+struct table {
+    int8_t *x; /* [n_tmpl * n_set] */
+    struct tally *tally;
+    size_t n_tmpl, n_set;
+};
+static inline struct cells table_cells(const struct table *t)
+{
+    return (struct cells){ t->x, t->n_tmpl, t->n_set };
+}
+
+/* Templates by id, conditions by level and variant, renumbered: done once, before building. */
+enum status report_sort(struct report *r, struct err *err);
+enum status table_make(const struct report *r, size_t cond, enum extract_profile p,
+                       struct table *ret, struct err *err);
+void table_free(struct table *t);
+/* original[t]: CELL_* of each template's original question. Caller frees; NULL: no memory. */
+int8_t *report_originals(const struct report *r, enum extract_profile p);
+/* Is the condition only originals? */
+bool condition_is_original(const struct condition *c);
+/* Index of a condition, or SIZE_MAX. */
+size_t condition_find(const struct report *r, const char *variant, int64_t level);
+bool report_is_right(const struct report *r, const struct answer *a);
+
+json_t *json_num(double v); /* null when it is no number */
+json_t *json_interval(struct interval v);
+json_t *condition_json(const struct condition *c); /* {variant, level} */
+json_t *paired_json(const struct paired *p);
+json_t *equivalence_json(struct equivalence e);
+
+/* Sections of the document; NULL and err: failed. */
+json_t *report_conditions(struct report *r, struct err *err);
+json_t *report_contrasts(struct report *r, struct err *err);
+json_t *report_levels(struct report *r, struct err *err);
+json_t *report_heat(struct report *r, struct err *err);
+json_t *report_noop(struct report *r);
+
+/* ---- svg ---- */
+struct svg_bar {
+    const char *label;
+    double value, low, high; /* low, high NaN: no whisker */
+    bool marked;
+};
+/* Escaped for text and attributes; control characters become U+FFFD. */
+void html_text(struct buf *out, struct str s);
+void html_z(struct buf *out, const char *z);
+void svg_histogram(struct buf *out, const json_t *cond, double original);
+void svg_bars(struct buf *out, const struct svg_bar *bar, size_t n, const char *title, bool points);
+void svg_heat(struct buf *out, const json_t *heat);
+
+#endif

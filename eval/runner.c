@@ -1,0 +1,566 @@
+/* eval/runner.c - the side that asks. See runner.h. */
+#include "engine/base/clock.h"
+#include "engine/base/rng.h"
+#include "eval/runner_internal.h"
+#include "eval/score.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum {
+    ATTEMPTS = 8,
+    SAME_MAX = 3, /* the same error on one item: it will not go away */
+    OUTAGE_AFTER = 12,
+    BACKOFF_MS = 500,
+    BACKOFF_MAX_MS = 60000,
+    POLL_MS = 20,
+    GRACE_MS = 10000 /* for what is in flight, when asked to stop softly */
+};
+
+struct runner {
+    const struct runner_opts *o;
+    struct writer w;
+    struct pace pace;
+    struct rng rng;
+    struct work *later; /* waits for its time; sorted by due_ns */
+    size_t n_later;
+    struct work **asked; /* in flight */
+    size_t n_asked, cap_asked;
+    uint32_t failures; /* in a row, nothing between */
+    bool ever_ok;
+    uint64_t start_ns, told_ns, retries;
+    int64_t tokens_in, tokens_cached, tokens_out, requests;
+    struct run_counts before; /* when this session began */
+    enum run_ending ending;
+    bool stopping;
+    uint64_t stop_ns;
+    bool drop;
+    char problem[200];
+    char note[ERR_MSG_MAX];
+};
+
+static void stop(struct runner *r, enum run_ending why, bool drop, const char *fmt, ...)
+    __attribute__((format(printf, 4, 5)));
+static void stop(struct runner *r, enum run_ending why, bool drop, const char *fmt, ...)
+{
+    va_list ap;
+    r->drop |= drop;
+    if (r->stopping)
+        return;
+    r->stopping = true;
+    r->stop_ns = clock_ns();
+    r->ending = why;
+    atomic_store(&r->w.hold, true);
+    va_start(ap, fmt);
+    vsnprintf(r->note, sizeof r->note, fmt, ap);
+    va_end(ap);
+}
+
+/* ---- works that wait ---- */
+
+static void put_later(struct runner *r, struct work *w, uint64_t delay_ns)
+{
+    struct work **p = &r->later;
+    w->due_ns = clock_ns() + delay_ns;
+    while (*p && (*p)->due_ns <= w->due_ns)
+        p = &(*p)->next;
+    w->next = *p;
+    *p = w;
+    r->n_later++;
+}
+
+static struct work *take_due(struct runner *r, uint64_t now)
+{
+    struct work *w = r->later;
+    if (!w || w->due_ns > now)
+        return NULL;
+    r->later = w->next;
+    r->n_later--;
+    return w;
+}
+
+/* ---- works in flight ---- */
+
+static bool room_for_asked(struct runner *r)
+{
+    if (r->n_asked < r->cap_asked)
+        return true;
+    size_t cap = r->cap_asked ? 2 * r->cap_asked : 64;
+    struct work **more = realloc(r->asked, cap * sizeof(struct work *));
+    if (!more)
+        return false;
+    r->asked = more;
+    r->cap_asked = cap;
+    return true;
+}
+
+static void put_asked(struct runner *r, struct work *w)
+{
+    w->at = r->n_asked;
+    r->asked[r->n_asked++] = w;
+}
+
+static void take_asked(struct runner *r, struct work *w)
+{
+    struct work *last = r->asked[--r->n_asked];
+    r->asked[w->at] = last;
+    last->at = w->at;
+}
+
+/* Full jitter: a crowd that failed together does not come back together. */
+static uint64_t backoff(struct runner *r, uint32_t tries)
+{
+    uint64_t base = r->o->backoff_ms ? r->o->backoff_ms : BACKOFF_MS, most = base;
+    for (uint32_t i = 1; i < tries && most < BACKOFF_MAX_MS; i++)
+        most *= 2;
+    most = most < BACKOFF_MAX_MS ? most : BACKOFF_MAX_MS;
+    return (rng_below(&r->rng, most * 1000) + 1000) * 1000;
+}
+
+/* ---- outcomes ---- */
+
+static char *copy(struct str s, size_t most, size_t *n)
+{
+    size_t len = s.n < most ? s.n : most;
+    *n = len;
+    return len ? str_dup((struct str){ s.p, len }) : NULL;
+}
+
+static struct outcome *new_outcome(struct work *w, const struct backend_reply *r)
+{
+    struct outcome *o = calloc(1, sizeof *o);
+    size_t ignored;
+    if (!o)
+        return NULL;
+    *o = (struct outcome){ .work = w,
+                           .ord = w->ord,
+                           .status = r->status,
+                           .latency_us = r->latency_us,
+                           .at_ms = r->at_ms,
+                           .prompt_tokens = r->prompt_tokens,
+                           .cached_tokens = r->cached_tokens,
+                           .completion_tokens = r->completion_tokens,
+                           .queued_ns = clock_ns() };
+    snprintf(o->request_hash, sizeof o->request_hash, "%s", r->request_hash ? r->request_hash : "");
+    o->response = copy(r->text, RUN_RESPONSE_MAX, &o->n_response);
+    o->reasoning = copy(r->reasoning, RUN_RESPONSE_MAX, &o->n_reasoning);
+    o->body = copy(r->body, RUN_BODY_MAX, &o->n_body);
+    o->finish = copy(r->finish, 64, &ignored);
+    o->error = copy(r->error, 400, &ignored);
+    return o;
+}
+
+/* Hands it to the writer; waits while that is behind. */
+static void settle(struct runner *r, struct work *w, const struct backend_reply *reply,
+                   enum attempt_outcome what, enum sample_state to, bool keep)
+{
+    struct outcome *o = new_outcome(w, reply);
+    if (!o) {
+        stop(r, RUN_ENDED_OUTAGE, true, "out of memory");
+        if (!keep)
+            work_free(w); /* its lease ends with the process */
+        return;
+    }
+    o->what = what;
+    o->to = to;
+    o->keep = keep;
+    while (!queue_try_push(r->w.done, o)) {
+        if (atomic_load(&r->w.broken)) {
+            outcome_free(o);
+            return;
+        }
+        usleep(1000);
+    }
+}
+
+/* ---- replies ---- */
+
+static void note_failure(struct runner *r, const struct backend_reply *reply)
+{
+    uint32_t limit = r->o->outage_after ? r->o->outage_after : OUTAGE_AFTER;
+    snprintf(r->problem, sizeof r->problem, "%.*s", (int)reply->error.n, reply->error.p);
+    r->failures++;
+    /* What never worked at all is likelier a wrong setting than bad luck. */
+    if (r->failures >= (reply->kind == REPLY_DOWN || !r->ever_ok ? limit : 2 * limit))
+        stop(r, RUN_ENDED_OUTAGE, true,
+             "%.80s does not answer: %u failures in a row, the last: %.110s",
+             r->o->where ? r->o->where : "the endpoint", r->failures, r->problem);
+}
+
+static void on_retry(struct runner *r, struct work *w, const struct backend_reply *reply)
+{
+    uint32_t most = r->o->attempts ? r->o->attempts : ATTEMPTS;
+    char error[sizeof w->last_error];
+    snprintf(error, sizeof error, "%.*s", (int)reply->error.n, reply->error.p);
+    w->same = strcmp(error, w->last_error) == 0 ? w->same + 1 : 1;
+    memcpy(w->last_error, error, sizeof error);
+    w->tries++;
+    r->retries++;
+    note_failure(r, reply);
+    if (reply->kind == REPLY_BAD || w->same >= SAME_MAX || w->tries >= most) {
+        settle(r, w, reply, ATTEMPT_FAIL, SAMPLE_FAILED, false);
+        return;
+    }
+    if (reply->retry_after_ns)
+        pace_refused(&r->pace, reply->retry_after_ns, clock_ns());
+    settle(r, w, reply, ATTEMPT_RETRY, SAMPLE_LEASED, true);
+    put_later(r, w, backoff(r, w->tries));
+}
+
+static void on_ok(struct runner *r, struct work *w, const struct backend_reply *reply)
+{
+    r->failures = 0;
+    r->ever_ok = true;
+    r->tokens_in += reply->prompt_tokens;
+    r->tokens_cached += reply->cached_tokens;
+    r->tokens_out += reply->completion_tokens;
+    pace_ok(&r->pace, (uint64_t)(reply->prompt_tokens + reply->completion_tokens));
+    settle(r, w, reply, ATTEMPT_OK, SAMPLE_DONE, false);
+}
+
+static void on_reply(void *ctx, const struct backend_reply *reply)
+{
+    struct runner *r = ctx;
+    struct work *w = reply->tag;
+    take_asked(r, w);
+    switch (reply->kind) {
+    case REPLY_OK:
+        on_ok(r, w, reply);
+        break;
+    case REPLY_BUSY:
+        r->retries++;
+        snprintf(r->problem, sizeof r->problem, "%.*s", (int)reply->error.n, reply->error.p);
+        pace_refused(&r->pace, reply->retry_after_ns, clock_ns());
+        settle(r, w, reply, ATTEMPT_RETRY, SAMPLE_LEASED, true);
+        put_later(r, w, reply->retry_after_ns ? reply->retry_after_ns : backoff(r, 1));
+        break;
+    case REPLY_ADAPTED:
+        settle(r, w, reply, ATTEMPT_ADAPTED, SAMPLE_LEASED, true);
+        put_later(r, w, 0);
+        break;
+    case REPLY_DOWN:
+        r->retries++;
+        settle(r, w, reply, ATTEMPT_OUTAGE, SAMPLE_LEASED, true);
+        put_later(r, w, backoff(r, r->failures < 8 ? r->failures : 8));
+        note_failure(r, reply);
+        break;
+    case REPLY_FATAL:
+        settle(r, w, reply, ATTEMPT_OUTAGE, SAMPLE_PENDING, false);
+        snprintf(r->problem, sizeof r->problem, "%.*s", (int)reply->error.n, reply->error.p);
+        stop(r, RUN_ENDED_OUTAGE, true, "%.80s: %.150s", r->o->where ? r->o->where : "the endpoint",
+             r->problem);
+        break;
+    default: /* REPLY_RETRY, REPLY_BAD */
+        on_retry(r, w, reply);
+        break;
+    }
+}
+
+/* ---- asking ---- */
+
+static double cost_of(const struct runner *r)
+{
+    return ((double)(r->before.prompt_tokens + r->tokens_in) * r->o->limits.price_in +
+            (double)(r->before.completion_tokens + r->tokens_out) * r->o->limits.price_out) *
+           1e-6;
+}
+
+static void check_budget(struct runner *r)
+{
+    const struct run_limits *l = &r->o->limits;
+    int64_t requests = r->before.attempts + r->requests;
+    int64_t tokens =
+        r->before.prompt_tokens + r->before.completion_tokens + r->tokens_in + r->tokens_out;
+    if (l->max_requests && requests >= l->max_requests)
+        stop(r, RUN_ENDED_BUDGET, false, "the budget of %lld requests is used up",
+             (long long)l->max_requests);
+    if (l->max_tokens && tokens >= l->max_tokens)
+        stop(r, RUN_ENDED_BUDGET, false, "the budget of %lld tokens is used up",
+             (long long)l->max_tokens);
+    if (l->max_seconds > 0 && clock_ms_since(r->start_ns) >= l->max_seconds * 1000)
+        stop(r, RUN_ENDED_BUDGET, false, "the time limit of %.0f s has passed", l->max_seconds);
+    if (l->max_cost > 0 && cost_of(r) >= l->max_cost)
+        stop(r, RUN_ENDED_BUDGET, false, "the budget of %.2f is used up", l->max_cost);
+}
+
+/* Asks as many as may be; returns after how long to look again, in ms. */
+static int ask_some(struct runner *r, struct err *err)
+{
+    struct backend *b = r->o->backend;
+    uint64_t wait_ns;
+    while (!r->stopping) {
+        uint64_t now = clock_ns();
+        if (b->window && b->in_flight >= b->window)
+            return POLL_MS;
+        struct work *w = take_due(r, now);
+        if (!w && queue_len(r->w.ready) == 0)
+            return r->later ? 1 : POLL_MS;
+        if (!pace_take(&r->pace, b->in_flight, now, &wait_ns)) {
+            if (w)
+                put_later(r, w, 0);
+            return wait_ns && wait_ns < POLL_MS * 1000000ull ? (int)(wait_ns / 1000000) + 1
+                                                             : POLL_MS;
+        }
+        if (!w)
+            w = queue_try_pop(r->w.ready);
+        if (!w)
+            return POLL_MS;
+        struct err e = ERR_INIT;
+        if (!room_for_asked(r))
+            err_set(&e, ST_NOMEM, "questions in flight");
+        else
+            backend_ask(b, w, w->question, &e);
+        if (e.code == ST_OK) {
+            put_asked(r, w);
+            r->requests++;
+            check_budget(r);
+        } else if (e.code == ST_BUSY) {
+            put_later(r, w, 2000000);
+            return 2;
+        } else if (e.code == ST_ARG || e.code == ST_RANGE) {
+            struct backend_reply bad = { .kind = REPLY_BAD, .error = str_c(e.msg) };
+            on_retry(r, w, &bad);
+        } else {
+            work_free(w);
+            *err = e;
+            return 0;
+        }
+    }
+    return POLL_MS;
+}
+
+/* ---- progress ---- */
+
+static void fill_progress(struct runner *r, struct run_progress *p)
+{
+    const struct run_counts *b = &r->before;
+    long long done = atomic_load(&r->w.n_done), failed = atomic_load(&r->w.n_failed);
+    double s = clock_ms_since(r->start_ns) / 1000;
+    *p = (struct run_progress){
+        .counts = *b,
+        .seconds = s,
+        .per_second = s > 0 ? (double)done / s : 0,
+        .cost = cost_of(r),
+        .in_flight = r->o->backend->in_flight,
+        .window = r->o->backend->window ? r->o->backend->window : pace_window(&r->pace),
+        .retries = r->retries,
+        .writer_lag_us = (uint64_t)atomic_load(&r->w.lag_us),
+        .prefix_tokens = r->o->backend->prefix_tokens,
+        .prefill_tokens = r->o->backend->prefill_tokens,
+        .problem = r->problem,
+    };
+    p->counts.done += done;
+    p->counts.failed += failed;
+    p->counts.pending = b->total - p->counts.done - p->counts.failed;
+    p->counts.correct += atomic_load(&r->w.n_correct);
+    p->counts.empty += atomic_load(&r->w.n_empty);
+    p->counts.unparsed += atomic_load(&r->w.n_unparsed);
+    p->counts.truncated += atomic_load(&r->w.n_truncated);
+    p->counts.attempts += atomic_load(&r->w.n_attempt);
+    p->counts.prompt_tokens += r->tokens_in;
+    p->counts.cached_tokens += r->tokens_cached;
+    p->counts.completion_tokens += r->tokens_out;
+    p->eta_s = p->per_second > 0 ? (double)p->counts.pending / p->per_second : (double)NAN;
+}
+
+static void tell(struct runner *r, bool last)
+{
+    struct run_progress p;
+    if (!r->o->progress || (!last && clock_ms_since(r->told_ns) < 100))
+        return;
+    r->told_ns = clock_ns();
+    fill_progress(r, &p);
+    r->o->progress(r->o->ctx, &p);
+}
+
+/* ---- the loop ---- */
+
+static void look_around(struct runner *r)
+{
+    int asked = r->o->stop ? atomic_load(r->o->stop) : 0;
+    if (asked)
+        stop(r, RUN_ENDED_STOPPED, asked > 1, "stopped; the same command goes on");
+    if (asked > 1)
+        r->drop = true;
+    if (atomic_load(&r->w.asked))
+        stop(r, RUN_ENDED_ASKED, false, "%s", "");
+    if (r->o->limits.max_seconds > 0)
+        check_budget(r);
+    struct backend *b = r->o->backend;
+    if (b->learned_anew && !atomic_load(&r->w.learned_set)) {
+        b->learned_anew = false;
+        snprintf(r->w.learned, sizeof r->w.learned, "%.*s", (int)b->learned.n, b->learned.p);
+        atomic_store(&r->w.learned_set, true);
+    }
+    uint32_t window = b->window ? b->window : pace_window(&r->pace);
+    atomic_store(&r->w.want, 2 * window + 16);
+}
+
+/* Nothing is with us: neither leased, asked, answered nor waiting. */
+static bool is_empty(struct runner *r)
+{
+    return atomic_load(&r->w.dry) && atomic_load(&r->w.outstanding) == 0;
+}
+
+static bool goes_on(struct runner *r)
+{
+    if (atomic_load(&r->w.broken))
+        return false;
+    if (!r->stopping)
+        return !is_empty(r);
+    return !r->drop && r->o->backend->in_flight > 0 && clock_ms_since(r->stop_ns) < GRACE_MS;
+}
+
+static void loop(struct runner *r, struct err *err)
+{
+    while (err->code == ST_OK && goes_on(r)) {
+        look_around(r);
+        int wait = ask_some(r, err);
+        if (err->code == ST_OK)
+            backend_poll(r->o->backend, wait, on_reply, r, err);
+        tell(r, false);
+    }
+    backend_drop(r->o->backend);
+}
+
+/* Dropped works: their leases are given back by the store. */
+static void free_works(struct runner *r)
+{
+    while (r->n_asked)
+        work_free(r->asked[--r->n_asked]);
+    free(r->asked);
+    while (r->later) {
+        struct work *w = r->later;
+        r->later = w->next;
+        work_free(w);
+    }
+}
+
+/* ---- beginning and ending ---- */
+
+static enum status begin(struct runner *r, struct err *err)
+{
+    struct run_row row;
+    bool moved;
+    unsigned from = 1u << RUN_READY | 1u << RUN_PAUSED | 1u << RUN_CANCELLED | 1u << RUN_RUNNING;
+    if (run_store_reap(r->o->store, r->o->run, err) != ST_OK ||
+        run_store_get(r->o->store, r->o->run, &row, err) != ST_OK)
+        return err->code;
+    r->before = row.counts;
+    run_row_clear(&row);
+    return run_store_move(r->o->store, r->o->run, from, RUN_RUNNING, "", &moved, err);
+}
+
+static enum status end(struct runner *r, struct err *err)
+{
+    struct run_store *s = r->o->store;
+    bool moved = false;
+    enum run_state st;
+    if (!r->stopping) {
+        r->ending = RUN_ENDED_DONE;
+        if (run_store_finish(s, r->o->run, &moved, err) != ST_OK)
+            return err->code;
+        if (!moved && run_store_state(s, r->o->run, &st, err) == ST_OK && st != RUN_DONE) {
+            r->ending = RUN_ENDED_OTHERS;
+            snprintf(r->note, sizeof r->note, "other runners still work on it");
+        }
+        return err->code;
+    }
+    if (r->ending == RUN_ENDED_OUTAGE || r->ending == RUN_ENDED_BUDGET) {
+        /* What one runner sees holds for all. */
+        run_store_release(s, r->o->run, -1, err);
+        return run_store_move(s, r->o->run, 1u << RUN_RUNNING, RUN_PAUSED, r->note, &moved, err);
+    }
+    return run_store_leave(s, r->o->run, r->note, err);
+}
+
+enum status runner_run(const struct runner_opts *o, enum run_ending *ret, struct run_progress *last,
+                       char note[ERR_MSG_MAX], struct err *err)
+{
+    struct runner *r = calloc(1, sizeof *r);
+    struct err broken = ERR_INIT;
+    if (!r)
+        return err_set(err, ST_NOMEM, "runner");
+    r->o = o;
+    r->start_ns = clock_ns();
+    r->rng.state = r->start_ns;
+    pace_init(&r->pace, &o->pace, r->start_ns);
+    atomic_store(&r->w.want, 64);
+    if (begin(r, err) != ST_OK || writer_start(&r->w, o, err) != ST_OK) {
+        free(r);
+        return err->code;
+    }
+    loop(r, err);
+    writer_stop(&r->w, &broken);
+    if (broken.code != ST_OK && err->code == ST_OK)
+        *err = broken;
+    free_works(r);
+    tell(r, true);
+    if (err->code == ST_OK)
+        end(r, err);
+    else /* as good as it can be said */
+        run_store_leave(o->store, o->run, err->msg, &broken);
+    if (err->code == ST_OK)
+        *ret = r->ending;
+    fill_progress(r, last);
+    last->problem = "";
+    snprintf(note, ERR_MSG_MAX, "%s", r->note);
+    free(r);
+    return err->code;
+}
+
+/* ---- scoring again ---- */
+
+enum { RESCORE_BATCH = 200 };
+
+struct rescoring {
+    enum extract_profile profile;
+    struct run_sample row[RESCORE_BATCH];
+    size_t n;
+    int64_t after, changed;
+    struct err err;
+};
+
+static bool rescore_row(void *ctx, const struct run_sample *r)
+{
+    struct rescoring *s = ctx;
+    struct run_sample *to = &s->row[s->n++];
+    bool was = r->correct[s->profile];
+    *to = *r;
+    s->after = r->ord;
+    score_sample(to, s->profile, &s->err);
+    s->changed += to->correct[s->profile] != was;
+    /* Texts are borrowed for this call only. */
+    to->question = to->response = to->reasoning = to->info = (struct str){ "", 0 };
+    return s->err.code == ST_OK;
+}
+
+enum status runner_rescore(struct run_store *store, const char *run, enum extract_profile profile,
+                           int64_t *scored, int64_t *changed, struct err *err)
+{
+    struct rescoring *s = calloc(1, sizeof *s);
+    struct sample_query q = SAMPLE_QUERY_ALL;
+    if (!s)
+        return err_set(err, ST_NOMEM, "scores");
+    s->profile = profile;
+    s->after = -1;
+    q.by_ord = true;
+    q.limit = RESCORE_BATCH;
+    q.state = SAMPLE_DONE;
+    *scored = 0;
+    do {
+        s->n = 0;
+        q.after = s->after;
+        if (run_store_each(store, run, &q, rescore_row, s, err) != ST_OK)
+            break;
+        if (s->err.code != ST_OK)
+            *err = s->err;
+        else if (s->n)
+            run_store_score(store, run, s->row, s->n, err);
+        *scored += (int64_t)s->n;
+    } while (err->code == ST_OK && s->n == RESCORE_BATCH);
+    *changed = s->changed;
+    free(s);
+    return err->code;
+}

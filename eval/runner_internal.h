@@ -1,0 +1,63 @@
+/* eval/runner_internal.h - what runner.c and runner_writer.c share. */
+#ifndef STROBE_EVAL_RUNNER_INTERNAL_H
+#define STROBE_EVAL_RUNNER_INTERNAL_H
+
+#include "engine/base/queue.h"
+#include "eval/runner.h"
+
+#include <pthread.h>
+
+/* A leased sample on its way. Owned by whoever holds it: writer -> ready queue -> runner -> done
+ * queue -> writer. */
+struct work {
+    int64_t ord;
+    char *text; /* question, gold text, info, one behind another */
+    struct str question, gold_text, info;
+    int64_t gold_num, gold_den;
+    uint32_t tries; /* that count against it, this session */
+    uint32_t same;  /* of those, the last ones in a row with the same error */
+    char last_error[64];
+    uint64_t due_ns;   /* not before */
+    struct work *next; /* in the runner's list of those that wait */
+    size_t at;         /* in its list of those that are asked */
+};
+void work_free(struct work *w);
+
+/* What happened to it. */
+struct outcome {
+    struct work *work;
+    bool keep; /* the runner still has the work: only the attempt is written */
+    enum attempt_outcome what;
+    enum sample_state to;
+    int64_t status, latency_us, at_ms, prompt_tokens, cached_tokens, completion_tokens;
+    char request_hash[65];
+    char *response, *reasoning, *finish, *error, *body;
+    size_t n_response, n_reasoning, n_body;
+    uint64_t queued_ns;
+    int64_t ord;
+};
+void outcome_free(struct outcome *o);
+
+struct writer {
+    const struct runner_opts *o;
+    struct queue *ready, *done;
+    pthread_t thread;
+    /* Both sides. */
+    atomic_bool closing; /* runner: no more outcomes will come, finish */
+    atomic_bool hold;    /* runner: lease nothing any more */
+    atomic_uint want;    /* runner: works that should wait in `ready` */
+    atomic_bool dry;     /* writer: nothing is pending (at its last look) */
+    atomic_bool asked;   /* writer: the run is not in state running any more */
+    atomic_bool broken;  /* writer: the store failed for good, err says why */
+    atomic_llong n_done, n_failed, n_correct, n_empty, n_unparsed, n_truncated, lag_us, n_attempt;
+    atomic_llong outstanding; /* works leased and not yet settled */
+    char learned[256];        /* runner writes, then sets learned_set */
+    atomic_bool learned_set;
+    struct err err;
+};
+
+enum status writer_start(struct writer *w, const struct runner_opts *o, struct err *err);
+/* Ends the thread: everything queued is stored. */
+enum status writer_stop(struct writer *w, struct err *err);
+
+#endif

@@ -1,0 +1,115 @@
+/* eval/stat/exact.c - see exact.h. */
+#include "eval/stat/exact.h"
+
+#include "eval/stat/dist.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+void poisson_binomial(const double *q, size_t n, double *p)
+{
+    memset(p, 0, (n + 1) * sizeof *p);
+    p[0] = 1;
+    for (size_t t = 0; t < n; t++) {
+        for (size_t k = t + 1; k > 0; k--)
+            p[k] = p[k] * (1 - q[t]) + p[k - 1] * q[t];
+        p[0] *= 1 - q[t];
+    }
+}
+
+/* Chances are sums of rounded products: those that are equal on paper differ in the last bits. */
+static bool likelier(double p, double at)
+{
+    return p > at * (1 + 1e-9);
+}
+
+static void tails(const double *p, size_t n, size_t at, struct exact_test *ret)
+{
+    double two = 0, equal = 0, up = 0, down = 0;
+    for (size_t k = 0; k <= n; k++) {
+        if (!likelier(p[k], p[at]))
+            two += p[k];
+        if (!likelier(p[k], p[at]) && !likelier(p[at], p[k]))
+            equal += p[k];
+        up += k >= at ? p[k] : 0;
+        down += k <= at ? p[k] : 0;
+    }
+    ret->p_two = fmin(two, 1);
+    ret->p_mid = fmin(two - 0.5 * equal, 1);
+    ret->p_greater = fmin(up, 1);
+    ret->p_less = fmin(down, 1);
+}
+
+enum status exact_original(const int8_t *original, const struct tally *generated, size_t n,
+                           struct exact_test *ret, struct err *err)
+{
+    double *q = malloc((2 * n + 1) * sizeof *q), var = 0;
+    struct exact_test r = { 0 };
+    if (!q)
+        return err_set(err, ST_NOMEM, "exact test of %zu templates", n);
+    for (size_t t = 0; t < n; t++) {
+        if (original[t] < 0 || generated[t].n == 0)
+            continue;
+        uint32_t s = generated[t].k + (original[t] == CELL_RIGHT);
+        double chance = (double)s / (generated[t].n + 1.0);
+        q[r.n_template++] = chance;
+        r.right += original[t] == CELL_RIGHT;
+        r.expected += chance;
+        r.n_informative += s > 0 && s <= generated[t].n;
+        var += chance * (1 - chance);
+    }
+    r.sd = sqrt(var);
+    poisson_binomial(q, r.n_template, q + r.n_template);
+    tails(q + r.n_template, r.n_template, r.right, &r);
+    free(q);
+    *ret = r;
+    return ST_OK;
+}
+
+struct odds_ratio mantel_haenszel(const int8_t *original, const struct tally *generated, size_t n,
+                                  double level)
+{
+    double r = 0, s = 0, pr = 0, both = 0, qs = 0;
+    for (size_t t = 0; t < n; t++) {
+        if (original[t] < 0 || generated[t].n == 0)
+            continue;
+        double a = original[t] == CELL_RIGHT, b = 1 - a, c = generated[t].k, d = generated[t].n - c,
+               total = a + b + c + d;
+        double rt = a * d / total, st = b * c / total, p = (a + d) / total, q = (b + c) / total;
+        r += rt;
+        s += st;
+        pr += p * rt;
+        both += p * st + q * rt;
+        qs += q * st;
+    }
+    struct odds_ratio v = { (double)NAN, (double)NAN, { (double)NAN, (double)NAN } };
+    if (!(r > 0) || !(s > 0))
+        return v;
+    v.value = r / s;
+    v.log_se = sqrt(pr / (2 * r * r) + both / (2 * r * s) + qs / (2 * s * s));
+    double half = v.log_se * dist_norm_quantile(0.5 + level / 2);
+    v.ci = (struct interval){ v.value * exp(-half), v.value * exp(half) };
+    return v;
+}
+
+double fisher_two_sided(uint32_t k1, uint32_t n1, uint32_t k2, uint32_t n2)
+{
+    double k = (double)k1 + k2, n = (double)n1 + n2, sum = 0;
+    double all = dist_log_choose(n, k);
+    double at = exp(dist_log_choose(n1, k1) + dist_log_choose(n2, k2) - all);
+    uint32_t low = k > n2 ? (uint32_t)(k - n2) : 0, high = k < n1 ? (uint32_t)k : n1;
+    for (uint32_t i = low; i <= high; i++) {
+        double p = exp(dist_log_choose(n1, i) + dist_log_choose(n2, k - i) - all);
+        if (p <= at * (1 + 1e-7))
+            sum += p;
+    }
+    return fmin(sum, 1);
+}
+
+double mcnemar_exact(uint32_t b, uint32_t c)
+{
+    if (b + c == 0)
+        return 1;
+    return dist_binom_two_sided(b < c ? b : c, (size_t)b + c, 0.5);
+}

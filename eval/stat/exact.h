@@ -1,0 +1,38 @@
+/* eval/stat/exact.h - original against generated, stratified by template (reference 5.9.4): the
+ * conditional exact test and the Mantel-Haenszel odds ratio. One original and n generated answers
+ * per template; given the number s right among all n + 1, the original is right with chance
+ * s/(n + 1) when it is one more draw from the template. Pure, any thread. */
+#ifndef STROBE_EVAL_STAT_EXACT_H
+#define STROBE_EVAL_STAT_EXACT_H
+
+#include "eval/stat/cells.h"
+
+struct exact_test {
+    size_t n_template;    /* with a scored original and a scored generated answer */
+    size_t n_informative; /* of these, with both right and wrong answers */
+    uint32_t right;       /* originals right, T_obs */
+    double expected, sd;  /* of it under the null */
+    double p_two, p_mid;  /* outcomes no likelier than the observed; mid-p: those equally likely
+                             count half */
+    double p_greater, p_less;
+};
+/* original[t]: CELL_*. The law of T_obs is Poisson-binomial, convolved exactly. ST_NOMEM. */
+enum status exact_original(const int8_t *original, const struct tally *generated, size_t n,
+                           struct exact_test *ret, struct err *err);
+/* p[0..n] of the number of successes of n trials with the chances q. */
+void poisson_binomial(const double *q, size_t n, double *p);
+
+struct odds_ratio {
+    double value, log_se; /* NaN when a margin is empty */
+    struct interval ci;   /* Robins, Breslow, Greenland 1986 */
+};
+/* Odds of a right original over odds of a right generated answer. */
+struct odds_ratio mantel_haenszel(const int8_t *original, const struct tally *generated, size_t n,
+                                  double level);
+/* The unpaired comparison that the paper's readers make, for contrast: Fisher's exact p of two
+ * proportions. */
+double fisher_two_sided(uint32_t k1, uint32_t n1, uint32_t k2, uint32_t n2);
+/* Exact McNemar: b and c are the discordant pairs. */
+double mcnemar_exact(uint32_t b, uint32_t c);
+
+#endif

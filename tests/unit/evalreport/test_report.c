@@ -1,0 +1,240 @@
+/* tests/unit/evalreport/test_report.c - reports of runs whose truth is planted. */
+#include "planted.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+static const struct planted plain = {
+    .n_template = 60, .n_set = 20, .drop_noop = 0.2, .drop_level = 0.1, .seed = 5
+};
+
+static double num(const json_t *v, const char *key)
+{
+    const json_t *x = json_object_get(v, key);
+    cr_assert(json_is_number(x), "%s is no number", key);
+    return json_number_value(x);
+}
+
+static const json_t *condition(const json_t *doc, const char *variant, int level)
+{
+    const json_t *c;
+    size_t i;
+    json_array_foreach(json_object_get(doc, "conditions"), i,
+                       c) if (!strcmp(json_string_value(json_object_get(c, "variant")), variant) &&
+                              (int)num(c, "level") == level) return c;
+    cr_assert(false, "no condition %s %d", variant, level);
+    return NULL;
+}
+
+static const json_t *contrast(const json_t *doc, const char *id)
+{
+    const json_t *c;
+    size_t i;
+    json_array_foreach(json_object_get(doc, "contrasts"), i,
+                       c) if (!strcmp(json_string_value(json_object_get(c, "id")), id)) return c;
+    cr_assert(false, "no contrast %s", id);
+    return NULL;
+}
+
+static double mean_chance(int n)
+{
+    double sum = 0;
+    for (int t = 0; t < n; t++)
+        sum += planted_chance(t) / n;
+    return sum;
+}
+
+/* A41: what was planted is found, within the error that the report itself plans. */
+Test(evalreport, planted_skills_drops_and_significance_are_recovered)
+{
+    json_t *doc = planted_doc(&plain);
+    const json_t *both = condition(doc, "both", 0), *noop = condition(doc, "noop", 0);
+    double truth = mean_chance(60), se = num(json_object_get(both, "fixed"), "se");
+    cr_expect(fabs(num(both, "accuracy") - truth) < 4 * se, "%g, planted %g, se %g",
+              num(both, "accuracy"), truth, se);
+    cr_expect(fabs(num(noop, "accuracy") - (truth - 0.2)) < 4 * se);
+    cr_expect(fabs(num(json_object_get(both, "decomposition"), "icc")) > 0.05, "templates differ");
+    const json_t *c = contrast(doc, "noop:both"), *p = json_object_get(c, "paired");
+    cr_expect(fabs(num(p, "difference") + 0.2) < 4 * num(p, "se"), "%g", num(p, "difference"));
+    cr_expect(num(c, "p") < 1e-3 && num(c, "p_holm") < 0.01);
+    /* Nothing was planted between names and both. */
+    c = contrast(doc, "names:both");
+    cr_expect(num(c, "p") > 0.001 && fabs(num(json_object_get(c, "paired"), "difference")) < 0.06);
+    const json_t *ladder = json_array_get(json_object_get(doc, "levels"), 0);
+    cr_expect(fabs(num(ladder, "slope") + 0.1) < 4 * num(ladder, "se"), "%g", num(ladder, "slope"));
+    cr_expect(num(ladder, "p_permutation") < 1e-3 &&
+              json_array_size(json_object_get(ladder, "steps")) == 4);
+    const json_t *trap = json_object_get(json_array_get(json_object_get(doc, "noop"), 0), "all");
+    cr_expect(num(trap, "trap_share") == 1 && num(trap, "trap") == num(trap, "wrong"));
+    json_free(doc);
+}
+
+Test(evalreport, the_document_does_not_depend_on_the_order_of_samples)
+{
+    struct planted back = plain;
+    struct buf a = BUF_INIT, b = BUF_INIT;
+    struct err err = ERR_INIT;
+    back.reversed = true;
+    json_t *x = planted_doc(&plain), *y = planted_doc(&back);
+    json_object_del(x, "failures"); /* quoted as they come */
+    json_object_del(y, "failures");
+    cr_assert_eq(json_write(x, &a, &err), ST_OK);
+    cr_assert_eq(json_write(y, &b, &err), ST_OK);
+    cr_expect(str_eq(buf_view(&a), buf_view(&b)), "%zu and %zu bytes", a.n, b.n);
+    buf_clear(&a);
+    buf_clear(&b);
+    json_free(x);
+    json_free(y);
+}
+
+/* A36: the histogram holds every set, the original's mark is inside, tables agree with the counts.
+ */
+Test(evalreport, totals_agree_in_json_csv_and_html)
+{
+    json_t *doc = planted_doc(&plain);
+    const json_t *both = condition(doc, "both", 0), *v;
+    size_t i;
+    double sets = 0, expected = 0, right = 0;
+    json_array_foreach(json_object_get(json_object_get(both, "histogram"), "counts"), i, v) sets +=
+        json_number_value(v);
+    json_array_foreach(json_object_get(json_object_get(both, "histogram"), "expected"), i, v)
+        expected += json_number_value(v);
+    cr_expect_eq(sets, 20);
+    cr_expect(expected > 15 && expected <= 20, "%g", expected);
+    json_array_foreach(json_object_get(doc, "conditions"), i, v) right += num(v, "correct");
+    cr_expect_eq(right, num(json_object_get(doc, "counts"), "correct"));
+    struct buf csv = BUF_INIT, html = BUF_INIT;
+    struct err err = ERR_INIT;
+    cr_assert_eq(report_csv(doc, "templates", &csv, &err), ST_OK);
+    double k = 0;
+    char *save = NULL, *line = strtok_r(csv.p, "\r\n", &save);
+    while ((line = strtok_r(NULL, "\r\n", &save))) {
+        char original[8];
+        int right_here, scored;
+        cr_assert_eq(sscanf(line, "t%*d,%7[a-z],%d,%d", original, &right_here, &scored), 3, "%s",
+                     line);
+        cr_expect_eq(scored, 1 + 6 * 20);
+        k += right_here;
+    }
+    cr_expect_eq(k, right);
+    char want[64];
+    cr_assert_eq(report_html(doc, &html, &err), ST_OK);
+    snprintf(want, sizeof want, "%.0f of %.0f answers right", right,
+             num(json_object_get(doc, "counts"), "asked"));
+    cr_expect(strstr(html.p, want), "%s", want);
+    cr_expect(!strstr(html.p, "nan") && !strstr(html.p, "inf"));
+    static const char *const tables[] = { "conditions", "contrasts", "sets", "heat", "profiles" };
+    for (size_t t = 0; t < 5; t++) {
+        struct buf out = BUF_INIT;
+        cr_assert_eq(report_csv(doc, tables[t], &out, &err), ST_OK);
+        cr_expect(out.n > 100 && !strstr(out.p, "nan"), "%s", tables[t]);
+        buf_clear(&out);
+    }
+    cr_expect_eq(report_csv(doc, "secrets", &csv, &err), ST_ARG);
+    buf_clear(&csv);
+    buf_clear(&html);
+    json_free(doc);
+}
+
+Test(evalreport, what_failed_is_unscored_and_makes_the_run_suspect)
+{
+    struct planted p = plain;
+    p.skip_every = 10;
+    json_t *doc = planted_doc(&p);
+    const json_t *both = condition(doc, "both", 0), *n = json_object_get(doc, "counts");
+    cr_expect(num(both, "asked") == 1200 && num(both, "scored") == 1080 &&
+              num(both, "unscored") == 120);
+    cr_expect(num(both, "accuracy") > num(both, "accuracy_of_asked"));
+    cr_expect_eq(num(n, "failed"), num(n, "asked") - num(n, "scored"));
+    cr_expect_eq(json_array_size(json_object_get(doc, "suspect")), 1);
+    cr_expect(json_is_null(json_object_get(json_object_get(both, "decomposition"), "p_spread")));
+    json_free(doc);
+}
+
+Test(evalreport, hostile_answers_stay_text)
+{
+    struct planted p = plain;
+    struct buf html = BUF_INIT;
+    struct err err = ERR_INIT;
+    p.hostile = true;
+    json_t *doc = planted_doc(&p);
+    cr_assert_eq(report_html(doc, &html, &err), ST_OK);
+    cr_expect(!strstr(html.p, "<script") && strstr(html.p, "&lt;script"));
+    cr_expect(!strchr(html.p, '\x1b') && !strstr(html.p, "\xE2\x80\xAE"));
+    cr_expect(strstr(html.p, "default-src 'none'"));
+    buf_clear(&html);
+    struct run_sample s = { .key = STR("=1+1"),
+                            .tmpl = STR("@x"),
+                            .gold_text = STR("-5"),
+                            .variant = STR("both"),
+                            .question = STR("a \"b\", c"),
+                            .response = STR("-2+cmd|x\n"),
+                            .state = SAMPLE_DONE,
+                            .version = 1 };
+    snprintf(s.hit[1].text, sizeof s.hit[1].text, "+1");
+    report_csv_sample(&s, EXTRACT_FLEXIBLE, &html);
+    cr_expect(strstr(html.p, "'=1+1,'@x,"), "%s", html.p);
+    cr_expect(strstr(html.p, ",-5,'+1,"), "%s", html.p);
+    cr_expect(strstr(html.p, "\"a \"\"b\"\", c\",\"'-2+cmd|x\n\"\r\n"), "%s", html.p);
+    buf_clear(&html);
+    cr_assert_eq(report_json_sample(&s, EXTRACT_FLEXIBLE, &html, &err), ST_OK);
+    buf_clear(&html);
+    json_free(doc);
+}
+
+Test(evalreport, two_models_are_told_apart_and_the_same_is_not)
+{
+    struct err err = ERR_INIT;
+    struct planted better = plain, again = plain;
+    better.drop_noop = 0.02;
+    again.seed = 6;
+    struct report *a = planted_report(&plain), *b = planted_report(&better),
+                  *c = planted_report(&again);
+    json_t *doc = NULL;
+    cr_assert_eq(report_compare(a, b, &doc, &err), ST_OK, "%s", err.msg);
+    const json_t *noop = condition(doc, "noop", 0), *both = condition(doc, "both", 0);
+    cr_expect(num(noop, "items") == 1200 && num(noop, "p_holm") < 1e-3);
+    double d = num(json_object_get(noop, "paired"), "difference");
+    cr_expect(d < -0.12 && d > -0.24, "%g", d);
+    /* The same answers: no discordant pair. */
+    cr_expect(num(both, "only_a") == 0 && num(both, "only_b") == 0 && num(both, "p") == 1);
+    cr_expect(json_is_number(json_object_get(condition(doc, "original", 0), "mcnemar_p")));
+    cr_expect(json_is_null(json_object_get(both, "mcnemar_p")));
+    json_free(doc);
+    cr_assert_eq(report_compare(a, c, &doc, &err), ST_OK);
+    cr_expect(num(condition(doc, "both", 0), "p") > 0.001);
+    cr_expect(json_is_true(
+        json_object_get(json_object_get(condition(doc, "both", 0), "equivalence"), "shown")));
+    json_free(doc);
+    report_free(a);
+    report_free(b);
+    report_free(c);
+}
+
+Test(evalreport, an_empty_run_has_a_report)
+{
+    struct planted none = { 0 };
+    struct buf html = BUF_INIT;
+    struct err err = ERR_INIT;
+    json_t *doc = planted_doc(&none);
+    cr_expect_eq(json_array_size(json_object_get(doc, "conditions")), 0);
+    cr_assert_eq(report_html(doc, &html, &err), ST_OK);
+    buf_clear(&html);
+    report_text(doc, &html);
+    cr_expect(strstr(html.p, "0 asked"));
+    buf_clear(&html);
+    json_free(doc);
+}
+
+Test(evalreport, one_template_and_one_set_are_not_dressed_up)
+{
+    struct planted p = { .n_template = 1, .n_set = 1, .seed = 2 };
+    json_t *doc = planted_doc(&p);
+    const json_t *both = condition(doc, "both", 0);
+    cr_expect(json_is_null(json_object_get(json_object_get(both, "random"), "low")));
+    cr_expect(json_is_null(json_object_get(both, "fixed")));
+    cr_expect(json_is_null(json_object_get(both, "decomposition")));
+    json_free(doc);
+}
