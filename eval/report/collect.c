@@ -333,7 +333,8 @@ enum status report_sort(struct report *r, struct err *err)
         r->answer[i].tmpl = to[r->answer[i].tmpl];
         r->answer[i].cond = to_cond[r->answer[i].cond];
     }
-    qsort(r->answer, r->n, sizeof *r->answer, by_place);
+    if (r->n)
+        qsort(r->answer, r->n, sizeof *r->answer, by_place);
     free(v);
     free(to);
     r->last_tmpl = 0;
