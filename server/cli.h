@@ -34,7 +34,7 @@ struct cli_model {
     uint64_t ram, ctx, slots, batch, queue;
 };
 
-enum { CLI_OPTS_MAX = 56 };
+enum { CLI_OPTS_MAX = 80 };
 
 /* A growing option table: global rows first, then the verb's. */
 struct cli_opts {

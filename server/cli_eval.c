@@ -1,5 +1,6 @@
 /* server/cli_eval.c - `strobe eval VERB`: finds the sub-verb; the options that name a suite. */
 #include "server/cli_eval.h"
+#include "server/cli_eval_runs.h"
 
 #include "engine/base/file.h"
 #include "engine/base/num.h"
@@ -14,6 +15,13 @@ static const struct eval_verb verbs[] = {
     { "compare", cli_eval_compare, "two runs on the same questions" },
     { "plan", cli_eval_plan, "what a design can see before it is run" },
     { "export", cli_eval_export, "write instances as JSON Lines, or the built-in templates" },
+    { "run", cli_eval_run, "ask a model, or go on with that" },
+    { "resume", cli_eval_resume, "go on with a run that was paused, cancelled or interrupted" },
+    { "list", cli_eval_list, "runs, newest first" },
+    { "pause", cli_eval_pause, "stop a run when what is in flight is answered" },
+    { "cancel", cli_eval_cancel, "give a run up; its answers stay" },
+    { "rescore", cli_eval_rescore, "extract and judge the stored answers again" },
+    { "delete", cli_eval_delete, "remove a run and its answers" },
 };
 
 static void usage(FILE *out)
