@@ -288,6 +288,21 @@ static int by_condition(const void *a, const void *b)
     return strcmp(x->variant, y->variant);
 }
 
+/* Sums over answers must not depend on the order in which they came. */
+static int by_place(const void *a, const void *b)
+{
+    const struct answer *x = a, *y = b;
+    if (x->tmpl != y->tmpl)
+        return x->tmpl < y->tmpl ? -1 : 1;
+    if (x->cond != y->cond)
+        return x->cond < y->cond ? -1 : 1;
+    if (x->set != y->set)
+        return x->set < y->set ? -1 : 1;
+    if (x->repeat != y->repeat)
+        return x->repeat < y->repeat ? -1 : 1;
+    return (x->key > y->key) - (x->key < y->key);
+}
+
 enum status report_sort(struct report *r, struct err *err)
 {
     size_t most = r->n_tmpl > r->n_cond ? r->n_tmpl : r->n_cond;
@@ -318,6 +333,8 @@ enum status report_sort(struct report *r, struct err *err)
         r->answer[i].tmpl = to[r->answer[i].tmpl];
         r->answer[i].cond = to_cond[r->answer[i].cond];
     }
+    if (r->n)
+        qsort(r->answer, r->n, sizeof *r->answer, by_place);
     free(v);
     free(to);
     r->last_tmpl = 0;
