@@ -48,8 +48,12 @@ struct rkernel {
 struct rmodel {
     unsigned terms; /* enum rterm */
     uint32_t n_user, n_item, k, stride, n_feat, n_scale;
-    double unit_s;         /* seconds of a unit; intensity per hour = per unit * 3600 / unit_s */
-    double start_s, end_s; /* the training window */
+    bool activity; /* fitted by the measure of activity (fit.h): rates are calibrated as means over
+                      the user's exposure; at a moment they share out the clock's rate. Fold-in:
+                      kernels are compensated by (exposure / events) * their sum over all items
+                      at each of the user's events */
+    double unit_s; /* seconds of a unit; intensity per hour = per unit * 3600 / unit_s */
+    double start_s, end_s;       /* the training window */
     uint64_t n_event, data_hash; /* events fitted; tells data apart (rs_data_hash) */
     struct rkernel scale[RSCALES_MAX];
     struct rkernel item_kernel; /* RT_ITEMS, RT_CLUSTERS */

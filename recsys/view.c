@@ -326,10 +326,12 @@ static enum status build(struct view_build *b, const struct rs_events *ev,
     transpose(v, at);
     if (v->user_order && order_users(v, err) != ST_OK)
         goto done;
-    if ((v->terms & RT_CALENDAR) && occupy(b, err) != ST_OK)
+    if ((v->terms & RT_CALENDAR) && !b->o->activity && occupy(b, err) != ST_OK)
         goto done;
-    if (v->terms & RT_SOCIAL)
-        view_social(b, err);
+    if (v->terms & RT_SOCIAL && view_social(b, err) != ST_OK)
+        goto done;
+    if (b->o->activity)
+        view_activity(b, err);
 done:
     free(at);
     return err->code;

@@ -97,7 +97,7 @@ static double loglik_of(struct table *t, const struct rmodel *m)
     bool own = t->g->fit.clock && strcmp(t->g->fit.clock, "user") == 0;
     if (heldout_open(&t->s->train, &t->s->test, own, &h, t->err) != ST_OK)
         return (double)NAN;
-    double v = heldout_score(h, m);
+    double v = m->activity ? heldout_choice(h, m) : heldout_score(h, m);
     heldout_close(h);
     return v;
 }
