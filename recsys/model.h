@@ -38,11 +38,13 @@ const char *rmodel_variant(unsigned terms); /* the name of a choice; "rpf" when 
 
 enum { RSCALES_MAX = 12, RFEATURES = 31, RSTRIDE = 16 };
 
-/* g(x) = w e^(-w x) for order 1, w^2 x e^(-w x) for order 2 (nothing at once, most at 1 / w). */
+/* g(x) = w e^(-w x) for order 1, w^2 x e^(-w x) for order 2 (nothing at once, most at 1 / w). With
+ * last_only only the last event of the user on the item counts, however many came before: habit
+ * without pile-up. Such kernels are of own events; friends' are summed always. */
 struct rkernel {
     double w; /* 1 / unit */
     uint32_t order;
-    uint32_t unused;
+    uint32_t last_only;
 };
 
 struct rmodel {

@@ -139,12 +139,17 @@ static void fill_x(struct view *v, uint64_t event, uint64_t n, const uint32_t *p
             if (i) {
                 uint64_t before = event + (place ? place[i - 1] : i - 1);
                 double dt = v->t[e] - v->t[before], d = exp(-w * dt);
-                s0 += (double)v->raw[before];
-                s1 = d * (s1 + dt * s0);
+                bool last = v->scale[m].last_only;
+                s0 = last ? 1 : s0 + (double)v->raw[before];
+                s1 = d * ((last ? 0 : s1) + dt * s0);
                 s0 *= d;
             }
             v->x[e * v->x_stride + m] = (real)(v->scale[m].order == 2 ? w * w * s1 : w * s0);
-            comp[m] += (double)v->raw[e] * view_window_integral(v->scale[m], v->t[e], start, end);
+            double until = end; /* a last-only kernel ends where the next event is */
+            if (v->scale[m].last_only && i + 1 < n)
+                until = v->t[event + (place ? place[i + 1] : i + 1)];
+            comp[m] += (v->scale[m].last_only ? 1 : (double)v->raw[e]) *
+                       view_window_integral(v->scale[m], v->t[e], start, until);
         }
     }
 }

@@ -8,6 +8,7 @@
 
 struct moment {
     double t, count, raw;
+    double gap; /* since the same pair's event before; < 0: there was none */
 };
 
 static int by_time(const void *a, const void *b)
@@ -20,6 +21,16 @@ static int by_time(const void *a, const void *b)
 struct sums {
     double s0, s1, t;
 };
+
+/* What is left of an event `gap` ago makes room for the new one. */
+static void replace(struct sums *s, struct rkernel k, double gap)
+{
+    if (gap >= 0) {
+        s->s0 -= exp(-k.w * gap);
+        s->s1 -= gap * exp(-k.w * gap);
+    }
+    s->s0 += 1;
+}
 
 static double kernel_to(struct sums *s, struct rkernel k, double t)
 {
@@ -39,7 +50,10 @@ static double cross(struct rkernel k, const struct moment *at, uint64_t n,
     for (uint64_t i = 0, j = 0; i < n; i++) {
         for (; j < n_source && source[j].t < at[i].t; j++) {
             kernel_to(&s, k, source[j].t);
-            s.s0 += source[j].raw;
+            if (k.last_only)
+                replace(&s, k, source[j].gap);
+            else
+                s.s0 += source[j].raw;
         }
         if (j)
             sum += at[i].count * kernel_to(&s, k, at[i].t);
@@ -53,7 +67,9 @@ static uint64_t moments(const struct view_build *b, uint32_t user, double start,
     uint64_t from = b->g.user_ptr[user], n = b->g.user_ptr[user + 1] - from;
     for (uint64_t i = 0; i < n; i++) {
         double t = (b->g.t[from + i] - b->t0) / b->v->unit_s, c = b->g.count[from + i];
-        m[i] = (struct moment){ t, t < start ? 0 : c, c };
+        bool again = i && b->g.item[from + i] == b->g.item[from + i - 1];
+        double gap = again ? (b->g.t[from + i] - b->g.t[from + i - 1]) / b->v->unit_s : -1;
+        m[i] = (struct moment){ t, t < start ? 0 : c, c, gap };
     }
     qsort(m, n, sizeof *m, by_time);
     return n;
@@ -76,7 +92,7 @@ static void pairs(const struct view_build *b, uint32_t u, double each, const str
         uint64_t from = v->rec_event[v->pair_rec[p]], end = v->rec_event[v->pair_rec[p + 1]];
         for (uint64_t i = from; i < end; i++) {
             uint32_t e = v->pair_order[i];
-            scratch[i - from] = (struct moment){ v->t[e], 0, (double)v->raw[e] };
+            scratch[i - from] = (struct moment){ v->t[e], 0, (double)v->raw[e], -1 };
         }
         v->pair_comp[p] = each * cross(v->item_kernel, m, n, scratch, end - from);
     }
@@ -95,8 +111,10 @@ static void one_user(struct view_build *b, uint32_t u, struct moment *m, struct 
     for (uint64_t e = v->edge_ptr ? v->edge_ptr[u] : 0; v->edge_ptr && e < v->edge_ptr[u + 1];
          e++) {
         uint64_t n_source = moments(b, v->edge_from[e], b->start[u], other);
-        for (uint32_t k = 0; k < v->n_scale; k++)
-            v->edge_comp[e * v->n_scale + k] = each * cross(v->scale[k], m, n, other, n_source);
+        for (uint32_t k = 0; k < v->n_scale; k++) {
+            struct rkernel summed = { v->scale[k].w, v->scale[k].order, 0 };
+            v->edge_comp[e * v->n_scale + k] = each * cross(summed, m, n, other, n_source);
+        }
     }
     if (v->pair_comp)
         pairs(b, u, each, m, n, other);

@@ -113,6 +113,9 @@ enum status recsys_scales(const char *text, struct rkernel *scale, uint32_t *n, 
             return err_set(err, ST_ARG, "--scales: durations with commas between, such as 1h,7d");
         memcpy(word, at, len);
         word[len] = 0;
+        bool last = len > 1 && word[len - 1] == '!';
+        if (last)
+            word[--len] = 0;
         bool bump = len > 2 && strcmp(word + len - 2, "*2") == 0;
         if (bump)
             word[len - 2] = 0;
@@ -122,8 +125,9 @@ enum status recsys_scales(const char *text, struct rkernel *scale, uint32_t *n, 
         if (!(s >= 1e-6))
             return err_set(err, ST_RANGE, "--scales: '%s' is no duration above a microsecond",
                            word);
-        scale[(*n)++] = (struct rkernel){ .w = 1 / s, .order = bump ? 2 : 1 };
-        at += len + (at[len] == ',');
+        scale[(*n)++] = (struct rkernel){ .w = 1 / s, .order = bump ? 2 : 1, .last_only = last };
+        at += strcspn(at, ",");
+        at += *at == ',';
     }
     return *n ? ST_OK : err_set(err, ST_ARG, "--scales: none given");
 }
