@@ -102,5 +102,6 @@ enum status cli_relufy(struct cli *c, struct err *err);
 enum status cli_vocab(struct cli *c, struct err *err);
 enum status cli_corpus(struct cli *c, struct err *err);
 enum status cli_eval(struct cli *c, struct err *err);
+enum status cli_recsys(struct cli *c, struct err *err);
 
 #endif

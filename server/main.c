@@ -30,6 +30,7 @@ static const struct verb verbs[] = {
     { "vocab", cli_vocab, "learn a vocabulary from text" },
     { "corpus", cli_corpus, "make training text and problems; examine a model on them" },
     { "eval", cli_eval, "symbolic questions: does a model reason, or recall?" },
+    { "recsys", cli_recsys, "what users want now, and when they come back" },
 };
 
 static int usage(FILE *out, int code)

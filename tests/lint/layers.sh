@@ -21,13 +21,14 @@ check model 'engine/model/*.[ch]' 'engine/(base|kernel|io|model)/'
 check flash 'engine/flash/*.[ch]' 'engine/(base|kernel|io|model|flash)/'
 check infer 'engine/infer/*.[ch]' 'engine/(base|kernel|io|model|flash|infer)/'
 check train 'engine/train/*.[ch]' 'engine/(base|kernel|io|model|flash|train)/'
+check recsys 'recsys/*.[ch]' '(recsys/|engine/(base|kernel)/)'
 check engine 'engine/*.[ch]' 'engine/'
 check eval 'eval/*.[ch]' '(engine/engine\.h|engine/base/|eval/)'
 # The command line (main.c, cli*, options*) wires options to modules; the rest of the server sees
 # the facade, eval and base only.
 for f in server/*.[ch]; do
     case "$f" in
-    server/main.c | server/cli*.[ch] | server/options.[ch]) check cli "$f" '(engine|eval|server)/' ;;
+    server/main.c | server/cli*.[ch] | server/options.[ch]) check cli "$f" '(engine|eval|recsys|server)/' ;;
     *) check server "$f" '(engine/engine\.h|engine/base/|eval/|server/)' ;;
     esac
 done
