@@ -120,6 +120,7 @@ enum status face_get(struct live *l, struct gen *g, uint32_t user, int64_t at, s
     pthread_mutex_t *lock = live_lock(l, user);
     const struct gen_user *u = gen_user(g, user, false);
     ret->folded = u && u->theta;
+    ret->version = u ? u->version : 0;
     if (ret->folded) {
         theta = u->theta;
         memcpy(ret->tau, u->tau, sizeof ret->tau);
@@ -146,7 +147,7 @@ void face_keep(struct live *l, struct gen *g, const struct face *f, struct topk_
     }
     pthread_mutex_t *lock = live_lock(l, f->user);
     struct gen_user *u = gen_user(g, f->user, true);
-    if (u && (u->theta != NULL) == f->folded && !u->dirty) {
+    if (u && u->version == f->version) {
         struct topk_hit *old = u->list;
         u->list = take;
         u->n_list = n;
@@ -195,6 +196,7 @@ static void keep_fold(struct live *l, struct gen *g, uint32_t user, struct folde
         float *old = u->theta;
         u->theta = f->theta;
         f->theta = old;
+        u->version++;
         memcpy(u->tau, f->tau, sizeof u->tau);
         free(u->list);
         u->list = NULL;

@@ -53,6 +53,7 @@ struct gen_user {
     float *theta;         /* folded in; NULL: the model's own, or nobody's */
     float tau[RSCALES_MAX];
     bool dirty;                 /* events since it was folded in */
+    uint32_t version;           /* of theta */
     struct topk_hit *list;      /* best base items, by model numbers; NULL: not made yet */
     uint32_t n_list, list_slot; /* hour of the week, with a calendar */
     bool list_whole;            /* there are no more items than in it */

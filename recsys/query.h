@@ -50,8 +50,8 @@ enum status query_recommend(struct live *l, struct gen *g, const struct query *q
 
 /* When the user's next event comes, given none between the last one and `at`. */
 struct query_return {
-    double hours[QUERY_QUANTILES]; /* INFINITY: perhaps never */
-    double rate, base_rate;        /* per hour at `at` */
+    double hours[QUERY_QUANTILES];                             /* INFINITY: perhaps never */
+    double rate, base_rate;                                    /* per hour at `at` */
     double density[QUERY_POINTS_MAX], point[QUERY_POINTS_MAX]; /* per hour, at hours */
     uint32_t n_point;
 };

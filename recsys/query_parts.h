@@ -27,6 +27,7 @@ struct face {
     float tau[RSCALES_MAX];
     double phi;
     bool folded;
+    uint32_t version;      /* gen_user.version */
     struct topk_hit *list; /* copy of the kept one; NULL: none */
     uint32_t n_list;
     bool list_whole;

@@ -28,8 +28,8 @@ struct work {
     struct face f;
     struct lefts own;
     struct table t;
-    float *cross;  /* [stride] base + item-to-item query vector, RT_ITEMS */
-    float *bonus;  /* [n_cluster], RT_CLUSTERS */
+    float *cross; /* [stride] base + item-to-item query vector, RT_ITEMS */
+    float *bonus; /* [n_cluster], RT_CLUSTERS */
     uint64_t looked;
 };
 
@@ -182,7 +182,8 @@ static bool skip_item(const void *ctx, uint32_t model_item)
 
 /* ---- base ---- */
 
-/* The item-to-item term as a query: theta + phi z, z the sum of what events left times their item. */
+/* The item-to-item term as a query: theta + phi z, z the sum of what events left times their item.
+ */
 static enum status cross_query(struct work *w, struct err *err)
 {
     const struct rmodel *m = w->g->m;
@@ -209,7 +210,8 @@ static void cross_sums(struct work *w)
         const float *b = rmodel_beta(m, c->model_item, 0);
         for (uint32_t k = 0; w->cross && k < m->stride; k++)
             w->cross[k] += s * b[k];
-        const float *pi = w->bonus ? m->pi + (size_t)m->cluster[c->model_item] * m->n_cluster : NULL;
+        const float *pi =
+            w->bonus ? m->pi + (size_t)m->cluster[c->model_item] * m->n_cluster : NULL;
         for (uint32_t k = 0; pi && k < m->n_cluster; k++)
             w->bonus[k] += s * pi[k];
     }
@@ -225,8 +227,7 @@ static double cross_of(const struct work *w, const struct cand *c)
     if (w->cross) {
         const float *b = rmodel_beta(m, c->model_item, 0);
         for (uint32_t k = 0; k < m->k; k++)
-            sum += (double)b[k] *
-                   ((double)w->cross[k] - (double)w->f.theta[k] - s * (double)b[k]);
+            sum += (double)b[k] * ((double)w->cross[k] - (double)w->f.theta[k] - s * (double)b[k]);
     }
     if (w->bonus) {
         uint32_t b = m->cluster[c->model_item];
@@ -274,12 +275,13 @@ static enum status add_base(struct work *w, struct err *err)
 {
     struct topk_hit *hit = NULL;
     uint32_t n = 0, got = 0, want = w->q->n;
+    if (gen_crosses(w->g))
+        cross_sums(w);
     if (w->q->seen == SEEN_ONLY)
         return ST_OK;
     if (gen_crosses(w->g)) {
         /* Own items' scores are overstated here by their own part: so many more are asked for. */
         uint32_t k = want + w->own.n;
-        cross_sums(w);
         if (ask_index(w, k, true, &hit, &n, err) == ST_OK)
             add_hits(w, hit, n, k, &got, err);
         free(hit);
@@ -347,10 +349,11 @@ static void explain(const struct work *w, struct query_item *x)
         double s = w->f.phi * c->k_cross * per_hour;
         if (c->model_item == IDS_NONE || c->model_item == mi || s <= 0)
             continue;
-        double pull = w->cross ? (double)topk_dot(rmodel_beta(m, mi, 0),
-                                                  rmodel_beta(m, c->model_item, 0), m->stride)
-                               : (double)m->pi[(size_t)m->cluster[c->model_item] * m->n_cluster +
-                                               m->cluster[mi]];
+        double pull =
+            w->cross
+                ? (double)topk_dot(rmodel_beta(m, mi, 0), rmodel_beta(m, c->model_item, 0),
+                                   m->stride)
+                : (double)m->pi[(size_t)m->cluster[c->model_item] * m->n_cluster + m->cluster[mi]];
         add_cause(x->other, &x->n_other, c->i.item, s * pull);
     }
 }
@@ -382,8 +385,8 @@ enum status query_recommend(struct live *l, struct gen *g, const struct query *q
     struct work w = { .l = l, .g = g, .q = q };
     if (face_get(l, g, q->user, q->at, &w.f, err) == ST_OK &&
         lefts_get(l, g, q->user, q->at, &w.own, err) == ST_OK && add_own(&w, err) == ST_OK &&
-        add_social(&w, err) == ST_OK &&
-        (!gen_crosses(g) || cross_query(&w, err) == ST_OK) && add_base(&w, err) == ST_OK) {
+        add_social(&w, err) == ST_OK && (!gen_crosses(g) || cross_query(&w, err) == ST_OK) &&
+        add_base(&w, err) == ST_OK) {
         score_all(&w);
         select_best(&w, ret, err);
     }
