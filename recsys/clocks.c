@@ -17,7 +17,7 @@ enum kind { KIND_SELF, KIND_SOCIAL, KIND_CROSS, KINDS };
 struct pulse {
     double t; /* seconds */
     enum kind kind;
-    double c[LIVE_KERNELS];
+    double c[SERVED_KERNELS];
 };
 
 struct pulses {
@@ -28,11 +28,11 @@ struct pulses {
 /* Sums of pulses before a time. */
 struct sums {
     double t;
-    double a0[KINDS][LIVE_KERNELS], a1[KINDS][LIVE_KERNELS];
+    double a0[KINDS][SERVED_KERNELS], a1[KINDS][SERVED_KERNELS];
 };
 
 struct clocks {
-    struct live *l;
+    struct served *l;
     struct gen *g;
     struct face f;
     struct pulses p;
@@ -55,13 +55,13 @@ static bool put_pulse(struct pulses *p, const struct pulse *x)
 }
 
 /* Own events up to `end`, copied. */
-static enum status events_of(struct live *l, uint32_t user, int64_t end, struct live_event **ret,
-                             uint32_t *n, struct err *err)
+static enum status events_of(struct served *l, uint32_t user, int64_t end,
+                             struct served_event **ret, uint32_t *n, struct err *err)
 {
     *ret = NULL;
     *n = 0;
-    pthread_mutex_t *lock = live_lock(l, user);
-    const struct live_user *u = live_user(l, user);
+    pthread_mutex_t *lock = served_lock(l, user);
+    const struct served_user *u = served_user(l, user);
     uint32_t k = u ? u->n : 0;
     while (k && u->event[k - 1].t > end)
         k--;
@@ -100,7 +100,7 @@ static double cross_pull(const struct clocks *c, uint32_t q)
 static enum status add_own(struct clocks *c, int64_t end, struct err *err)
 {
     const struct rmodel *m = c->g->m;
-    struct live_event *e;
+    struct served_event *e;
     uint32_t n;
     if (events_of(c->l, c->f.user, end, &e, &n, err) != ST_OK)
         return err->code;
@@ -125,7 +125,7 @@ static enum status add_own(struct clocks *c, int64_t end, struct err *err)
 static enum status add_friend(struct clocks *c, uint64_t edge, int64_t end, struct err *err)
 {
     const struct rmodel *m = c->g->m;
-    struct live_event *e;
+    struct served_event *e;
     uint32_t n;
     if (events_of(c->l, c->g->user_back[m->edge_from[edge]], end, &e, &n, err) != ST_OK)
         return err->code;
@@ -250,7 +250,7 @@ static float *theta_rows(struct clocks *c, struct err *err)
         memcpy(out, from, n * sizeof *out);
         return out;
     }
-    pthread_mutex_t *lock = live_lock(c->l, c->f.user);
+    pthread_mutex_t *lock = served_lock(c->l, c->f.user);
     const struct gen_user *u = gen_user(c->g, c->f.user, false);
     memcpy(out, u && u->theta ? u->theta : from, n * sizeof *out);
     pthread_mutex_unlock(lock);
@@ -350,7 +350,7 @@ static void clocks_clear(struct clocks *c)
     free(c->p.at);
 }
 
-enum status query_return_time(struct live *l, struct gen *g, uint32_t user, int64_t at,
+enum status query_return_time(struct served *l, struct gen *g, uint32_t user, int64_t at,
                               uint32_t points, struct query_return *ret, struct err *err)
 {
     struct clocks c = { .l = l, .g = g, .item = IDS_NONE, .beta_sum = g->m->beta_sum };
@@ -396,7 +396,7 @@ static void fill_curve(const struct clocks *c, const float *theta, struct query_
 
 static enum status mark_events(const struct clocks *c, struct query_curve *r, struct err *err)
 {
-    struct live_event *e;
+    struct served_event *e;
     uint32_t n, from = 0;
     int64_t end = r->from + (int64_t)(r->n - 1) * r->step;
     if (c->f.user == IDS_NONE || events_of(c->l, c->f.user, end, &e, &n, err) != ST_OK)
@@ -410,7 +410,7 @@ static enum status mark_events(const struct clocks *c, struct query_curve *r, st
     return ST_OK;
 }
 
-enum status query_intensity(struct live *l, struct gen *g, uint32_t user, uint32_t item,
+enum status query_intensity(struct served *l, struct gen *g, uint32_t user, uint32_t item,
                             int64_t from, int64_t step, uint32_t n, struct query_curve *ret,
                             struct err *err)
 {

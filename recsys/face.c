@@ -26,11 +26,11 @@ static void from_traces(const struct gen *g, const struct gen_user *u, double t,
 }
 
 /* In the past the events themselves are asked, one by one. */
-static void from_events(const struct gen *g, const struct live_user *u, uint32_t n, double t,
+static void from_events(const struct gen *g, const struct served_user *u, uint32_t n, double t,
                         struct lefts *ret)
 {
     for (uint32_t i = 0; i < n; i++) {
-        const struct live_event *e = &u->event[i];
+        const struct served_event *e = &u->event[i];
         struct left *x = &ret->at[ret->n++];
         *x = (struct left){ .item = e->item, .n = 1, .last = e->t };
         for (uint32_t k = 0; k < g->n_kernel; k++)
@@ -38,14 +38,14 @@ static void from_events(const struct gen *g, const struct live_user *u, uint32_t
     }
 }
 
-enum status lefts_get(struct live *l, struct gen *g, uint32_t user, int64_t at, struct lefts *ret,
+enum status lefts_get(struct served *l, struct gen *g, uint32_t user, int64_t at, struct lefts *ret,
                       struct err *err)
 {
     *ret = (struct lefts){ 0 };
     if (user == IDS_NONE)
         return ST_OK;
-    pthread_mutex_t *lock = live_lock(l, user);
-    const struct live_user *u = live_user(l, user);
+    pthread_mutex_t *lock = served_lock(l, user);
+    const struct served_user *u = served_user(l, user);
     const struct gen_user *gu = gen_user(g, user, false);
     uint32_t n = u ? u->n : 0;
     while (n && u->event[n - 1].t > at)
@@ -97,7 +97,7 @@ static uint32_t slot_of(const struct gen *g, double t)
     return g->m->terms & RT_CALENDAR ? calendar_slot(&g->m->zone, t) : 0;
 }
 
-enum status face_get(struct live *l, struct gen *g, uint32_t user, int64_t at, struct face *ret,
+enum status face_get(struct served *l, struct gen *g, uint32_t user, int64_t at, struct face *ret,
                      struct err *err)
 {
     const struct rmodel *m = g->m;
@@ -117,7 +117,7 @@ enum status face_get(struct live *l, struct gen *g, uint32_t user, int64_t at, s
         sum_rows(m, theta, &ret->q, ret->theta);
         return ST_OK;
     }
-    pthread_mutex_t *lock = live_lock(l, user);
+    pthread_mutex_t *lock = served_lock(l, user);
     const struct gen_user *u = gen_user(g, user, false);
     ret->folded = u && u->theta;
     ret->version = u ? u->version : 0;
@@ -138,14 +138,14 @@ void face_clear(struct face *f)
     free(f->list);
 }
 
-void face_keep(struct live *l, struct gen *g, const struct face *f, struct topk_hit *take,
+void face_keep(struct served *l, struct gen *g, const struct face *f, struct topk_hit *take,
                uint32_t n, bool whole)
 {
     if (f->user == IDS_NONE) {
         free(take);
         return;
     }
-    pthread_mutex_t *lock = live_lock(l, f->user);
+    pthread_mutex_t *lock = served_lock(l, f->user);
     struct gen_user *u = gen_user(g, f->user, true);
     if (u && u->version == f->version) {
         struct topk_hit *old = u->list;
@@ -162,12 +162,12 @@ void face_keep(struct live *l, struct gen *g, const struct face *f, struct topk_
 /* ---- folding in ---- */
 
 /* Events on items that the model knows; *first, *last: of all, seconds. */
-static enum status fold_events(struct live *l, const struct gen *g, uint32_t user,
+static enum status fold_events(struct served *l, const struct gen *g, uint32_t user,
                                struct fold_event **ret, size_t *n, double *first, double *last,
                                struct err *err)
 {
-    pthread_mutex_t *lock = live_lock(l, user);
-    const struct live_user *u = live_user(l, user);
+    pthread_mutex_t *lock = served_lock(l, user);
+    const struct served_user *u = served_user(l, user);
     struct gen_user *gu = gen_user((struct gen *)(uintptr_t)g, user, true);
     *n = 0;
     *ret = u && u->n ? malloc(u->n * sizeof **ret) : NULL;
@@ -175,7 +175,7 @@ static enum status fold_events(struct live *l, const struct gen *g, uint32_t use
         err_set(err, ST_NOMEM, "fold-in of a user");
     } else if (*ret) {
         for (uint32_t i = 0; i < u->n; i++) {
-            const struct live_event *e = &u->event[i];
+            const struct served_event *e = &u->event[i];
             uint32_t item = gen_item_of(g, e->item);
             if (item != IDS_NONE)
                 (*ret)[(*n)++] = (struct fold_event){ (double)e->t / 1e3, item, e->weight };
@@ -188,9 +188,9 @@ static enum status fold_events(struct live *l, const struct gen *g, uint32_t use
     return err->code;
 }
 
-static void keep_fold(struct live *l, struct gen *g, uint32_t user, struct folded *f)
+static void keep_fold(struct served *l, struct gen *g, uint32_t user, struct folded *f)
 {
-    pthread_mutex_t *lock = live_lock(l, user);
+    pthread_mutex_t *lock = served_lock(l, user);
     struct gen_user *u = gen_user(g, user, true);
     if (u) {
         float *old = u->theta;
@@ -206,16 +206,16 @@ static void keep_fold(struct live *l, struct gen *g, uint32_t user, struct folde
 }
 
 /* The list of best base items, for the time of the latest event. */
-static enum status make_list(struct live *l, struct gen *g, uint32_t user, int64_t at,
+static enum status make_list(struct served *l, struct gen *g, uint32_t user, int64_t at,
                              struct err *err)
 {
     struct face f;
-    struct topk_hit *list = malloc(LIVE_LIST * sizeof *list);
+    struct topk_hit *list = malloc(SERVED_LIST * sizeof *list);
     uint32_t n = 0;
     if (!list)
         return err_set(err, ST_NOMEM, "best items");
     if (face_get(l, g, user, at, &f, err) == ST_OK) {
-        f.q.k = LIVE_LIST;
+        f.q.k = SERVED_LIST;
         if (topk_find(g->index, &f.q, list, &n, NULL, err) == ST_OK) {
             face_keep(l, g, &f, list, n, n == g->m->n_item);
             list = NULL;
@@ -234,7 +234,7 @@ static bool may_fold(const struct gen *g, uint32_t user)
     return gen_user_of(g, user) == IDS_NONE || (own && g->complete);
 }
 
-enum status query_fold(struct live *l, struct gen *g, uint32_t user, struct err *err)
+enum status query_fold(struct served *l, struct gen *g, uint32_t user, struct err *err)
 {
     struct fold_event *ev = NULL;
     struct folded f;

@@ -1,5 +1,5 @@
 /* recsys/gen.c - see live.h: what one model makes of the events. */
-#include "recsys/live.h"
+#include "recsys/served.h"
 
 #include <stdlib.h>
 
@@ -106,7 +106,7 @@ static struct trail *add_trail(const struct gen *g, struct gen_user *u, uint32_t
     return tr;
 }
 
-enum status gen_event(struct gen *g, uint32_t user, const struct live_event *e, struct err *err)
+enum status gen_event(struct gen *g, uint32_t user, const struct served_event *e, struct err *err)
 {
     double t = (double)e->t / 1e3;
     struct gen_user *u = gen_user(g, user, true);
@@ -132,12 +132,12 @@ enum status gen_event(struct gen *g, uint32_t user, const struct live_event *e, 
 
 struct gen_user *gen_user(struct gen *g, uint32_t user, bool make)
 {
-    if (user / LIVE_CHUNK >= LIVE_CHUNKS)
+    if (user / SERVED_CHUNK >= SERVED_CHUNKS)
         return NULL;
-    _Atomic(struct gen_user *) *at = &g->chunk[user / LIVE_CHUNK];
+    _Atomic(struct gen_user *) *at = &g->chunk[user / SERVED_CHUNK];
     struct gen_user *c = atomic_load(at);
     if (!c && make) {
-        struct gen_user *made = calloc(LIVE_CHUNK, sizeof *made);
+        struct gen_user *made = calloc(SERVED_CHUNK, sizeof *made);
         if (!made)
             return NULL;
         /* Users of one chunk lie in many stripes: another thread may be as far. */
@@ -146,7 +146,7 @@ struct gen_user *gen_user(struct gen *g, uint32_t user, bool make)
         else
             free(made);
     }
-    return c ? &c[user % LIVE_CHUNK] : NULL;
+    return c ? &c[user % SERVED_CHUNK] : NULL;
 }
 
 /* ---- names ---- */
@@ -160,7 +160,7 @@ static uint32_t *numbers(uint32_t n)
 }
 
 /* All of the model's names get live numbers, and both directions are noted. */
-static enum status map_names(struct live *l, struct ids *live, const struct ids *model,
+static enum status map_names(struct served *l, struct ids *live, const struct ids *model,
                              uint32_t **of, uint32_t *n_of, uint32_t **back, struct err *err)
 {
     *back = numbers(model->n);
@@ -170,7 +170,7 @@ static enum status map_names(struct live *l, struct ids *live, const struct ids 
     for (uint32_t i = 0; i < model->n && err->code == ST_OK; i++)
         ids_add(live, ids_name(model, i), &(*back)[i], err);
     pthread_rwlock_unlock(&l->names);
-    if (live->n > (uint32_t)LIVE_CHUNKS * LIVE_CHUNK)
+    if (live->n > (uint32_t)SERVED_CHUNKS * SERVED_CHUNK)
         return err_set(err, ST_FULL, "too many names");
     *n_of = live->n;
     *of = numbers(live->n);
@@ -202,12 +202,42 @@ static enum status mean_user(struct gen *g, struct err *err)
     return ST_OK;
 }
 
+/* What a factor is about: the items with most of it. */
+static enum status factor_tops(struct gen *g, struct err *err)
+{
+    const struct rmodel *m = g->m;
+    float best[GEN_TOP];
+    g->factor_top = numbers(m->k * GEN_TOP);
+    if (!g->factor_top)
+        return err_set(err, ST_NOMEM, "model");
+    for (uint32_t k = 0; k < m->k; k++) {
+        uint32_t *top = g->factor_top + (size_t)k * GEN_TOP, n = 0;
+        for (uint32_t p = 0; p < m->n_item; p++) {
+            float v = 0;
+            for (uint32_t f = 0; f < m->n_feat; f++)
+                v += rmodel_beta(m, p, f)[k];
+            uint32_t at = n;
+            while (at && best[at - 1] < v)
+                at--;
+            if (at == GEN_TOP)
+                continue;
+            uint32_t keep = n < GEN_TOP ? n : GEN_TOP - 1;
+            memmove(top + at + 1, top + at, (keep - at) * sizeof *top);
+            memmove(best + at + 1, best + at, (keep - at) * sizeof *best);
+            top[at] = p;
+            best[at] = v;
+            n = keep + 1;
+        }
+    }
+    return ST_OK;
+}
+
 /* Traces of all that happened. */
-static enum status replay(struct live *l, struct gen *g, struct err *err)
+static enum status replay(struct served *l, struct gen *g, struct err *err)
 {
     uint64_t n_before = 0;
     for (uint32_t u = 0; u < l->users.n && err->code == ST_OK; u++) {
-        const struct live_user *lu = live_user(l, u); /* we are the writer: no lock */
+        const struct served_user *lu = served_user(l, u); /* we are the writer: no lock */
         for (uint32_t i = 0; lu && i < lu->n && err->code == ST_OK; i++) {
             gen_event(g, u, &lu->event[i], err);
             n_before += (double)lu->event[i].t / 1e3 <= g->m->end_s;
@@ -221,7 +251,7 @@ static enum status replay(struct live *l, struct gen *g, struct err *err)
     return err->code;
 }
 
-enum status gen_create(struct live *l, struct rmodel *take, const char *id, struct gen **ret,
+enum status gen_create(struct served *l, struct rmodel *take, const char *id, struct gen **ret,
                        struct err *err)
 {
     struct gen *g = calloc(1, sizeof *g);
@@ -240,7 +270,7 @@ enum status gen_create(struct live *l, struct rmodel *take, const char *id, stru
             ST_OK ||
         map_names(l, &l->items, &m->items, &g->item_of, &g->n_item_of, &g->item_back, err) !=
             ST_OK ||
-        mean_user(g, err) != ST_OK || replay(l, g, err) != ST_OK)
+        mean_user(g, err) != ST_OK || factor_tops(g, err) != ST_OK || replay(l, g, err) != ST_OK)
         goto fail;
     atomic_store(&l->n_user, l->users.n);
     atomic_store(&l->n_item, l->items.n);
@@ -255,9 +285,9 @@ fail:
 
 static void free_users(struct gen *g)
 {
-    for (uint32_t c = 0; c < LIVE_CHUNKS; c++) {
+    for (uint32_t c = 0; c < SERVED_CHUNKS; c++) {
         struct gen_user *u = atomic_load(&g->chunk[c]);
-        for (uint32_t i = 0; u && i < LIVE_CHUNK; i++) {
+        for (uint32_t i = 0; u && i < SERVED_CHUNK; i++) {
             free(u[i].trail);
             free(u[i].slot);
             free(u[i].theta);
@@ -278,11 +308,12 @@ void gen_drop(struct gen *g)
     free(g->user_back);
     free(g->item_back);
     free(g->mean_theta);
+    free(g->factor_top);
     rmodel_free(g->m);
     free(g);
 }
 
-struct gen *gen_hold(struct live *l)
+struct gen *gen_hold(struct served *l)
 {
     pthread_mutex_lock(&l->gen_lock);
     struct gen *g = l->gen;
@@ -292,7 +323,7 @@ struct gen *gen_hold(struct live *l)
     return g;
 }
 
-void gen_publish(struct live *l, struct gen *take)
+void gen_publish(struct served *l, struct gen *take)
 {
     pthread_mutex_lock(&l->gen_lock);
     struct gen *old = l->gen;

@@ -1,11 +1,11 @@
 /* recsys/query.h - what is asked of the live state under the current model: what now, why, and when
  * will they be back. Any thread; nothing is changed but lists that are kept for the next time.
  * Rates are events per hour. Times are Unix milliseconds. Items and users are live numbers, whose
- * names live_put_name() tells. */
+ * names served_put_name() tells. */
 #ifndef STROBE_RECSYS_QUERY_H
 #define STROBE_RECSYS_QUERY_H
 
-#include "recsys/live.h"
+#include "recsys/served.h"
 
 enum { QUERY_MAX = 1000, QUERY_CAUSES = 3, QUERY_POINTS_MAX = 2000, QUERY_QUANTILES = 9 };
 
@@ -45,7 +45,7 @@ struct query_answer {
 };
 void query_clear(struct query_answer *a);
 /* Errors: ST_NOMEM. An unknown user gets what most take. */
-enum status query_recommend(struct live *l, struct gen *g, const struct query *q,
+enum status query_recommend(struct served *l, struct gen *g, const struct query *q,
                             struct query_answer *ret, struct err *err);
 
 /* When the user's next event comes, given none between the last one and `at`. */
@@ -57,7 +57,7 @@ struct query_return {
 };
 extern const double query_quantiles[QUERY_QUANTILES];
 /* points: of the density, evenly up to the 95 % quantile; 0: none. ST_NOMEM. */
-enum status query_return_time(struct live *l, struct gen *g, uint32_t user, int64_t at,
+enum status query_return_time(struct served *l, struct gen *g, uint32_t user, int64_t at,
                               uint32_t points, struct query_return *ret, struct err *err);
 
 struct query_curve {
@@ -65,11 +65,11 @@ struct query_curve {
     double *base, *self, *social, *cross; /* [n] per hour */
     int64_t from, step;
     uint32_t n_event; /* of the user within, at most QUERY_POINTS_MAX, the latest */
-    struct live_event *event;
+    struct served_event *event;
 };
 void query_curve_clear(struct query_curve *c);
 /* The user's rate, over all items or (item != IDS_NONE) one, at n points. ST_NOMEM. */
-enum status query_intensity(struct live *l, struct gen *g, uint32_t user, uint32_t item,
+enum status query_intensity(struct served *l, struct gen *g, uint32_t user, uint32_t item,
                             int64_t from, int64_t step, uint32_t n, struct query_curve *ret,
                             struct err *err);
 
@@ -91,6 +91,6 @@ enum status query_influence(struct gen *g, uint32_t user, struct query_influence
                             struct err *err);
 
 /* Folds a user in from all events, and makes the list of best base items. Not the net thread. */
-enum status query_fold(struct live *l, struct gen *g, uint32_t user, struct err *err);
+enum status query_fold(struct served *l, struct gen *g, uint32_t user, struct err *err);
 
 #endif

@@ -8,14 +8,14 @@
 struct left {
     uint32_t item, n;
     int64_t last;
-    double k[LIVE_KERNELS];
+    double k[SERVED_KERNELS];
 };
 struct lefts {
     struct left *at;
     uint32_t n;
 };
 /* Free ret->at. ST_NOMEM. */
-enum status lefts_get(struct live *l, struct gen *g, uint32_t user, int64_t at, struct lefts *ret,
+enum status lefts_get(struct served *l, struct gen *g, uint32_t user, int64_t at, struct lefts *ret,
                       struct err *err);
 
 /* A user as the model sees it at a time; copied, so that no lock is held while it is used. */
@@ -32,7 +32,7 @@ struct face {
     uint32_t n_list;
     bool list_whole;
 };
-enum status face_get(struct live *l, struct gen *g, uint32_t user, int64_t at, struct face *ret,
+enum status face_get(struct served *l, struct gen *g, uint32_t user, int64_t at, struct face *ret,
                      struct err *err);
 void face_clear(struct face *f);
 static inline bool gen_crosses(const struct gen *g)
@@ -40,7 +40,7 @@ static inline bool gen_crosses(const struct gen *g)
     return (g->m->terms & (RT_ITEMS | RT_CLUSTERS)) != 0;
 }
 /* Keeps a list of best base items with the user, unless it was folded in meanwhile. Takes it. */
-void face_keep(struct live *l, struct gen *g, const struct face *f, struct topk_hit *take,
+void face_keep(struct served *l, struct gen *g, const struct face *f, struct topk_hit *take,
                uint32_t n, bool whole);
 /* Base per unit of an item that the model knows. */
 static inline double face_base(const struct gen *g, const struct face *f, uint32_t model_item)

@@ -22,7 +22,7 @@ struct table {
 };
 
 struct work {
-    struct live *l;
+    struct served *l;
     struct gen *g;
     const struct query *q;
     struct face f;
@@ -291,8 +291,8 @@ static enum status add_base(struct work *w, struct err *err)
         return err->code;
     if (got >= want || (w->f.list && w->f.list_whole))
         return ST_OK;
-    bool keep = !w->f.list && want <= LIVE_LIST;
-    if (keep && ask_index(w, LIVE_LIST, false, &hit, &n, err) == ST_OK) {
+    bool keep = !w->f.list && want <= SERVED_LIST;
+    if (keep && ask_index(w, SERVED_LIST, false, &hit, &n, err) == ST_OK) {
         add_hits(w, hit, n, want, &got, err);
         face_keep(w->l, w->g, &w->f, hit, n, n == w->g->m->n_item);
         hit = NULL;
@@ -379,7 +379,7 @@ static enum status select_best(struct work *w, struct query_answer *ret, struct 
     return ST_OK;
 }
 
-enum status query_recommend(struct live *l, struct gen *g, const struct query *q,
+enum status query_recommend(struct served *l, struct gen *g, const struct query *q,
                             struct query_answer *ret, struct err *err)
 {
     struct work w = { .l = l, .g = g, .q = q };

@@ -28,7 +28,7 @@ struct recsys_opts {
 /* Errors: wal_open()'s. A snapshot that cannot be used is no error: recsys_fault() tells it. */
 enum status recsys_open(const struct recsys_opts *o, struct recsys **ret, struct err *err);
 void recsys_close(struct recsys *r); /* answers what waits; NULL is fine */
-struct live *recsys_live(struct recsys *r);
+struct served *recsys_served(struct recsys *r);
 int64_t recsys_now(const struct recsys *r);
 /* Why the active model is not in use, "" when it is. */
 void recsys_fault(struct recsys *r, char out[ERR_MSG_MAX]);
@@ -52,7 +52,7 @@ struct recsys_ask {
     /* ST_OK; ST_FORMAT, ST_RANGE: the body; ST_ARG: the key came with another body; ST_NOTFOUND: no
      * such model; ST_FULL, ST_IO: not durable, so not accepted; ST_CLOSED. */
     struct err err;
-    struct live_result res;
+    struct served_result res;
     bool known; /* the key came before; res is what was answered then */
     size_t n_reject;
     struct batch_reject reject[BATCH_REJECTS_MAX];
@@ -76,7 +76,7 @@ enum status recsys_models(struct recsys *r, struct buf *out, struct err *err);
 enum status recsys_model(struct recsys *r, const char *id, struct buf *out, struct err *err);
 
 struct recsys_stats {
-    struct live_counts counts;
+    struct served_counts counts;
     struct wal_figures {
         uint64_t bytes, records, commits, torn_bytes;
     } log;

@@ -39,7 +39,7 @@ static struct key_answer *known_key(struct recsys *r, const char *key)
 
 /* The older half is forgotten where there are too many. */
 static enum status keep_key(struct recsys *r, const char *key, uint64_t hash,
-                            const struct live_result *res, size_t n_reject, struct err *err)
+                            const struct served_result *res, size_t n_reject, struct err *err)
 {
     struct key_half *h = &r->keys[0];
     uint32_t k;
@@ -73,7 +73,7 @@ static enum status number_names(struct recsys *r, const struct batch *b, uint32_
         return err_set(err, ST_NOMEM, "batch");
     *users = map;
     *items = map + b->users.n;
-    if (live_names(r->live, b, *users, *items, err) != ST_OK) {
+    if (served_names(r->live, b, *users, *items, err) != ST_OK) {
         free(map);
         return err->code;
     }
@@ -85,12 +85,12 @@ static enum status replay(void *ctx, struct str record, struct err *err)
 {
     struct recsys *r = ctx;
     struct batch b;
-    struct live_result res;
+    struct served_result res;
     uint32_t *users, *items;
     batch_init(&b, BATCH_EVENTS);
     if (batch_decode(&b, record, err) == ST_OK && !(b.key[0] && known_key(r, b.key)) &&
         number_names(r, &b, &users, &items, err) == ST_OK) {
-        live_apply(r->live, &b, users, items, &res, err);
+        served_apply(r->live, &b, users, items, &res, err);
         free(users);
         if (err->code == ST_OK && b.key[0])
             keep_key(r, b.key, b.hash, &res, 0, err);
@@ -130,7 +130,7 @@ static void commit(struct recsys *r, struct pending *p, size_t *n)
         if (err.code != ST_OK) {
             a->err = err;
         } else {
-            live_apply(r->live, &p[i].b, p[i].users, p[i].items, &a->res, &a->err);
+            served_apply(r->live, &p[i].b, p[i].users, p[i].items, &a->res, &a->err);
             if (p[i].b.key[0])
                 keep_key(r, p[i].b.key, p[i].b.hash, &a->res, a->n_reject, &a->err);
         }
@@ -292,7 +292,7 @@ void recsys_get_stats(struct recsys *r, struct recsys_stats *ret)
     *ret = (struct recsys_stats){ .folds = atomic_load(&r->folds),
                                   .queries = atomic_load(&r->queries),
                                   .waiting = atomic_load(&r->waiting) };
-    live_get_counts(r->live, &ret->counts);
+    served_get_counts(r->live, &ret->counts);
     pthread_mutex_lock(&r->lock);
     ret->log = r->log;
     ret->models = r->n_model;
@@ -304,7 +304,7 @@ void recsys_count_query(struct recsys *r)
     atomic_fetch_add_explicit(&r->queries, 1, memory_order_relaxed);
 }
 
-struct live *recsys_live(struct recsys *r)
+struct served *recsys_served(struct recsys *r)
 {
     return r->live;
 }
@@ -348,7 +348,8 @@ enum status recsys_open(const struct recsys_opts *o, struct recsys **ret, struct
     struct wal_opts w = {
         .dir = log, .segment_bytes = o->segment_bytes, .replay = replay, .ctx = r
     };
-    if (file_path(log, err, "%s/events", o->dir) != ST_OK || live_create(&r->live, err) != ST_OK ||
+    if (file_path(log, err, "%s/events", o->dir) != ST_OK ||
+        served_create(&r->live, err) != ST_OK ||
         queue_create(RECSYS_ASKS_MAX, &r->in, err) != ST_OK ||
         queue_create(RECSYS_ASKS_MAX, &r->work, err) != ST_OK ||
         wal_open(&w, &r->wal, err) != ST_OK)
@@ -389,7 +390,7 @@ void recsys_close(struct recsys *r)
     queue_free(r->in);
     queue_free(r->work);
     wal_close(r->wal);
-    live_free(r->live);
+    served_free(r->live);
     models_clear(r);
     clear_keys(r);
     free(r->dirty);

@@ -11,7 +11,7 @@ enum { KEYS_MAX = 500000, DIRTY_MAX = 1 << 16, MODELS_MAX = 1000 };
 /* What a request with a key was answered. */
 struct key_answer {
     uint64_t hash;
-    struct live_result res;
+    struct served_result res;
     size_t n_reject;
 };
 struct key_half {
@@ -30,7 +30,7 @@ struct model_entry {
 
 struct recsys {
     char *dir;
-    struct live *live;
+    struct served *live;
     struct queue *in, *work;
     pthread_t writer, worker;
     bool writing, working, no_fold;

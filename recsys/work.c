@@ -18,7 +18,7 @@ void work_dirty(void *ctx, uint32_t user)
 
 static bool is_dirty(struct recsys *r, struct gen *g, uint32_t user)
 {
-    pthread_mutex_t *lock = live_lock(r->live, user);
+    pthread_mutex_t *lock = served_lock(r->live, user);
     const struct gen_user *u = gen_user(g, user, false);
     bool dirty = u && u->dirty;
     pthread_mutex_unlock(lock);
@@ -91,7 +91,7 @@ void *work_main(void *arg)
 
 static enum status export_names(struct recsys *r, struct rs_events *ev, struct err *err)
 {
-    struct live *l = r->live;
+    struct served *l = r->live;
     pthread_rwlock_rdlock(&l->names);
     if (ids_copy(&l->users, &ev->users, err) == ST_OK)
         ids_copy(&l->items, &ev->items, err);
@@ -134,8 +134,8 @@ static bool more_follows(struct follows *f, uint64_t n)
 /* One user's part, under the lock. Items that came after the names were copied wait. */
 static bool export_user(struct recsys *r, uint32_t user, struct rs_events *ev, struct follows *f)
 {
-    pthread_mutex_t *lock = live_lock(r->live, user);
-    const struct live_user *u = live_user(r->live, user);
+    pthread_mutex_t *lock = served_lock(r->live, user);
+    const struct served_user *u = served_user(r->live, user);
     bool ok = !u || (more_events(ev, u->n) && (!f || more_follows(f, u->n_follows)));
     for (uint32_t i = 0; ok && u && i < u->n; i++) {
         if (u->event[i].item >= ev->items.n)

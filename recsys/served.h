@@ -1,12 +1,12 @@
-/* recsys/live.h - what the event log says, in memory: names, each user's events in time order, whom
- * they follow. And for one model at a time ("generation") what those events mean to it: traces per
- * (user, item), users folded in, best base items.
+/* recsys/served.h - what the event log says, in memory: names, each user's events in time order,
+ * whom they follow. And for one model at a time ("generation") what those events mean to it: traces
+ * per (user, item), users folded in, best base items.
  *
  * One writer thread changes; any thread reads. Names are under a lock for many readers; a user's
- * events and traces under one of LIVE_STRIPES locks, never two at a time. A generation is immutable
- * but for those per-user parts, counted, and replaced as a whole. */
-#ifndef STROBE_RECSYS_LIVE_H
-#define STROBE_RECSYS_LIVE_H
+ * events and traces under one of SERVED_STRIPES locks, never two at a time. A generation is
+ * immutable but for those per-user parts, counted, and replaced as a whole. */
+#ifndef STROBE_RECSYS_SERVED_H
+#define STROBE_RECSYS_SERVED_H
 
 #include "recsys/batch.h"
 #include "recsys/topk.h"
@@ -16,22 +16,23 @@
 #include <stdatomic.h>
 
 enum {
-    LIVE_STRIPES = 256,
-    LIVE_CHUNK = 1024,
-    LIVE_CHUNKS = 1 << 15, /* 33 million users */
-    LIVE_LIST = 256,       /* best base items kept for a user */
-    LIVE_KERNELS = RSCALES_MAX + 1
+    SERVED_STRIPES = 256,
+    SERVED_CHUNK = 1024,
+    SERVED_CHUNKS = 1 << 15, /* 33 million users */
+    SERVED_LIST = 256,       /* best base items kept for a user */
+    SERVED_KERNELS = RSCALES_MAX + 1,
+    GEN_TOP = 3
 };
 
-struct live_event {
+struct served_event {
     int64_t t; /* Unix ms */
     uint32_t item;
     float weight;
 };
 
 /* Under the user's stripe. */
-struct live_user {
-    struct live_event *event; /* by time; equal times in the order of arrival */
+struct served_user {
+    struct served_event *event; /* by time; equal times in the order of arrival */
     uint32_t n, cap;
     uint32_t *follows, n_follows, cap_follows;
 };
@@ -69,63 +70,65 @@ struct gen {
     uint32_t n_user_of, n_item_of;   /* live numbers behind them are unknown to the model */
     uint32_t *user_back, *item_back; /* model -> live number */
     bool complete;                   /* our events are those it was fitted to */
+    uint32_t *factor_top;            /* [k, GEN_TOP] model items with most of each factor */
     float *mean_theta;               /* [n_feat, stride]: for users nobody knows */
     struct topk *index;
-    _Atomic(struct gen_user *) chunk[LIVE_CHUNKS];
+    _Atomic(struct gen_user *) chunk[SERVED_CHUNKS];
 };
 
-struct live_counts {
+struct served_counts {
     uint64_t events, merged, late, users, items, follows;
     int64_t first, last; /* Unix ms */
 };
 
-struct live {
+struct served {
     pthread_rwlock_t names;
     struct ids users, items;
-    pthread_mutex_t stripe[LIVE_STRIPES];
-    _Atomic(struct live_user *) chunk[LIVE_CHUNKS];
+    pthread_mutex_t stripe[SERVED_STRIPES];
+    _Atomic(struct served_user *) chunk[SERVED_CHUNKS];
     atomic_uint n_user, n_item;
-    pthread_mutex_t gen_lock;  /* guards the pointer and the count that it gives */
-    struct gen *gen;           /* NULL: no model yet */
-    struct live_counts counts; /* the writer's; read under gen_lock */
+    pthread_mutex_t gen_lock;    /* guards the pointer and the count that it gives */
+    struct gen *gen;             /* NULL: no model yet */
+    struct served_counts counts; /* the writer's; read under gen_lock */
     /* Told on the writer's thread that a user has news; NULL: nobody. */
     void (*on_dirty)(void *ctx, uint32_t user);
     void *ctx;
 };
 
-enum status live_create(struct live **ret, struct err *err);
-void live_free(struct live *l);
+enum status served_create(struct served **ret, struct err *err);
+void served_free(struct served *l);
 
-struct live_result {
+struct served_result {
     uint32_t accepted, merged, late;
 };
 /* Names of a batch get their numbers; before it is logged, so that nothing fails afterwards but for
  * want of memory. Writer. map_user, map_item: [n] of the batch's names, the caller's. */
-enum status live_names(struct live *l, const struct batch *b, uint32_t *map_user,
-                       uint32_t *map_item, struct err *err);
+enum status served_names(struct served *l, const struct batch *b, uint32_t *map_user,
+                         uint32_t *map_item, struct err *err);
 /* Events that are logged take effect. Writer. ST_NOMEM: some have not (told by res). */
-enum status live_apply(struct live *l, const struct batch *b, const uint32_t *map_user,
-                       const uint32_t *map_item, struct live_result *res, struct err *err);
+enum status served_apply(struct served *l, const struct batch *b, const uint32_t *map_user,
+                         const uint32_t *map_item, struct served_result *res, struct err *err);
 
-pthread_mutex_t *live_lock(struct live *l, uint32_t user); /* locked */
+pthread_mutex_t *served_lock(struct served *l, uint32_t user); /* locked */
 /* Under the user's stripe; NULL: no event yet. */
-struct live_user *live_user(struct live *l, uint32_t user);
-uint32_t live_find_user(struct live *l, struct str name); /* IDS_NONE */
-uint32_t live_find_item(struct live *l, struct str name);
-void live_put_name(struct live *l, bool item, uint32_t number, struct buf *out); /* quoted JSON */
-void live_get_counts(struct live *l, struct live_counts *ret);
+struct served_user *served_user(struct served *l, uint32_t user);
+uint32_t served_find_user(struct served *l, struct str name); /* IDS_NONE */
+uint32_t served_find_item(struct served *l, struct str name);
+void served_put_name(struct served *l, bool item, uint32_t number,
+                     struct buf *out); /* quoted JSON */
+void served_get_counts(struct served *l, struct served_counts *ret);
 
 /* ---- generations: gen.c ---- */
 /* Makes one from a model (taken, also on failure) and all events. Writer. */
-enum status gen_create(struct live *l, struct rmodel *take, const char *id, struct gen **ret,
+enum status gen_create(struct served *l, struct rmodel *take, const char *id, struct gen **ret,
                        struct err *err);
-struct gen *gen_hold(struct live *l); /* the current one; NULL: none */
-void gen_drop(struct gen *g);         /* NULL is fine */
-void gen_publish(struct live *l, struct gen *take);
+struct gen *gen_hold(struct served *l); /* the current one; NULL: none */
+void gen_drop(struct gen *g);           /* NULL is fine */
+void gen_publish(struct served *l, struct gen *take);
 /* Under the user's stripe. make: when there is none; NULL: none, or no memory. */
 struct gen_user *gen_user(struct gen *g, uint32_t user, bool make);
 /* Writer, under the stripe. */
-enum status gen_event(struct gen *g, uint32_t user, const struct live_event *e, struct err *err);
+enum status gen_event(struct gen *g, uint32_t user, const struct served_event *e, struct err *err);
 static inline struct trail *gen_trail(const struct gen *g, const struct gen_user *u, uint32_t i)
 {
     return (struct trail *)(void *)(u->trail + i * g->trail_bytes);

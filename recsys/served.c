@@ -1,18 +1,18 @@
-/* recsys/live.c - see live.h: names and events. */
-#include "recsys/live.h"
+/* recsys/served.c - see live.h: names and events. */
+#include "recsys/served.h"
 
 #include "engine/base/json.h"
 
 #include <stdlib.h>
 
-enum status live_create(struct live **ret, struct err *err)
+enum status served_create(struct served **ret, struct err *err)
 {
-    struct live *l = calloc(1, sizeof *l);
+    struct served *l = calloc(1, sizeof *l);
     if (!l)
         return err_set(err, ST_NOMEM, "events");
     pthread_rwlock_init(&l->names, NULL);
     pthread_mutex_init(&l->gen_lock, NULL);
-    for (int i = 0; i < LIVE_STRIPES; i++)
+    for (int i = 0; i < SERVED_STRIPES; i++)
         pthread_mutex_init(&l->stripe[i], NULL);
     l->counts.first = INT64_MAX;
     l->counts.last = INT64_MIN;
@@ -20,13 +20,13 @@ enum status live_create(struct live **ret, struct err *err)
     return ST_OK;
 }
 
-void live_free(struct live *l)
+void served_free(struct served *l)
 {
     if (!l)
         return;
-    for (uint32_t c = 0; c < LIVE_CHUNKS; c++) {
-        struct live_user *u = atomic_load(&l->chunk[c]);
-        for (uint32_t i = 0; u && i < LIVE_CHUNK; i++) {
+    for (uint32_t c = 0; c < SERVED_CHUNKS; c++) {
+        struct served_user *u = atomic_load(&l->chunk[c]);
+        for (uint32_t i = 0; u && i < SERVED_CHUNK; i++) {
             free(u[i].event);
             free(u[i].follows);
         }
@@ -37,7 +37,7 @@ void live_free(struct live *l)
     ids_clear(&l->items);
     pthread_rwlock_destroy(&l->names);
     pthread_mutex_destroy(&l->gen_lock);
-    for (int i = 0; i < LIVE_STRIPES; i++)
+    for (int i = 0; i < SERVED_STRIPES; i++)
         pthread_mutex_destroy(&l->stripe[i]);
     free(l);
 }
@@ -45,7 +45,7 @@ void live_free(struct live *l)
 /* ---- names ---- */
 
 /* Only the writer adds, so it may look without the lock and takes it for new names alone. */
-static enum status number_of(struct live *l, struct ids *t, struct str name, uint32_t *ret,
+static enum status number_of(struct served *l, struct ids *t, struct str name, uint32_t *ret,
                              struct err *err)
 {
     uint32_t had = ids_find(t, name);
@@ -53,16 +53,16 @@ static enum status number_of(struct live *l, struct ids *t, struct str name, uin
         *ret = had;
         return ST_OK;
     }
-    if (t->n >= (uint32_t)LIVE_CHUNKS * LIVE_CHUNK)
-        return err_set(err, ST_FULL, "more than %u names", (unsigned)LIVE_CHUNKS * LIVE_CHUNK);
+    if (t->n >= (uint32_t)SERVED_CHUNKS * SERVED_CHUNK)
+        return err_set(err, ST_FULL, "more than %u names", (unsigned)SERVED_CHUNKS * SERVED_CHUNK);
     pthread_rwlock_wrlock(&l->names);
     ids_add(t, name, ret, err);
     pthread_rwlock_unlock(&l->names);
     return err->code;
 }
 
-enum status live_names(struct live *l, const struct batch *b, uint32_t *map_user,
-                       uint32_t *map_item, struct err *err)
+enum status served_names(struct served *l, const struct batch *b, uint32_t *map_user,
+                         uint32_t *map_item, struct err *err)
 {
     for (uint32_t i = 0; i < b->users.n && err->code == ST_OK; i++)
         number_of(l, &l->users, ids_name(&b->users, i), &map_user[i], err);
@@ -73,7 +73,7 @@ enum status live_names(struct live *l, const struct batch *b, uint32_t *map_user
     return err->code;
 }
 
-static uint32_t find(struct live *l, const struct ids *t, struct str name)
+static uint32_t find(struct served *l, const struct ids *t, struct str name)
 {
     pthread_rwlock_rdlock(&l->names);
     uint32_t i = ids_find(t, name);
@@ -81,17 +81,17 @@ static uint32_t find(struct live *l, const struct ids *t, struct str name)
     return i;
 }
 
-uint32_t live_find_user(struct live *l, struct str name)
+uint32_t served_find_user(struct served *l, struct str name)
 {
     return find(l, &l->users, name);
 }
 
-uint32_t live_find_item(struct live *l, struct str name)
+uint32_t served_find_item(struct served *l, struct str name)
 {
     return find(l, &l->items, name);
 }
 
-void live_put_name(struct live *l, bool item, uint32_t number, struct buf *out)
+void served_put_name(struct served *l, bool item, uint32_t number, struct buf *out)
 {
     const struct ids *t = item ? &l->items : &l->users;
     pthread_rwlock_rdlock(&l->names);
@@ -99,7 +99,7 @@ void live_put_name(struct live *l, bool item, uint32_t number, struct buf *out)
     pthread_rwlock_unlock(&l->names);
 }
 
-void live_get_counts(struct live *l, struct live_counts *ret)
+void served_get_counts(struct served *l, struct served_counts *ret)
 {
     pthread_mutex_lock(&l->gen_lock);
     *ret = l->counts;
@@ -110,40 +110,40 @@ void live_get_counts(struct live *l, struct live_counts *ret)
 
 /* ---- events ---- */
 
-pthread_mutex_t *live_lock(struct live *l, uint32_t user)
+pthread_mutex_t *served_lock(struct served *l, uint32_t user)
 {
-    pthread_mutex_t *m = &l->stripe[user % LIVE_STRIPES];
+    pthread_mutex_t *m = &l->stripe[user % SERVED_STRIPES];
     pthread_mutex_lock(m);
     return m;
 }
 
-struct live_user *live_user(struct live *l, uint32_t user)
+struct served_user *served_user(struct served *l, uint32_t user)
 {
-    if (user / LIVE_CHUNK >= LIVE_CHUNKS)
+    if (user / SERVED_CHUNK >= SERVED_CHUNKS)
         return NULL;
-    struct live_user *c = atomic_load(&l->chunk[user / LIVE_CHUNK]);
-    return c ? &c[user % LIVE_CHUNK] : NULL;
+    struct served_user *c = atomic_load(&l->chunk[user / SERVED_CHUNK]);
+    return c ? &c[user % SERVED_CHUNK] : NULL;
 }
 
 /* Writer. */
-static struct live_user *make_user(struct live *l, uint32_t user)
+static struct served_user *make_user(struct served *l, uint32_t user)
 {
-    _Atomic(struct live_user *) *at = &l->chunk[user / LIVE_CHUNK];
+    _Atomic(struct served_user *) *at = &l->chunk[user / SERVED_CHUNK];
     if (!atomic_load(at)) {
-        struct live_user *c = calloc(LIVE_CHUNK, sizeof *c);
+        struct served_user *c = calloc(SERVED_CHUNK, sizeof *c);
         if (!c)
             return NULL;
         atomic_store(at, c);
     }
-    return live_user(l, user);
+    return served_user(l, user);
 }
 
-static bool has_room(struct live_user *u)
+static bool has_room(struct served_user *u)
 {
     if (u->n < u->cap)
         return true;
     uint32_t cap = u->cap ? u->cap * 2 : 4;
-    struct live_event *e = cap > u->cap ? realloc(u->event, cap * sizeof *e) : NULL;
+    struct served_event *e = cap > u->cap ? realloc(u->event, cap * sizeof *e) : NULL;
     if (!e)
         return false;
     u->event = e;
@@ -154,7 +154,7 @@ static bool has_room(struct live_user *u)
 enum put { PUT_NEW, PUT_TWIN, PUT_NOMEM };
 
 /* In time order; an event that is there already is none. */
-static enum put put_event(struct live_user *u, const struct live_event *e)
+static enum put put_event(struct served_user *u, const struct served_event *e)
 {
     uint32_t at = u->n;
     while (at > 0 && u->event[at - 1].t > e->t)
@@ -170,7 +170,7 @@ static enum put put_event(struct live_user *u, const struct live_event *e)
     return PUT_NEW;
 }
 
-static bool put_follow(struct live_user *u, uint32_t whom, bool *known)
+static bool put_follow(struct served_user *u, uint32_t whom, bool *known)
 {
     *known = false;
     for (uint32_t i = 0; i < u->n_follows && !*known; i++)
@@ -189,12 +189,12 @@ static bool put_follow(struct live_user *u, uint32_t whom, bool *known)
     return true;
 }
 
-static void apply_follow(struct live *l, uint32_t user, uint32_t whom, struct live_result *res,
+static void apply_follow(struct served *l, uint32_t user, uint32_t whom, struct served_result *res,
                          struct err *err)
 {
     bool known = false;
-    struct live_user *u = make_user(l, user);
-    pthread_mutex_t *lock = live_lock(l, user);
+    struct served_user *u = make_user(l, user);
+    pthread_mutex_t *lock = served_lock(l, user);
     if (!u || !put_follow(u, whom, &known))
         err_set(err, ST_NOMEM, "follow edges");
     pthread_mutex_unlock(lock);
@@ -202,15 +202,15 @@ static void apply_follow(struct live *l, uint32_t user, uint32_t whom, struct li
     res->merged += known;
 }
 
-static void apply_event(struct live *l, uint32_t user, const struct live_event *e,
-                        struct live_result *res, struct err *err)
+static void apply_event(struct served *l, uint32_t user, const struct served_event *e,
+                        struct served_result *res, struct err *err)
 {
-    struct live_user *u = make_user(l, user);
+    struct served_user *u = make_user(l, user);
     if (!u) {
         err_set(err, ST_NOMEM, "events");
         return;
     }
-    pthread_mutex_t *lock = live_lock(l, user);
+    pthread_mutex_t *lock = served_lock(l, user);
     bool late = u->n && u->event[u->n - 1].t > e->t;
     enum put how = put_event(u, e);
     if (how == PUT_NEW && l->gen)
@@ -225,24 +225,24 @@ static void apply_event(struct live *l, uint32_t user, const struct live_event *
         l->on_dirty(l->ctx, user);
 }
 
-enum status live_apply(struct live *l, const struct batch *b, const uint32_t *map_user,
-                       const uint32_t *map_item, struct live_result *res, struct err *err)
+enum status served_apply(struct served *l, const struct batch *b, const uint32_t *map_user,
+                         const uint32_t *map_item, struct served_result *res, struct err *err)
 {
     int64_t first = INT64_MAX, last = INT64_MIN;
-    *res = (struct live_result){ 0 };
+    *res = (struct served_result){ 0 };
     for (size_t i = 0; i < b->n; i++) {
         const struct batch_event *e = &b->event[i];
         if (b->type == BATCH_FOLLOWS) {
             apply_follow(l, map_user[e->user], map_user[e->item], res, err);
             continue;
         }
-        struct live_event v = { .t = e->time, .item = map_item[e->item], .weight = e->weight };
+        struct served_event v = { .t = e->time, .item = map_item[e->item], .weight = e->weight };
         apply_event(l, map_user[e->user], &v, res, err);
         first = v.t < first ? v.t : first;
         last = v.t > last ? v.t : last;
     }
     pthread_mutex_lock(&l->gen_lock);
-    struct live_counts *c = &l->counts;
+    struct served_counts *c = &l->counts;
     c->first = first < c->first ? first : c->first;
     c->last = last > c->last ? last : c->last;
     c->merged += res->merged;
