@@ -9,6 +9,7 @@ import { Overview } from './overview/overview.js';
 import { Flash } from './flash/flash.js';
 import { Playground } from './playground/playground.js';
 import { Training } from './training/training.js';
+import { Recommend } from './recommend/recommend.js';
 import './style.css';
 
 const SCREENS = [
@@ -16,6 +17,7 @@ const SCREENS = [
   ['playground', 'Playground', Playground],
   ['flash', 'Flash', Flash],
   ['training', 'Training', Training],
+  ['recommend', 'Recommend', Recommend],
 ];
 const screen = signal('overview');
 const arg = signal(''); // what the screen is about: #/SCREEN/ARG

@@ -93,6 +93,14 @@ struct rmodel *toy_rmodel(unsigned terms, uint32_t users, uint32_t n_item, uint3
         sizes.n_cluster = 2;
     if (rmodel_create(&sizes, &m, &err) != ST_OK)
         abort();
+    m->a_mu = m->b_mu = 1;
+    struct rfield field[RFIELDS_MAX];
+    for (unsigned i = rmodel_fields(m, field); i-- > 0;) {
+        double *p = NULL;
+        memcpy(&p, field[i].at, sizeof p);
+        for (uint64_t x = 0; field[i].check == CHECK_POSITIVE && x < field[i].n; x++)
+            p[x] = 1;
+    }
     rows(&r, m, m->theta, m->theta_log, m->theta_shape, users);
     rows(&r, m, m->beta, m->beta_log, m->beta_shape, n_item);
     double *sum = (double *)(uintptr_t)m->beta_sum;
