@@ -65,6 +65,11 @@ enum status events_read(struct rs_events *ev, const char *path, const struct eve
 /* One event; its attributes are those of no value ("") when there are columns of them. */
 enum status events_add(struct rs_events *ev, struct str user, struct str item, double time,
                        struct err *err);
+/* Another, empty log with the same names and attribute columns; then rows of the first. ST_NOMEM.
+ */
+enum status events_like(const struct rs_events *from, struct rs_events *to, struct err *err);
+enum status events_take(struct rs_events *to, const struct rs_events *from, uint64_t row,
+                        struct err *err);
 /* By time; equal times keep their order. ST_NOMEM. */
 enum status events_sort(struct rs_events *ev, struct err *err);
 /* Attribute column by name, or NULL. */

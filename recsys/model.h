@@ -59,26 +59,46 @@ struct rmodel {
     const float *theta_log, *beta_log;
     const float *theta_shape, *beta_shape; /* same shapes: of the Gamma posteriors */
     const double *beta_sum;                /* [n_feat, stride]: sum of beta over the items */
+    const double *theta_sum;  /* [n_feat, stride]: sum over users of exposure times theta */
     const double *eta, *xi;   /* [n_user], [n_item]: posterior means of the hyper-rates */
     const double *exposure;   /* [n_user] units observed in training */
     const double *user_start; /* [n_user] seconds: where exposure begins */
     const float *tau;         /* [n_user, n_scale] of own events; NULL without RT_SELF */
     const float *tau_log;     /* the same, exp of mean log */
     const double *tau_rate;   /* [n_scale]: mean prior rate of tau over the users, for fold-in */
+    const double *tau_shape;  /* [n_user, n_scale] of the Gamma posteriors */
+    uint32_t n_mu;
+    bool pooled;      /* one prior rate of tau per scale: n_mu = 2 n_scale; else one per source */
+    const double *mu; /* [n_mu] posterior means of the prior rates of tau */
     /* edges into each user, RT_SOCIAL */
     uint64_t n_edge;
     const uint64_t *edge_ptr;             /* [n_user + 1] */
     const uint32_t *edge_from;            /* [n_edge] sources, ascending in each row */
     const float *edge_tau, *edge_tau_log; /* [n_edge, n_scale] */
+    const double *edge_shape;             /* the same */
     const float *phi, *phi_log;           /* [n_user]; RT_ITEMS, RT_CLUSTERS */
+    const double *phi_shape, *psi;        /* [n_user] */
     uint32_t n_cluster;
     const uint32_t *cluster; /* [n_item], RT_CLUSTERS */
     const float *pi;         /* [n_cluster, n_cluster]: from the earlier item's to the later's */
-    double a_theta, a_beta, a_tau, a_phi, a_hyper, b_hyper; /* shapes and rates of the priors */
-    struct calendar zone;       /* of the weekday and hour; UTC without RT_CALENDAR */
-    const struct rclock *clock; /* user-level clocks of return times, NULL: none (return_time.h) */
+    uint64_t sweeps;         /* made */
+    double a_theta, a_beta, a_tau, a_phi, a_hyper, b_hyper, a_mu,
+        b_mu;             /* shapes and rates of the priors */
+    struct calendar zone; /* of the weekday and hour; UTC without RT_CALENDAR */
+    /* user-level clocks of return times (return_time.h): a mixture over n_clock lengths of a gap */
+    uint32_t n_clock;
+    bool clock_wins;                /* it predicted held-out gaps better than the items' rates */
+    double clock_width;             /* standard deviation of a component, of ln seconds */
+    double clock_prior, clock_keep; /* weight of what all users do; what a gap keeps per next one */
+    double loss_items, loss_clock;  /* median absolute errors of both on held-out gaps, seconds */
+    const double *clock_ln;         /* [n_clock] ln seconds */
+    const float *clock_count;       /* [n_user, n_clock] decayed counts of own gaps */
+    const uint32_t *clock_last;     /* [n_user] of the last gap; n_clock: none */
+    const float *clock_next;        /* [n_clock + 1, n_clock] all users: after a gap, the next */
+    const double *last_s;           /* [n_user] time of the last fitted event */
     struct ids users, items;
     void *block; /* private */
+    uint64_t n_byte;
 };
 
 /* Float rows. i: feature, 0 without a calendar. */
@@ -105,6 +125,9 @@ static inline unsigned rmodel_features(const struct rmodel *m, double t, uint32_
     out[1] = 7 + slot % 24;
     return 2;
 }
+/* Memory for a model of these sizes (terms, n_user, n_item, k, n_scale, n_edge, n_cluster, n_clock
+ * of `sizes`), zeroed; stride and n_feat are set, names are empty. ST_NOMEM, ST_RANGE. */
+enum status rmodel_create(const struct rmodel *sizes, struct rmodel **ret, struct err *err);
 /* Base rate of one pair, of all items into out [n_item] (units^-1). */
 double rmodel_base(const struct rmodel *m, uint32_t u, uint32_t p, double t);
 void rmodel_base_all(const struct rmodel *m, uint32_t u, double t, float *out);

@@ -101,5 +101,6 @@ enum status cli_train(struct cli *c, struct err *err);
 enum status cli_relufy(struct cli *c, struct err *err);
 enum status cli_vocab(struct cli *c, struct err *err);
 enum status cli_corpus(struct cli *c, struct err *err);
+enum status cli_recsys(struct cli *c, struct err *err);
 
 #endif

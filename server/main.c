@@ -29,6 +29,7 @@ static const struct verb verbs[] = {
     { "relufy", cli_relufy, "make a trained model sparse: swap its activation, train on" },
     { "vocab", cli_vocab, "learn a vocabulary from text" },
     { "corpus", cli_corpus, "make training text and problems; examine a model on them" },
+    { "recsys", cli_recsys, "what users want now, and when they come back" },
 };
 
 static int usage(FILE *out, int code)

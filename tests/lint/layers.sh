@@ -21,12 +21,13 @@ check model 'engine/model/*.[ch]' 'engine/(base|kernel|io|model)/'
 check flash 'engine/flash/*.[ch]' 'engine/(base|kernel|io|model|flash)/'
 check infer 'engine/infer/*.[ch]' 'engine/(base|kernel|io|model|flash|infer)/'
 check train 'engine/train/*.[ch]' 'engine/(base|kernel|io|model|flash|train)/'
+check recsys 'recsys/*.[ch]' '(recsys/|engine/(base|kernel)/)'
 check engine 'engine/*.[ch]' 'engine/'
 # The command line (main.c, cli*, options*) wires options to modules; the rest of the server sees
 # the facade and base only.
 for f in server/*.[ch]; do
     case "$f" in
-    server/main.c | server/cli*.[ch] | server/options.[ch]) check cli "$f" '(engine|server)/' ;;
+    server/main.c | server/cli*.[ch] | server/options.[ch]) check cli "$f" '(engine|recsys|server)/' ;;
     *) check server "$f" '(engine/engine\.h|engine/base/|server/)' ;;
     esac
 done

@@ -1,0 +1,115 @@
+/* recsys/ids.c - see ids.h. Open addressing; the table holds numbers, so names are stored once. */
+#include "recsys/ids.h"
+
+#include "engine/base/hash.h"
+#include "engine/base/rng.h"
+
+#include <stdlib.h>
+
+static struct str name_at(const struct ids *ids, uint32_t i)
+{
+    uint64_t from = i ? ids->end[i - 1] : 0;
+    return (struct str){ ids->text + from, (size_t)(ids->end[i] - from) };
+}
+
+struct str ids_name(const struct ids *ids, uint32_t i)
+{
+    return name_at(ids, i);
+}
+
+/* Where the name is, or the free place where it would go. */
+static uint64_t place(const struct ids *ids, struct str name)
+{
+    uint64_t mask = ids->n_slot - 1, at = rng_mix(hash_bytes(name.p, name.n)) & mask;
+    while (ids->slot[at] && !str_eq(name_at(ids, ids->slot[at] - 1), name))
+        at = (at + 1) & mask;
+    return at;
+}
+
+uint32_t ids_find(const struct ids *ids, struct str name)
+{
+    if (!ids->n_slot)
+        return IDS_NONE;
+    uint32_t v = ids->slot[place(ids, name)];
+    return v ? v - 1 : IDS_NONE;
+}
+
+static enum status grow_slots(struct ids *ids, struct err *err)
+{
+    uint64_t n = ids->n_slot ? ids->n_slot * 2 : 64;
+    uint32_t *slot = calloc(n, sizeof *slot);
+    if (!slot)
+        return err_set(err, ST_NOMEM, "table of %u names", ids->n);
+    free(ids->slot);
+    ids->slot = slot;
+    ids->n_slot = n;
+    for (uint32_t i = 0; i < ids->n; i++)
+        ids->slot[place(ids, name_at(ids, i))] = i + 1;
+    return ST_OK;
+}
+
+static enum status make_room(struct ids *ids, size_t n_byte, struct err *err)
+{
+    if (ids->n == ids->cap) {
+        uint32_t cap = ids->cap ? ids->cap * 2 : 64;
+        uint64_t *end = realloc(ids->end, cap * sizeof *end);
+        if (!end)
+            return err_set(err, ST_NOMEM, "%u names", cap);
+        ids->end = end;
+        ids->cap = cap;
+    }
+    uint64_t used = ids->n ? ids->end[ids->n - 1] : 0;
+    if (used + n_byte > ids->text_cap) {
+        uint64_t cap = (used + n_byte) * 2 + 256;
+        char *text = realloc(ids->text, cap);
+        if (!text)
+            return err_set(err, ST_NOMEM, "%u names", ids->n);
+        ids->text = text;
+        ids->text_cap = cap;
+    }
+    return 2 * (ids->n + (uint64_t)1) > ids->n_slot ? grow_slots(ids, err) : ST_OK;
+}
+
+enum status ids_add(struct ids *ids, struct str name, uint32_t *ret, struct err *err)
+{
+    if (name.n > IDS_NAME_MAX)
+        return err_set(err, ST_RANGE, "a name of %zu bytes: at most %d", name.n, IDS_NAME_MAX);
+    uint64_t at = ids->n_slot ? place(ids, name) : 0;
+    if (ids->n_slot && ids->slot[at]) {
+        *ret = ids->slot[at] - 1;
+        return ST_OK;
+    }
+    if (ids->n >= (UINT32_MAX >> 1))
+        return err_set(err, ST_RANGE, "more than 2^31 names");
+    if (make_room(ids, name.n, err) != ST_OK)
+        return err->code;
+    uint64_t used = ids->n ? ids->end[ids->n - 1] : 0;
+    if (name.n)
+        memcpy(ids->text + used, name.p, name.n);
+    at = place(ids, name); /* the table may have moved */
+    ids->end[ids->n] = used + name.n;
+    ids->slot[at] = ++ids->n;
+    *ret = ids->n - 1;
+    return ST_OK;
+}
+
+enum status ids_copy(const struct ids *from, struct ids *to, struct err *err)
+{
+    struct ids out = IDS_INIT;
+    uint32_t at;
+    for (uint32_t i = 0; i < from->n; i++)
+        if (ids_add(&out, name_at(from, i), &at, err) != ST_OK) {
+            ids_clear(&out);
+            return err->code;
+        }
+    *to = out;
+    return ST_OK;
+}
+
+void ids_clear(struct ids *ids)
+{
+    free(ids->text);
+    free(ids->end);
+    free(ids->slot);
+    *ids = (struct ids)IDS_INIT;
+}
