@@ -28,7 +28,7 @@ check engine 'engine/*.[ch]' 'engine/'
 for f in server/*.[ch]; do
     case "$f" in
     server/main.c | server/cli*.[ch] | server/options.[ch]) check cli "$f" '(engine|recsys|server)/' ;;
-    *) check server "$f" '(engine/engine\.h|engine/base/|server/)' ;;
+    *) check server "$f" '(engine/engine\.h|engine/base/|recsys/(recsys|refit)\.h|server/)' ;;
     esac
 done
 # Foreign headers have one home each.
