@@ -242,6 +242,11 @@ void api_metrics(struct call *c)
     engine_families(c->srv, &b);
     if (c->srv->jobs)
         job_families(c->srv->jobs, &b);
+    if (c->srv->recsys) {
+        recsys_families(c->srv->recsys, &b);
+        metrics_histogram(&b, "strobe_recommend_seconds", "Time of a recommendation.",
+                          &c->srv->metrics->recommend);
+    }
     metrics_histogram(&b, "strobe_queue_wait_seconds", "Wait for a slot.", &m->queue_wait);
     metrics_histogram(&b, "strobe_time_to_first_token_seconds", "Submit to first token.",
                       &m->first_token);

@@ -173,7 +173,8 @@ static const struct job_kind *path_kind(struct call *c)
         from = memrchr(c->path, '/', n);
     }
     size_t at = from ? (size_t)(from - c->path) + 1 : 0;
-    snprintf(name, sizeof name, "%.*s", (int)(n - at), c->path + at);
+    snprintf(name, sizeof name, "%s%.*s", strncmp(c->path, "/api/recsys/", 12) ? "" : "recsys-",
+             (int)(n - at), c->path + at);
     const struct job_kind *k = jobs_kind(c->srv->jobs, name, &can);
     if (k && can)
         return k;

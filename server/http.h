@@ -11,6 +11,7 @@ struct server;
 struct jobs;
 struct eval_reader;
 struct eval_feed;
+struct recsys;
 
 enum method { METHOD_GET, METHOD_POST, METHOD_DELETE, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER };
 
@@ -28,7 +29,7 @@ struct reply {
     char location[64];    /* of what was made, "" none */
 };
 
-enum { CALL_ARG_MAX = 128 };
+enum { CALL_ARG_MAX = 260 }; /* names of users and items have up to 256 bytes */
 
 struct call {
     struct server *srv;
@@ -54,6 +55,8 @@ struct server {
     struct jobs *jobs;         /* NULL: no data directory */
     struct eval_reader *evals; /* NULL: no data directory */
     struct eval_feed *eval_feed;
+    struct recsys *recsys; /* NULL: the same, or see recsys_fault */
+    char recsys_fault[ERR_MSG_MAX];
     struct metrics *metrics;
     const char *static_dir;
     int64_t started;
@@ -161,12 +164,28 @@ void api_eval_resume(struct call *c);
 void api_eval_report(struct call *c);
 void api_eval_export(struct call *c);
 void api_eval_compare(struct call *c);
+void api_recsys_events(struct call *c);
+void api_recsys_follows(struct call *c);
+void api_recsys_health(struct call *c);
+void api_recsys_recommend(struct call *c);
+void api_recsys_return(struct call *c);
+void api_recsys_intensity(struct call *c);
+void api_recsys_similar(struct call *c);
+void api_recsys_influence(struct call *c);
+void api_recsys_users(struct call *c);
+void api_recsys_stats(struct call *c);
+void api_recsys_models(struct call *c);
+void api_recsys_model(struct call *c);
+void api_recsys_activate(struct call *c);
+void api_recsys_metrics(struct call *c);
 void api_asset(struct call *c);
 
 /* Heap: the struct holds every slot. free() it. NULL: no memory or no engine. */
 struct engine_stats *stats_of(const struct server *s);
 /* Metrics of jobs, appended. */
 void job_families(struct jobs *j, struct buf *out);
+/* Metrics of the recommender, appended. */
+void recsys_families(struct recsys *r, struct buf *out);
 /* Metrics of streaming, appended. */
 void flash_families(const struct engine_info *in, const struct engine_stats *st, struct buf *out);
 

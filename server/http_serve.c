@@ -14,6 +14,7 @@
 #include "server/eval_job.h"
 #include "server/eval_reader.h"
 #include "server/http_parts.h"
+#include "recsys/recsys.h"
 #include "server/jobs.h"
 #include "server/serve.h"
 
@@ -261,6 +262,7 @@ static enum status start_jobs(const struct serve_opts *o, struct http *h, struct
     struct jobs_opts jo = { .dir = o->data_dir,
                             .store = o->store,
                             .program = program,
+                            .recsys = h->srv.recsys,
                             .n_worker = o->n_job,
                             .allow_paths = o->allow_paths,
                             .has_verb = program ? NULL : o->has_verb };
@@ -269,6 +271,24 @@ static enum status start_jobs(const struct serve_opts *o, struct http *h, struct
         eval_reader_create(o->data_dir, o->eval_store, &h->srv.evals, err) != ST_OK)
         return err->code;
     return eval_feed_create(o->data_dir, o->eval_store, &h->srv.eval_feed, err);
+}
+
+/* A recommender that cannot be opened (a damaged log, say) is told to those who ask for it; the rest
+ * of the server works. */
+static void start_recsys(const struct serve_opts *o, struct http *h)
+{
+    char dir[4096];
+    struct err err = ERR_INIT;
+    struct recsys_opts ro = { .dir = dir };
+    if (!o->data_dir)
+        return;
+    if (snprintf(dir, sizeof dir, "%s/recsys", o->data_dir) >= (int)sizeof dir)
+        err_set(&err, ST_RANGE, "the name of the data directory is too long");
+    else
+        recsys_open(&ro, &h->srv.recsys, &err);
+    if (err.code != ST_OK)
+        log_line(LOG_ERROR, "recsys", NULL, "no recommender", "why=\"%s\"", err.msg);
+    snprintf(h->srv.recsys_fault, sizeof h->srv.recsys_fault, "%s", err.msg);
 }
 
 enum status serve_run(const struct serve_opts *o, struct engine *engine, struct err *err)
@@ -297,7 +317,7 @@ enum status serve_run(const struct serve_opts *o, struct engine *engine, struct 
     sigaction(SIGINT, &sa, NULL);
     if (check_exposure(o, h, host, err) == ST_OK &&
         (fd = bind_socket(host, o->port, name, sizeof name, err)) >= 0 &&
-        start_jobs(o, h, err) == ST_OK && start(h, fd, err) == ST_OK) {
+        (start_recsys(o, h), start_jobs(o, h, err)) == ST_OK && start(h, fd, err) == ST_OK) {
         printf("listening on %s\n", name);
         fflush(stdout);
         while (!asked_to_stop)
@@ -309,6 +329,7 @@ enum status serve_run(const struct serve_opts *o, struct engine *engine, struct 
     eval_feed_free(h->srv.eval_feed);
     eval_reader_free(h->srv.evals);
     jobs_free(h->srv.jobs);
+    recsys_close(h->srv.recsys);
     auth_clear(&h->auth);
     pthread_mutex_destroy(&h->srv.list_lock);
     pthread_mutex_destroy(&m->lock);

@@ -3,6 +3,7 @@
 
 #include "engine/engine.h"
 #include "server/eval_job.h"
+#include "server/recsys_jobs.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -25,6 +26,8 @@ const struct job_kind *job_kinds(size_t *n)
         { .name = "ppo", .verb = "ppo", .paths = align_paths },
         { .name = "soup", .verb = "soup", .paths = soup_paths },
         { .name = "eval", .check = eval_job_check, .run = eval_job_run },
+        { .name = "recsys-fit", .no_files = true, .check = recsys_fit_check, .run = recsys_fit_run },
+        { .name = "recsys-demo", .no_files = true, .check = recsys_fit_check, .run = recsys_demo_run },
     };
     *n = sizeof kinds / sizeof kinds[0];
     return kinds;
@@ -103,7 +106,7 @@ static json_t *text_value(const struct look *l, const json_t *v)
     }
     if (is_path(l->kind, l->key) && text[0])
         return resolve(l, text);
-    if (strchr(text, '/') && !l->anywhere) {
+    if (strchr(text, '/') && !l->anywhere && !l->kind->no_files) {
         err_set(l->err, ST_ARG, "'%s' may not hold a path", l->key);
         return NULL;
     }

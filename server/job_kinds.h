@@ -11,12 +11,14 @@
 
 enum { JOB_PARAM_MAX = 64 }; /* ENGINE_PARAM_MAX */
 
+struct recsys;
 struct job_run; /* opaque: a running job, for functions on a worker's thread */
 
 struct job_kind {
     const char *name;         /* of the API; also the end of its route */
     const char *verb;         /* of the child process; NULL: `run` */
     const char *const *paths; /* settings that name files or folders, NULL-ended; NULL: none */
+    bool no_files; /* it opens no file that a setting names: texts may hold slashes (time zones) */
     /* Refuses wrong settings before they are queued; param takes the name of the first one ("" when
      * none is to blame). NULL: none is known. ST_ARG, ST_RANGE, ST_NOMEM. */
     enum status (*check)(const json_t *config, char param[JOB_PARAM_MAX], struct err *err);
@@ -35,6 +37,7 @@ enum status job_config(const struct job_kind *k, const json_t *params, const cha
 /* ---- for job_kind.run ---- */
 const json_t *job_run_params(const struct job_run *r); /* with absolute paths; borrowed */
 const char *job_run_dir(const struct job_run *r);      /* exists, is the run's own */
+struct recsys *job_run_recsys(const struct job_run *r); /* NULL: there is none */
 bool job_run_stop(const struct job_run *r);            /* cancelled, or the server stops */
 /* Appends a line to the metrics, which watchers see; a number "step" orders them, "share" would be
  * how far it is. Takes line. Errors: ST_IO, ST_NOMEM. */

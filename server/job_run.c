@@ -574,6 +574,11 @@ const char *job_run_dir(const struct job_run *r)
     return r->job->dir;
 }
 
+struct recsys *job_run_recsys(const struct job_run *r)
+{
+    return r->job->jobs->o.recsys;
+}
+
 bool job_run_stop(const struct job_run *r)
 {
     return must_stop(r->job);

@@ -21,6 +21,7 @@ struct metrics {
     atomic_ullong rejected_busy, cancelled_by_client, connections, connections_now;
     /* to_socket: from an event's first byte put until it is handed to the socket */
     struct histogram first_token, per_token, queue_wait, duration, to_socket;
+    struct histogram recommend; /* within the handler */
     pthread_mutex_t lock; /* guards the rest */
     double recent_wait_s; /* for a slot: each new one counts a quarter */
     float recent_first_ms[RECENT];

@@ -10,6 +10,7 @@ import { Flash } from './flash/flash.js';
 import { Playground } from './playground/playground.js';
 import { Training } from './training/training.js';
 import { Evals } from './evals/evals.js';
+import { Recommend } from './recommend/recommend.js';
 import './style.css';
 
 const SCREENS = [
@@ -18,6 +19,7 @@ const SCREENS = [
   ['flash', 'Flash', Flash],
   ['training', 'Training', Training],
   ['evals', 'Evals', Evals],
+  ['recommend', 'Recommend', Recommend],
 ];
 const screen = signal('overview');
 const arg = signal(''); // what the screen is about: #/SCREEN/ARG, slashes in ARG too

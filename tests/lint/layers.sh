@@ -29,12 +29,12 @@ check eval 'eval/*.[ch]' '(engine/engine\.h|engine/base/|eval/)'
 for f in server/*.[ch]; do
     case "$f" in
     server/main.c | server/cli*.[ch] | server/options.[ch]) check cli "$f" '(engine|eval|recsys|server)/' ;;
-    *) check server "$f" '(engine/engine\.h|engine/base/|eval/|server/)' ;;
+    *) check server "$f" '(engine/engine\.h|engine/base/|eval/|recsys/(recsys|refit)\.h|server/)' ;;
     esac
 done
 # Foreign headers have one home each.
 home() { # header regex, allowed file regex
-    hits=$(grep -rnE "#include <($1)" engine eval server --include='*.[ch]' | grep -vE "^($2):" || true)
+    hits=$(grep -rnE "#include <($1)" engine eval recsys server --include='*.[ch]' | grep -vE "^($2):" || true)
     if [ -n "$hits" ]; then
         printf '%s\n' "$hits" | sed 's|$|   <- this header has another home|'
         bad=1

@@ -4,7 +4,7 @@ import uPlot from 'uplot';
 import { html } from '../lib/html.js';
 import { Figure } from './figure.js';
 
-const COLORS = ['#1f77d0', '#c2560c', '#2a8f5b', '#8a4fc4'];
+const COLORS = ['#1f77d0', '#c2560c', '#2a8f5b', '#8a4fc4', '#a3841a', '#b3261e'];
 const TABLE_ROWS = 60;
 
 function cssColor(name) {
@@ -27,8 +27,8 @@ function labelWidth(u, values) {
 }
 
 // points: of each series, whether values are missing in between; those that are there are joined and shown as points.
-// fit: the scale follows the data instead of starting at 0.
-function options(width, { series, unit, top, points, fit, x }) {
+// marks: of each series, whether its values are points alone. fit: the scale follows the data instead of starting at 0.
+function options(width, { series, unit, top, points, marks, fit, x }) {
   const axis = { stroke: cssColor('--soft'), grid: { stroke: cssColor('--line'), width: 1 }, ticks: { stroke: cssColor('--line'), width: 1 } };
   const range = (u, lo, hi) => (fit && Number.isFinite(lo) ? [lo - (hi - lo) * 0.05 - 1e-9, hi + (hi - lo) * 0.05 + 1e-9] : [0, top || hi * 1.1 || 1]);
   const across = x ? { space: 60, values: (u, at) => at.map(x.format), label: x.name, labelSize: 18, size: 36 } : timeAxis;
@@ -41,6 +41,7 @@ function options(width, { series, unit, top, points, fit, x }) {
     axes: [{ ...axis, ...across }, { ...axis, label: unit || undefined, labelSize: 18, ...(x ? { size: labelWidth, values: plain } : { size: 56 }) }],
     series: [{ label: x ? x.name : 'time' }, ...series.map((s, i) => {
       const gaps = Boolean(points && points[i]);
+      if (marks && marks[i]) return { label: s, stroke: COLORS[5], fill: COLORS[5], width: 0, points: { show: true, size: 6, fill: COLORS[5] } };
       return { label: s, stroke: COLORS[i], width: 2, spanGaps: gaps, points: { show: gaps, size: 5 } };
     })],
   };
@@ -76,12 +77,12 @@ export function TimeChart({ title, unit, top, gaps, series, data, name }) {
 }
 
 // x: {key, name, format}; data: [numbers that do not fall, values of series 1, ...], values may be null; scale: of the values as shown
-export function XYChart({ title, unit, x, series, data, name, points, fit, digits = 2, scale = 1 }) {
+export function XYChart({ title, unit, x, series, data, name, points, marks, fit, digits = 2, scale = 1 }) {
   const drawn = scale === 1 ? data : [data[0], ...data.slice(1).map((d) => d.map((v) => (v === null ? null : v * scale)))];
   const rows = drawn[0].map((v, i) => [v, ...drawn.slice(1).map((d) => d[i])]);
   const filled = rows.filter((r) => r.slice(1).some((v) => v !== null));
-  const shown = filled.slice(-TABLE_ROWS).reverse().map((r) => [x.format(r[0]), ...r.slice(1).map((v) => (v === null ? '' : v.toFixed(digits)))]);
+  const shown = filled.slice(-TABLE_ROWS).reverse().map((r) => [(x.cell || x.format)(r[0]), ...r.slice(1).map((v) => (v === null ? '' : v.toFixed(digits)))]);
   const label = (s) => (unit ? `${s} (${unit})` : s);
   return html`<${Figure} title=${title} name=${name} header=${[x.key, ...series]} columns=${[x.name, ...series.map(label)]} rows=${filled} shown=${shown}>
-    <${Plot} title=${title} series=${series} unit=${unit} x=${x} points=${points} fit=${fit} data=${drawn} /></${Figure}>`;
+    <${Plot} title=${title} series=${series} unit=${unit} x=${x} points=${points} marks=${marks} fit=${fit} data=${drawn} /></${Figure}>`;
 }

@@ -1,0 +1,526 @@
+/* recsys/clocks.c - the user's rate over time and when the next event comes.
+ *
+ * Everything that past events add to the total rate has the form sum of (a0 + dt a1) e^(-w dt),
+ * with one (a0, a1) per kernel and kind, however many events and items there are: curves and
+ * quantiles cost a few exponentials a point (reference/rpf.md 1.10). */
+#include "recsys/query_parts.h"
+
+#include <stdlib.h>
+
+const double query_quantiles[QUERY_QUANTILES] = {
+    0.05, 0.1, 0.25, 0.5, 0.75, 0.8, 0.9, 0.95, 0.99
+};
+
+enum kind { KIND_SELF, KIND_SOCIAL, KIND_CROSS, KINDS };
+
+/* What one event adds to the total rate: kernels times weights. */
+struct pulse {
+    double t; /* seconds */
+    enum kind kind;
+    double c[SERVED_KERNELS];
+};
+
+struct pulses {
+    struct pulse *at;
+    size_t n, cap;
+};
+
+/* Sums of pulses before a time. */
+struct sums {
+    double t;
+    double a0[KINDS][SERVED_KERNELS], a1[KINDS][SERVED_KERNELS];
+};
+
+struct clocks {
+    struct served *l;
+    struct gen *g;
+    struct face f;
+    struct pulses p;
+    const double *beta_sum; /* the item alone, or all */
+    uint32_t item;          /* live number; IDS_NONE: all */
+};
+
+static bool put_pulse(struct pulses *p, const struct pulse *x)
+{
+    if (p->n == p->cap) {
+        size_t cap = p->cap ? p->cap * 2 : 64;
+        struct pulse *at = realloc(p->at, cap * sizeof *at);
+        if (!at)
+            return false;
+        p->at = at;
+        p->cap = cap;
+    }
+    p->at[p->n++] = *x;
+    return true;
+}
+
+/* Own events up to `end`, copied. */
+static enum status events_of(struct served *l, uint32_t user, int64_t end,
+                             struct served_event **ret, uint32_t *n, struct err *err)
+{
+    *ret = NULL;
+    *n = 0;
+    pthread_mutex_t *lock = served_lock(l, user);
+    const struct served_user *u = served_user(l, user);
+    uint32_t k = u ? u->n : 0;
+    while (k && u->event[k - 1].t > end)
+        k--;
+    *ret = k ? malloc(k * sizeof **ret) : NULL;
+    if (*ret) {
+        memcpy(*ret, u->event, k * sizeof **ret);
+        *n = k;
+    }
+    pthread_mutex_unlock(lock);
+    return k && !*ret ? err_set(err, ST_NOMEM, "events") : ST_OK;
+}
+
+/* What an event on model item q adds, over the other items, per unit of phi. */
+static double cross_pull(const struct clocks *c, uint32_t q)
+{
+    const struct rmodel *m = c->g->m;
+    uint32_t p = c->item == IDS_NONE ? IDS_NONE : gen_item_of(c->g, c->item);
+    double sum = 0;
+    if (q == IDS_NONE || (c->item != IDS_NONE && (p == IDS_NONE || p == q)))
+        return 0;
+    const float *b = rmodel_beta(m, q, 0);
+    if (m->terms & RT_ITEMS)
+        for (uint32_t k = 0; k < m->k; k++)
+            sum += (double)b[k] * (p != IDS_NONE ? (double)rmodel_beta(m, p, 0)[k]
+                                                 : m->beta_sum[k] - (double)b[k]);
+    if (m->terms & RT_CLUSTERS) {
+        const float *pi = m->pi + (size_t)m->cluster[q] * m->n_cluster;
+        if (p != IDS_NONE)
+            sum += (double)pi[m->cluster[p]];
+        for (uint32_t i = 0; p == IDS_NONE && i < m->n_item; i++)
+            sum += i == q ? 0 : (double)pi[m->cluster[i]];
+    }
+    return sum;
+}
+
+static enum status add_own(struct clocks *c, int64_t end, struct err *err)
+{
+    const struct rmodel *m = c->g->m;
+    struct served_event *e;
+    uint32_t n;
+    if (events_of(c->l, c->f.user, end, &e, &n, err) != ST_OK)
+        return err->code;
+    for (uint32_t i = 0; i < n && err->code == ST_OK; i++) {
+        struct pulse x = { .t = (double)e[i].t / 1e3, .kind = KIND_SELF };
+        for (uint32_t s = 0; s < m->n_scale; s++)
+            x.c[s] = (double)c->f.tau[s] * (double)e[i].weight;
+        bool ok = (c->item != IDS_NONE && e[i].item != c->item) || put_pulse(&c->p, &x);
+        double pull = c->f.phi > 0 ? cross_pull(c, gen_item_of(c->g, e[i].item)) : 0;
+        if (pull > 0) {
+            x = (struct pulse){ .t = x.t, .kind = KIND_CROSS };
+            x.c[c->g->item_kernel] = c->f.phi * pull * (double)e[i].weight;
+            ok = ok && put_pulse(&c->p, &x);
+        }
+        if (!ok)
+            err_set(err, ST_NOMEM, "events");
+    }
+    free(e);
+    return err->code;
+}
+
+static enum status add_friend(struct clocks *c, uint64_t edge, int64_t end, struct err *err)
+{
+    const struct rmodel *m = c->g->m;
+    struct served_event *e;
+    uint32_t n;
+    if (events_of(c->l, c->g->user_back[m->edge_from[edge]], end, &e, &n, err) != ST_OK)
+        return err->code;
+    for (uint32_t i = 0; i < n && err->code == ST_OK; i++) {
+        struct pulse x = { .t = (double)e[i].t / 1e3, .kind = KIND_SOCIAL };
+        for (uint32_t s = 0; s < m->n_scale; s++)
+            x.c[s] = (double)m->edge_tau[edge * m->n_scale + s] * (double)e[i].weight;
+        if ((c->item == IDS_NONE || e[i].item == c->item) && !put_pulse(&c->p, &x))
+            err_set(err, ST_NOMEM, "events");
+    }
+    free(e);
+    return err->code;
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const struct pulse *x = a, *y = b;
+    return (x->t > y->t) - (x->t < y->t);
+}
+
+/* All that happened to the user until `end`. */
+static enum status gather(struct clocks *c, int64_t end, struct err *err)
+{
+    const struct rmodel *m = c->g->m;
+    uint32_t mu = c->f.model_user;
+    if (c->f.user != IDS_NONE)
+        add_own(c, end, err);
+    for (uint64_t e = mu != IDS_NONE && (m->terms & RT_SOCIAL) ? m->edge_ptr[mu] : 0;
+         mu != IDS_NONE && (m->terms & RT_SOCIAL) && e < m->edge_ptr[mu + 1] && err->code == ST_OK;
+         e++)
+        if (m->edge_from[e] != mu || !(m->terms & RT_SELF))
+            add_friend(c, e, end, err);
+    if (err->code == ST_OK && c->p.n)
+        qsort(c->p.at, c->p.n, sizeof *c->p.at, by_time);
+    return err->code;
+}
+
+/* ---- sums over time ---- */
+
+static void sums_decay(const struct gen *g, struct sums *s, double t)
+{
+    double dt = (t - s->t) / g->m->unit_s;
+    if (!(dt > 0))
+        return;
+    for (uint32_t i = 0; i < g->n_kernel; i++) {
+        double d = exp(-gen_kernel(g, i).w * dt);
+        for (int k = 0; k < KINDS; k++) {
+            s->a1[k][i] = d * (s->a1[k][i] + dt * s->a0[k][i]);
+            s->a0[k][i] *= d;
+        }
+    }
+    s->t = t;
+}
+
+static double sums_rate(const struct gen *g, const struct sums *s, enum kind k)
+{
+    double r = 0;
+    for (uint32_t i = 0; i < g->n_kernel; i++) {
+        struct rkernel q = gen_kernel(g, i);
+        r += q.order == 2 ? q.w * q.w * s->a1[k][i] : q.w * s->a0[k][i];
+    }
+    return r;
+}
+
+/* Adds pulses from *at up to time t, and decays to it. */
+static void sums_to(const struct clocks *c, struct sums *s, size_t *at, double t)
+{
+    for (; *at < c->p.n && c->p.at[*at].t <= t; (*at)++) {
+        const struct pulse *x = &c->p.at[*at];
+        sums_decay(c->g, s, x->t);
+        for (uint32_t i = 0; i < c->g->n_kernel; i++)
+            s->a0[x->kind][i] += x->c[i];
+    }
+    sums_decay(c->g, s, t);
+}
+
+/* Integral of what the sums add, over x units from now. */
+static double sums_integral(const struct gen *g, const struct sums *s, double x)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < g->n_kernel; i++) {
+        struct rkernel q = gen_kernel(g, i);
+        double e = exp(-q.w * x), a0 = 0, a1 = 0;
+        for (int k = 0; k < KINDS; k++) {
+            a0 += s->a0[k][i];
+            a1 += s->a1[k][i];
+        }
+        sum += q.order == 2 ? (a0 + q.w * a1) * (1 - e) - q.w * x * e * a0 : a0 * (1 - e);
+    }
+    return sum;
+}
+
+/* Base rate per unit at t, over all items or one. */
+static double base_at(const struct clocks *c, const float *theta_rows, double t)
+{
+    const struct rmodel *m = c->g->m;
+    uint32_t at[2];
+    unsigned n = rmodel_features(m, t, at);
+    double sum = 0;
+    for (unsigned i = 0; i < n; i++)
+        for (unsigned j = 0; j < n; j++)
+            for (uint32_t k = 0; k < m->k; k++)
+                sum += (double)theta_rows[(size_t)at[i] * m->stride + k] *
+                       c->beta_sum[(size_t)at[j] * m->stride + k];
+    return sum;
+}
+
+/* ---- the user's rows of theta, and sums of items ---- */
+
+static float *theta_rows(struct clocks *c, struct err *err)
+{
+    const struct rmodel *m = c->g->m;
+    size_t n = (size_t)m->n_feat * m->stride;
+    float *out = malloc(n * sizeof *out);
+    if (!out) {
+        err_set(err, ST_NOMEM, "query");
+        return NULL;
+    }
+    const float *from =
+        c->f.model_user != IDS_NONE ? rmodel_theta(m, c->f.model_user, 0) : c->g->mean_theta;
+    if (c->f.user == IDS_NONE) {
+        memcpy(out, from, n * sizeof *out);
+        return out;
+    }
+    pthread_mutex_t *lock = served_lock(c->l, c->f.user);
+    const struct gen_user *u = gen_user(c->g, c->f.user, false);
+    memcpy(out, u && u->theta ? u->theta : from, n * sizeof *out);
+    pthread_mutex_unlock(lock);
+    return out;
+}
+
+static double *item_rows(const struct clocks *c, struct err *err)
+{
+    const struct rmodel *m = c->g->m;
+    size_t n = (size_t)m->n_feat * m->stride;
+    double *out = calloc(n, sizeof *out);
+    uint32_t p = gen_item_of(c->g, c->item);
+    if (!out)
+        err_set(err, ST_NOMEM, "query");
+    for (size_t i = 0; out && p != IDS_NONE && i < n; i++)
+        out[i] = (double)rmodel_beta(m, p, 0)[i];
+    return out;
+}
+
+/* ---- return time ---- */
+
+struct walk {
+    const struct clocks *c;
+    const float *theta;
+    struct sums s;
+};
+
+/* Base integral from s.t over x units: by local hours with a calendar. */
+static double base_integral(const struct walk *w, double x)
+{
+    const struct rmodel *m = w->c->g->m;
+    double sum = 0, end = w->s.t + x * m->unit_s;
+    if (!(m->terms & RT_CALENDAR))
+        return x * base_at(w->c, w->theta, w->s.t);
+    for (double t = w->s.t; t < end;) {
+        double step = calendar_to_next(&m->zone, t);
+        step = step < end - t ? step : end - t;
+        sum += step / m->unit_s * base_at(w->c, w->theta, t);
+        t += step;
+    }
+    return sum;
+}
+
+static double hazard(const struct walk *w, double x)
+{
+    return base_integral(w, x) + sums_integral(w->c->g, &w->s, x);
+}
+
+/* Units until the integrated rate is y; the rate is not negative, so halving finds it. */
+static double solve(const struct walk *w, double y)
+{
+    double lo = 0, hi = 1;
+    const double most = 3.2e9 / w->c->g->m->unit_s; /* a century */
+    while (hi < most && hazard(w, hi) < y)
+        hi *= 2;
+    if (hazard(w, hi < most ? hi : most) < y)
+        return (double)INFINITY;
+    for (int i = 0; i < 60 && hi - lo > 1e-9 * hi; i++) {
+        double mid = (lo + hi) / 2;
+        *(hazard(w, mid) < y ? &lo : &hi) = mid;
+    }
+    return (lo + hi) / 2;
+}
+
+static double rate_at(const struct walk *w, double x)
+{
+    struct sums s = w->s;
+    double t = w->s.t + x * w->c->g->m->unit_s, r = base_at(w->c, w->theta, t);
+    sums_decay(w->c->g, &s, t);
+    for (int k = 0; k < KINDS; k++)
+        r += sums_rate(w->c->g, &s, (enum kind)k);
+    return r;
+}
+
+static void fill_return(const struct walk *w, uint32_t points, struct query_return *ret)
+{
+    double hours = w->c->g->m->unit_s / 3600, end = 0;
+    *ret = (struct query_return){ 0 };
+    for (int i = 0; i < QUERY_QUANTILES; i++) {
+        ret->hours[i] = solve(w, -log1p(-query_quantiles[i])) * hours;
+        if (isfinite(ret->hours[i]) && query_quantiles[i] <= 0.951)
+            end = fmax(end, ret->hours[i]);
+    }
+    ret->base_rate = base_at(w->c, w->theta, w->s.t) / hours;
+    ret->rate = rate_at(w, 0) / hours;
+    ret->n_point = end > 0 ? points : 0;
+    for (uint32_t i = 0; i < ret->n_point; i++) {
+        double h = end * i / (points > 1 ? points - 1 : 1);
+        ret->point[i] = h;
+        ret->density[i] = rate_at(w, h / hours) / hours * exp(-hazard(w, h / hours));
+    }
+}
+
+static void clocks_clear(struct clocks *c)
+{
+    face_clear(&c->f);
+    free(c->p.at);
+}
+
+enum status query_return_time(struct served *l, struct gen *g, uint32_t user, int64_t at,
+                              uint32_t points, struct query_return *ret, struct err *err)
+{
+    struct clocks c = { .l = l, .g = g, .item = IDS_NONE, .beta_sum = g->m->beta_sum };
+    struct walk w = { .c = &c };
+    size_t next = 0;
+    points = points < QUERY_POINTS_MAX ? points : QUERY_POINTS_MAX;
+    float *theta = NULL;
+    if (face_get(l, g, user, at, &c.f, err) == ST_OK && gather(&c, at, err) == ST_OK &&
+        (theta = theta_rows(&c, err))) {
+        w.theta = theta;
+        w.s.t = c.p.n ? c.p.at[0].t : (double)at / 1e3;
+        sums_to(&c, &w.s, &next, (double)at / 1e3);
+        fill_return(&w, points, ret);
+    }
+    free(theta);
+    clocks_clear(&c);
+    return err->code;
+}
+
+/* ---- curves ---- */
+
+void query_curve_clear(struct query_curve *c)
+{
+    free(c->base);
+    free(c->event);
+    *c = (struct query_curve){ 0 };
+}
+
+static void fill_curve(const struct clocks *c, const float *theta, struct query_curve *r)
+{
+    struct sums s = { .t = c->p.n ? c->p.at[0].t : (double)r->from / 1e3 };
+    double per_hour = rmodel_per_hour(c->g->m);
+    size_t next = 0;
+    for (uint32_t i = 0; i < r->n; i++) {
+        double t = (double)(r->from + (int64_t)i * r->step) / 1e3;
+        sums_to(c, &s, &next, t);
+        r->base[i] = base_at(c, theta, t) * per_hour;
+        r->self[i] = s.t <= t ? sums_rate(c->g, &s, KIND_SELF) * per_hour : 0;
+        r->social[i] = s.t <= t ? sums_rate(c->g, &s, KIND_SOCIAL) * per_hour : 0;
+        r->cross[i] = s.t <= t ? sums_rate(c->g, &s, KIND_CROSS) * per_hour : 0;
+    }
+}
+
+static enum status mark_events(const struct clocks *c, struct query_curve *r, struct err *err)
+{
+    struct served_event *e;
+    uint32_t n, from = 0;
+    int64_t end = r->from + (int64_t)(r->n - 1) * r->step;
+    if (c->f.user == IDS_NONE || events_of(c->l, c->f.user, end, &e, &n, err) != ST_OK)
+        return err->code;
+    while (from < n && (e[from].t < r->from || n - from > QUERY_POINTS_MAX))
+        from++;
+    for (uint32_t i = from; i < n; i++)
+        if (c->item == IDS_NONE || e[i].item == c->item)
+            e[r->n_event++] = e[i];
+    r->event = e;
+    return ST_OK;
+}
+
+enum status query_intensity(struct served *l, struct gen *g, uint32_t user, uint32_t item,
+                            int64_t from, int64_t step, uint32_t n, struct query_curve *ret,
+                            struct err *err)
+{
+    struct clocks c = { .l = l, .g = g, .item = item, .beta_sum = g->m->beta_sum };
+    int64_t end = from + (int64_t)(n - 1) * step;
+    double *rows = NULL;
+    float *theta = NULL;
+    *ret = (struct query_curve){ .n = n, .from = from, .step = step };
+    ret->base = calloc((size_t)n * 4, sizeof *ret->base);
+    if (!ret->base)
+        return err_set(err, ST_NOMEM, "query");
+    ret->self = ret->base + n;
+    ret->social = ret->self + n;
+    ret->cross = ret->social + n;
+    if (item != IDS_NONE)
+        c.beta_sum = rows = item_rows(&c, err);
+    if (err->code == ST_OK && face_get(l, g, user, end, &c.f, err) == ST_OK &&
+        gather(&c, end, err) == ST_OK && (theta = theta_rows(&c, err))) {
+        fill_curve(&c, theta, ret);
+        mark_events(&c, ret, err);
+    }
+    free(theta);
+    free(rows);
+    clocks_clear(&c);
+    if (err->code != ST_OK)
+        query_curve_clear(ret);
+    return err->code;
+}
+
+/* ---- items and friends ---- */
+
+enum status query_similar(struct gen *g, uint32_t item, uint32_t n, struct topk_hit *out,
+                          uint32_t *n_ret, struct err *err)
+{
+    const struct rmodel *m = g->m;
+    uint32_t p = gen_item_of(g, item), width = m->n_feat * m->stride, got = 0;
+    *n_ret = 0;
+    if (p == IDS_NONE)
+        return err_set(err, ST_NOTFOUND, "the model has not seen this item");
+    float self = topk_dot(rmodel_beta(m, p, 0), rmodel_beta(m, p, 0), width);
+    for (uint32_t i = 0; i < m->n_item; i++) {
+        const float *b = rmodel_beta(m, i, 0);
+        struct topk_hit x = { .item = g->item_back[i] };
+        float size = topk_dot(b, b, width);
+        x.score = topk_dot(rmodel_beta(m, p, 0), b, width) / sqrtf(self * size + 1e-30f);
+        uint32_t at = got;
+        while (at && out[at - 1].score < x.score)
+            at--;
+        if (i == p || at >= n)
+            continue;
+        uint32_t keep = got < n ? got : n - 1;
+        memmove(out + at + 1, out + at, (keep - at) * sizeof *out);
+        out[at] = x;
+        got = keep + 1;
+    }
+    *n_ret = got;
+    return ST_OK;
+}
+
+void query_influence_clear(struct query_influence *i)
+{
+    free(i->in);
+    free(i->out);
+    *i = (struct query_influence){ 0 };
+}
+
+static double edge_weight(const struct rmodel *m, uint64_t e)
+{
+    double sum = 0;
+    for (uint32_t s = 0; s < m->n_scale; s++)
+        sum += (double)m->edge_tau[e * m->n_scale + s];
+    return sum;
+}
+
+static int heaviest_first(const void *a, const void *b)
+{
+    const struct query_edge *x = a, *y = b;
+    return (x->weight < y->weight) - (x->weight > y->weight);
+}
+
+enum status query_influence(struct gen *g, uint32_t user, struct query_influence *ret,
+                            struct err *err)
+{
+    const struct rmodel *m = g->m;
+    uint32_t mu = gen_user_of(g, user);
+    *ret = (struct query_influence){ 0 };
+    if (mu == IDS_NONE)
+        return err_set(err, ST_NOTFOUND, "the model has not seen this user");
+    for (uint32_t s = 0; m->tau && s < m->n_scale; s++)
+        ret->own += (double)m->tau[(size_t)mu * m->n_scale + s];
+    if (!(m->terms & RT_SOCIAL))
+        return ST_OK;
+    ret->in = malloc((m->edge_ptr[mu + 1] - m->edge_ptr[mu] + 1) * sizeof *ret->in);
+    uint32_t n_out = 0;
+    for (uint64_t e = 0; e < m->n_edge; e++)
+        n_out += m->edge_from[e] == mu;
+    ret->out = malloc(((size_t)n_out + 1) * sizeof *ret->out);
+    if (!ret->in || !ret->out) {
+        query_influence_clear(ret);
+        return err_set(err, ST_NOMEM, "query");
+    }
+    for (uint32_t u = 0; u < m->n_user; u++)
+        for (uint64_t e = m->edge_ptr[u]; e < m->edge_ptr[u + 1]; e++) {
+            if (u == mu)
+                ret->in[ret->n_in++] =
+                    (struct query_edge){ g->user_back[m->edge_from[e]], edge_weight(m, e) };
+            else if (m->edge_from[e] == mu)
+                ret->out[ret->n_out++] = (struct query_edge){ g->user_back[u], edge_weight(m, e) };
+        }
+    qsort(ret->in, ret->n_in, sizeof *ret->in, heaviest_first);
+    qsort(ret->out, ret->n_out, sizeof *ret->out, heaviest_first);
+    return ST_OK;
+}

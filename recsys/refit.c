@@ -1,0 +1,309 @@
+/* recsys/refit.c - see refit.h. */
+#include "recsys/refit.h"
+
+#include "engine/base/file.h"
+#include "engine/base/num.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+enum { TRACE_MAX = 2000, CHECKPOINT_EVERY = 20 };
+
+/* ---- settings ---- */
+
+struct reading {
+    const json_t *o;
+    char *param;
+    struct err *err;
+};
+
+static bool bad(struct reading *r, const char *key)
+{
+    if (r->err->code != ST_OK && !r->param[0])
+        snprintf(r->param, REFIT_PARAM_MAX, "%s", key);
+    return r->err->code != ST_OK;
+}
+
+static void number(struct reading *r, const char *key, double min, double max, double *ret)
+{
+    if (r->err->code == ST_OK && json_get_f64(r->o, key, false, min, max, ret, r->err) != ST_OK) {
+        r->err->code = r->err->code == ST_FORMAT ? ST_ARG : r->err->code;
+        bad(r, key);
+    }
+}
+
+static void whole(struct reading *r, const char *key, int64_t min, int64_t max, uint32_t *ret)
+{
+    int64_t v = *ret;
+    if (r->err->code != ST_OK)
+        return;
+    if (json_get_i64(r->o, key, false, min, max, &v, r->err) != ST_OK)
+        r->err->code = r->err->code == ST_FORMAT ? ST_ARG : r->err->code;
+    *ret = (uint32_t)v;
+    bad(r, key);
+}
+
+/* "1h", "7 days", or seconds. */
+static enum status span(struct str s, double *ret, struct err *err)
+{
+    size_t n = 0;
+    double v, unit = 1;
+    s = str_trim(s);
+    while (n < s.n && (s.p[n] == '.' || (s.p[n] >= '0' && s.p[n] <= '9')))
+        n++;
+    struct str rest = str_trim((struct str){ s.p + n, s.n - n });
+    if (num_f64((struct str){ s.p, n }, "scale", 1e-3, 1e10, &v, err) != ST_OK ||
+        (rest.n && events_unit(rest, &unit, err) != ST_OK))
+        return err->code;
+    *ret = v * unit;
+    return ST_OK;
+}
+
+static void scales(struct reading *r, struct fit_opts *f)
+{
+    const json_t *list = json_object_get(r->o, "scales"), *v;
+    size_t i;
+    if (r->err->code != ST_OK || !list || json_is_null(list))
+        return;
+    if (!json_is_array(list) || json_array_size(list) == 0 || json_array_size(list) > RSCALES_MAX) {
+        err_set(r->err, ST_ARG, "'scales' must be a list of 1 to %d times like \"1h\", \"7d\"",
+                RSCALES_MAX);
+        bad(r, "scales");
+        return;
+    }
+    f->n_scale = 0;
+    json_array_foreach(list, i, v)
+    {
+        double s = json_is_number(v) ? json_number_value(v) : 0;
+        if (json_is_string(v) && span(str_c(json_string_value(v)), &s, r->err) != ST_OK)
+            break;
+        if (!(s >= 1e-3 && s <= 1e10))
+            err_set(r->err, ST_RANGE, "a scale must be between a millisecond and 300 years");
+        f->scale[f->n_scale++] = (struct rkernel){ .w = 1 / s, .order = 1 };
+    }
+    bad(r, "scales");
+}
+
+static void variant(struct reading *r, struct fit_opts *f)
+{
+    struct str name = STR("hrpf");
+    char text[16];
+    unsigned terms;
+    if (json_get_str(r->o, "variant", false, &name, r->err) != ST_OK)
+        r->err->code = ST_ARG;
+    snprintf(text, sizeof text, "%.*s", (int)name.n, name.p);
+    if (r->err->code == ST_OK && rmodel_terms(text, &terms, r->err) == ST_OK) {
+        *f = fit_defaults(terms);
+        if (terms & RT_CLUSTERS)
+            err_set(
+                r->err, ST_UNSUPPORTED,
+                "events that come over HTTP have no clusters: fit xiirpf with strobe recsys fit");
+    }
+    bad(r, "variant");
+}
+
+enum status refit_settings(const json_t *config, struct refit_opts *ret,
+                           char param[REFIT_PARAM_MAX], struct err *err)
+{
+    struct reading r = { .o = config, .param = param, .err = err };
+    struct str zone = STR("");
+    uint32_t seed = 1;
+    param[0] = '\0';
+    *ret = (struct refit_opts){ .holdout = 0.1, .activate = true };
+    variant(&r, &ret->fit);
+    whole(&r, "k", 1, FIT_K_MAX, &ret->fit.k);
+    whole(&r, "iters", 1, 100000, &ret->fit.iters);
+    whole(&r, "seed", 0, INT32_MAX, &seed);
+    whole(&r, "threads", 0, 256, &ret->fit.threads);
+    number(&r, "holdout", 0, 0.5, &ret->holdout);
+    scales(&r, &ret->fit);
+    ret->fit.seed = seed;
+    if (err->code == ST_OK &&
+        json_get_bool(config, "activate", false, &ret->activate, err) != ST_OK)
+        err->code = ST_ARG;
+    bad(&r, "activate");
+    if (err->code == ST_OK && json_get_str(config, "zone", false, &zone, err) != ST_OK)
+        err->code = ST_ARG;
+    snprintf(ret->zone, sizeof ret->zone, "%.*s", (int)zone.n, zone.p);
+    bad(&r, "zone");
+    if (err->code == ST_OK)
+        fit_check(&ret->fit, err);
+    return err->code;
+}
+
+/* ---- fitting ---- */
+
+struct run {
+    struct recsys *r;
+    const struct refit_opts *o;
+    const struct refit_watch *w;
+    const char *phase;
+    json_t *trace;
+    volatile sig_atomic_t stop;
+    struct rs_events all, early, late;
+    struct follows follows;
+    struct rmodel *m;
+    struct fit_result first, last;
+};
+
+static void put(json_t *o, const char *key, double v)
+{
+    if (isfinite(v))
+        json_object_set_new(o, key, json_real(v));
+}
+
+static void on_progress(void *ctx, const struct fit_progress *p)
+{
+    struct run *x = ctx;
+    if (x->w->stop && x->w->stop(x->w->ctx))
+        x->stop = 1;
+    if (x->w->progress)
+        x->w->progress(x->w->ctx, x->phase, p);
+    if (!isfinite(p->elbo) || json_array_size(x->trace) >= TRACE_MAX)
+        return;
+    json_t *o = json_object();
+    json_object_set_new(o, "phase", json_string(x->phase));
+    json_object_set_new(o, "sweep", json_integer(p->sweep));
+    put(o, "elbo", p->elbo);
+    put(o, "heldout", p->heldout);
+    put(o, "self_share", p->self_share);
+    put(o, "radius", p->radius);
+    json_array_append_new(x->trace, o);
+}
+
+static enum status on_checkpoint(void *ctx, const struct rmodel *m, uint32_t sweep, struct err *err)
+{
+    struct run *x = ctx;
+    char path[FILE_PATH_MAX], text[64];
+    (void)sweep;
+    if (file_path(path, err, "%s/checkpoint.rpf", x->w->dir) != ST_OK ||
+        rmodel_save(m, path, err) != ST_OK)
+        return err->code;
+    snprintf(text, sizeof text, "%s", x->phase);
+    return ST_OK;
+}
+
+/* Events [from, to) of ev, with the same numbers of names. */
+static enum status cut(const struct rs_events *ev, uint64_t from, uint64_t to,
+                       struct rs_events *ret, struct err *err)
+{
+    uint64_t n = to - from;
+    ret->time = malloc((n + 1) * sizeof *ret->time);
+    ret->user = malloc((n + 1) * sizeof *ret->user);
+    ret->item = malloc((n + 1) * sizeof *ret->item);
+    if (!ret->time || !ret->user || !ret->item || ids_copy(&ev->users, &ret->users, err) != ST_OK ||
+        ids_copy(&ev->items, &ret->items, err) != ST_OK)
+        return err_set(err, ST_NOMEM, "events");
+    if (n) {
+        memcpy(ret->time, ev->time + from, n * sizeof *ret->time);
+        memcpy(ret->user, ev->user + from, n * sizeof *ret->user);
+        memcpy(ret->item, ev->item + from, n * sizeof *ret->item);
+    }
+    ret->n = ret->cap = n;
+    ret->sorted = true;
+    return ST_OK;
+}
+
+static enum status fit_once(struct run *x, const struct rs_events *ev, const char *phase,
+                            const struct rs_events *heldout, struct fit_result *res,
+                            struct err *err)
+{
+    struct fit_opts o = x->o->fit;
+    struct rmodel *m = NULL;
+    struct fit_watch w = { .ctx = x, .progress = on_progress, .stop = &x->stop };
+    if (x->w->dir) {
+        w.checkpoint = on_checkpoint;
+        w.checkpoint_every = CHECKPOINT_EVERY;
+    }
+    x->phase = phase;
+    o.heldout = heldout;
+    o.follows = o.terms & RT_SOCIAL ? &x->follows : NULL;
+    o.zone = x->o->zone[0] ? x->o->zone : o.zone;
+    o.warm = x->m;
+    if (!heldout)
+        o.patience = 0;
+    if (fit_run(ev, &o, &w, &m, res, err) != ST_OK)
+        return err->code;
+    rmodel_free(x->m);
+    x->m = m;
+    return x->stop ? err_set(err, ST_CANCELLED, "the fit was stopped") : ST_OK;
+}
+
+/* A checkpoint of an interrupted run: its factors are where this one starts. */
+static void load_checkpoint(struct run *x)
+{
+    char path[FILE_PATH_MAX];
+    struct err none = ERR_INIT;
+    if (x->w->dir && file_path(path, &none, "%s/checkpoint.rpf", x->w->dir) == ST_OK &&
+        file_is_regular(path))
+        rmodel_load(path, &x->m, &none);
+}
+
+static enum status fit_both(struct run *x, struct err *err)
+{
+    uint64_t n = x->all.n, tail = (uint64_t)(x->o->holdout * (double)n);
+    load_checkpoint(x);
+    if (tail && n - tail > 0) {
+        if (cut(&x->all, 0, n - tail, &x->early, err) != ST_OK ||
+            cut(&x->all, n - tail, n, &x->late, err) != ST_OK ||
+            fit_once(x, &x->early, "held out", &x->late, &x->first, err) != ST_OK)
+            return err->code;
+    }
+    return fit_once(x, &x->all, "all", NULL, &x->last, err);
+}
+
+static void describe(const struct run *x, json_t *notes)
+{
+    const struct fit_result *f = &x->last;
+    json_t *o = json_object();
+    json_object_set_new(o, "sweeps", json_integer(f->sweeps));
+    put(o, "elbo", f->elbo);
+    put(o, "seconds", x->first.seconds + f->seconds);
+    put(o, "self_share", f->self_share);
+    put(o, "social_share", f->social_share);
+    put(o, "items_share", f->items_share);
+    put(o, "radius", f->radius);
+    put(o, "mean_branching", f->mean_branching);
+    if (x->first.sweeps)
+        put(o, "heldout", x->first.heldout);
+    json_object_set_new(notes, "fit", o);
+    json_object_set(notes, "trace", x->trace);
+}
+
+static enum status keep(struct run *x, json_t *notes, char id[RECSYS_ID_MAX], struct err *err)
+{
+    char path[FILE_PATH_MAX];
+    describe(x, notes);
+    if (recsys_save(x->r, x->m, notes, id, err) != ST_OK)
+        return err->code;
+    if (x->w->dir && file_path(path, err, "%s/checkpoint.rpf", x->w->dir) == ST_OK)
+        file_remove_tree(path, err);
+    if (x->o->activate && err->code == ST_OK) {
+        struct recsys_ask a = { .verb = RECSYS_ACTIVATE };
+        snprintf(a.model, sizeof a.model, "%s", id);
+        recsys_do(x->r, &a);
+        *err = a.err;
+    }
+    return err->code;
+}
+
+enum status recsys_refit(struct recsys *r, const struct refit_opts *o, const struct refit_watch *w,
+                         json_t *notes, char id[RECSYS_ID_MAX], struct err *err)
+{
+    struct run x = { .r = r, .o = o, .w = w, .trace = json_array() };
+    notes = notes ? notes : json_object();
+    if (recsys_export(r, &x.all, &x.follows, err) == ST_OK) {
+        if (x.all.n == 0)
+            err_set(err, ST_ARG, "there are no events yet: POST /api/recsys/events first");
+        else if (fit_both(&x, err) == ST_OK)
+            keep(&x, notes, id, err);
+    }
+    events_clear(&x.all);
+    events_clear(&x.early);
+    events_clear(&x.late);
+    follows_clear(&x.follows);
+    rmodel_free(x.m);
+    json_free(x.trace);
+    json_free(notes);
+    return err->code;
+}

@@ -1,0 +1,123 @@
+/* Folding in: the fixed point is that of the full update for one user with the items held. */
+#include "recsys/fold.h"
+#include "tests/support/rs_toy.h"
+
+#include <criterion/criterion.h>
+#include <math.h>
+#include <stdlib.h>
+
+enum { USERS = 4, ITEMS = 12, K = 3, EVENTS = 30 };
+
+static double psi(double x)
+{
+    double r = 0;
+    for (; x < 12; x++)
+        r -= 1 / x;
+    double y = 1 / (x * x);
+    return r + log(x) - 0.5 / x - y * (1.0 / 12 - y * (1.0 / 120 - y * (1.0 / 252 - y / 240)));
+}
+
+static double kernel(struct rkernel k, double age)
+{
+    return k.order == 2 ? k.w * k.w * age * exp(-k.w * age) : k.w * exp(-k.w * age);
+}
+static double integral(struct rkernel k, double x)
+{
+    return k.order == 2 ? 1 - (1 + k.w * x) * exp(-k.w * x) : 1 - exp(-k.w * x);
+}
+
+/* Straight from the update equations: every event looks at every other. */
+static void by_definition(const struct rmodel *m, const struct fold_event *e, size_t n,
+                          const struct fold_opts *o, double theta[K], double tau[2])
+{
+    double shape[K], rate[K], log_[K], tl[2] = { 0.3, 0.3 }, eta = 1,
+                                       d = (o->end_s - o->start_s) / m->unit_s;
+    for (int k = 0; k < K; k++)
+        log_[k] = 0.1;
+    for (int round = 0; round < 4000; round++) {
+        double c[2] = { 0 }, b[2] = { 0 }, sum = 0;
+        for (int k = 0; k < K; k++)
+            shape[k] = m->a_theta;
+        for (size_t i = 0; i < n; i++) {
+            double z = 0, g[2] = { 0 };
+            const float *beta = m->beta_log + (size_t)e[i].item * m->stride;
+            for (size_t j = 0; j < n; j++)
+                for (int s = 0; s < 2 && e[j].item == e[i].item && e[j].t < e[i].t; s++)
+                    g[s] +=
+                        (double)e[j].weight * kernel(m->scale[s], (e[i].t - e[j].t) / m->unit_s);
+            for (int k = 0; k < K; k++)
+                z += log_[k] * (double)beta[k];
+            for (int s = 0; s < 2; s++) {
+                z += tl[s] * g[s];
+                b[s] +=
+                    (double)e[i].weight * integral(m->scale[s], (o->end_s - e[i].t) / m->unit_s);
+            }
+            for (int k = 0; k < K; k++)
+                shape[k] += log_[k] * (double)beta[k] / z;
+            for (int s = 0; s < 2; s++)
+                c[s] += tl[s] * g[s] / z;
+        }
+        for (int k = 0; k < K; k++) {
+            rate[k] = eta + d * m->beta_sum[k];
+            theta[k] = shape[k] / rate[k];
+            log_[k] = exp(psi(shape[k])) / rate[k];
+            sum += theta[k];
+        }
+        eta = (m->a_hyper + K * m->a_theta) / (m->b_hyper + sum);
+        for (int s = 0; s < 2; s++) {
+            tau[s] = (m->a_tau + c[s]) / (m->tau_rate[s] + b[s]);
+            tl[s] = exp(psi(m->a_tau + c[s])) / (m->tau_rate[s] + b[s]);
+        }
+    }
+}
+
+Test(fold, the_fixed_point_is_that_of_the_update_equations)
+{
+    unsigned terms = RT_GAMMA_RATES | RT_SELF;
+    struct rmodel *m = toy_rmodel(terms, USERS, ITEMS, K, 3);
+    struct fold_event e[EVENTS];
+    struct rng r = { 17 };
+    struct err err = ERR_INIT;
+    for (int i = 0; i < EVENTS; i++)
+        e[i] = (struct fold_event){ m->end_s - 3600 * (double)rng_below(&r, 200),
+                                    (uint32_t)rng_below(&r, i % 2 ? 3 : ITEMS), i % 4 ? 1 : 3 };
+    struct fold_opts o = {
+        .start_s = m->end_s - 3600 * 250.0, .end_s = m->end_s, .rounds = 4000, .tolerance = 1e-14
+    };
+    struct folded f;
+    double theta[K], tau[2];
+    by_definition(m, e, EVENTS, &o, theta, tau);
+    cr_assert_eq(fold_user(m, e, EVENTS, &o, &f, &err), ST_OK);
+    for (int k = 0; k < K; k++)
+        cr_expect(fabs((double)f.theta[k] - theta[k]) < 2e-5 * theta[k] + 1e-9, "theta %d: %g, %g",
+                  k, (double)f.theta[k], theta[k]);
+    for (int s = 0; s < 2; s++)
+        cr_expect(fabs((double)f.tau[s] - tau[s]) < 2e-5 * tau[s], "tau %d: %g, %g", s,
+                  (double)f.tau[s], tau[s]);
+    folded_clear(&f);
+    rmodel_free(m);
+}
+
+Test(fold, nobody_is_refused)
+{
+    static const char *const variants[] = { "pf", "hpf", "hrpf", "drpf", "iirpf", "xiirpf" };
+    for (size_t v = 0; v < sizeof variants / sizeof variants[0]; v++) {
+        unsigned terms = 0;
+        struct err err = ERR_INIT;
+        struct folded f;
+        cr_assert_eq(rmodel_terms(variants[v], &terms, &err), ST_OK);
+        struct rmodel *m = toy_rmodel(terms, USERS, ITEMS, 1, 3);
+        struct fold_event e[3] = { { m->end_s - 10, 0, 1 },
+                                   { m->end_s - 10, 0, 1 },
+                                   { m->end_s - 1e7, 3, 1 } };
+        struct fold_opts o = { .start_s = m->end_s - 3600, .end_s = m->end_s };
+        for (size_t n = 0; n <= 3; n++) {
+            cr_assert_eq(fold_user(m, e, n, &o, &f, &err), ST_OK);
+            for (uint32_t i = 0; i < m->n_feat * m->stride; i++)
+                cr_expect(isfinite(f.theta[i]) && f.theta[i] >= 0, "%s %u: %g", variants[v], i,
+                          (double)f.theta[i]);
+            folded_clear(&f);
+        }
+        rmodel_free(m);
+    }
+}
