@@ -122,6 +122,8 @@ struct engine_info {
     const char *chat_template_error; /* "" or why the model's own template is unusable */
     const char *tokenizer_warning;   /* "" or text */
     int32_t bos, eos;                /* -1: none */
+    bool duo, duo_router;            /* a Duo model; and it has a router */
+    uint32_t n_ff_small;
     double load_ms;
     int64_t created; /* Unix seconds: file time */
 };
@@ -172,6 +174,11 @@ enum status engine_apply_template(const struct engine *e, const json_t *request,
 enum status engine_submit(struct engine *e, const int32_t *prompt, size_t n_prompt,
                           const struct gen_params *p, gen_event_fn *fn, void *ctx, uint64_t *id,
                           struct err *err);
+/* How a request goes through a Duo model, for gen_params.duo. mode: "big", "small", "fixed" (pattern,
+ * a letter a layer: b, s, k for skip) or "router" (budget 0..1; else NaN). Errors: ST_UNSUPPORTED (no
+ * Duo model, no router), ST_ARG, ST_RANGE. */
+enum status engine_duo_policy(const struct engine *e, const struct duo_words *w,
+                              struct duo_policy *ret, struct err *err);
 /* The request ends with FINISH_CANCELLED within a layer's time; unknown ids are ignored. Also
  * allowed inside a callback. */
 void engine_cancel(struct engine *e, uint64_t id);

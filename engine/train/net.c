@@ -14,6 +14,11 @@ real *net_grads(struct net *n)
     return n->grads;
 }
 
+void net_set_route(struct net *n, const uint8_t *route)
+{
+    n->route = n->o.shape.d_small ? route : NULL;
+}
+
 const struct net_shape *net_shape_of(const struct net *n)
 {
     return &n->o.shape;
