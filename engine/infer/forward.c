@@ -331,7 +331,7 @@ static void ffn_out_step(void *arg, size_t t, unsigned worker)
     (void)worker;
     struct forward *f = arg;
     forward_add_branch(f, t, f->h2 + t * f->hp->n_embd, VIEW_VEC(f->v, TR_DOWN_B),
-               VIEW_VEC(f->v, TR_POST_FFN_NORM));
+                       VIEW_VEC(f->v, TR_POST_FFN_NORM));
 }
 
 /* ---- layers ---- */

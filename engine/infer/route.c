@@ -24,8 +24,8 @@ enum status duo_pattern_parse(struct str text, uint32_t n_layer, uint64_t *ret, 
     for (uint32_t l = 0; l < n_layer; l++) {
         const char *at = strchr(letter, text.p[l]);
         if (!at || !*at)
-            return err_set(err, ST_ARG,
-                           "pattern: layer %u must be b (big), s (small) or k (skip)", l);
+            return err_set(err, ST_ARG, "pattern: layer %u must be b (big), s (small) or k (skip)",
+                           l);
         p |= (uint64_t)(at - letter) << (2 * l);
     }
     *ret = p;
@@ -72,8 +72,7 @@ enum status duo_policy_make(const struct hparams *hp, const struct duo_words *w,
         return err_set(err, ST_ARG, "budget: only mode router has one");
     if (p.mode != DUO_FIXED && w->pattern.n)
         return err_set(err, ST_ARG, "pattern: only mode fixed has one");
-    if (p.mode == DUO_FIXED &&
-        duo_pattern_parse(w->pattern, hp->n_layer, &p.pattern, err) != ST_OK)
+    if (p.mode == DUO_FIXED && duo_pattern_parse(w->pattern, hp->n_layer, &p.pattern, err) != ST_OK)
         return err->code;
     if (p.mode == DUO_ROUTER && router_policy(hp, w, &p, err) != ST_OK)
         return err->code;

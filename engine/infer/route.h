@@ -26,8 +26,8 @@ struct duo_policy {
 };
 static inline bool duo_policy_same(const struct duo_policy *a, const struct duo_policy *b)
 {
-    return a->mode == b->mode && !(a->threshold < b->threshold) &&
-           !(b->threshold < a->threshold) && a->pattern == b->pattern;
+    return a->mode == b->mode && !(a->threshold < b->threshold) && !(b->threshold < a->threshold) &&
+           a->pattern == b->pattern;
 }
 /* What it got: layers x tokens, by choice. */
 struct duo_tally {

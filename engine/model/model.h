@@ -92,7 +92,7 @@ enum tensor_role {
     TR_DOWN_SMALL,
     TR_ROUTER_IN, /* [n_hidden, n_embd], of a router with a hidden layer */
     TR_ROUTER,    /* [n_choice, n_embd or n_hidden] */
-    TR_MATRICES, /* count of matrix roles */
+    TR_MATRICES,  /* count of matrix roles */
     TR_OUTPUT_NORM = TR_MATRICES,
     TR_OUTPUT_NORM_B,
     TR_OUTPUT_B,
@@ -119,8 +119,8 @@ enum tensor_role {
     TR_POST_FFN_NORM,
     TR_SKETCH_NORM, /* [n_ff] of each first row w: |w|, and |w - sketch| */
     TR_SKETCH_ERR,
-    TR_PRED_BIAS, /* [n_ff] of the predictor's scores */
-    TR_FFN_RATE,  /* [n_ff] how often each neuron fired when the model was packed */
+    TR_PRED_BIAS,   /* [n_ff] of the predictor's scores */
+    TR_FFN_RATE,    /* [n_ff] how often each neuron fired when the model was packed */
     TR_ROUTER_IN_B, /* [n_hidden], [n_choice] */
     TR_ROUTER_B,
     TR_ROLES

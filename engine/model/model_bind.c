@@ -348,7 +348,8 @@ static enum status duo_roles(const struct binding *b, uint64_t *must, struct err
                        hp->arch, b->packed ? ", packed" : "");
     if (hp->duo.n_ff > hp->n_ff)
         return err_set(err, ST_FORMAT,
-                       "strobe.duo: the small parts have %" PRIu32 " neurons, the big ones %" PRIu32,
+                       "strobe.duo: the small parts have %" PRIu32
+                       " neurons, the big ones %" PRIu32,
                        hp->duo.n_ff, hp->n_ff);
     *must |= ROLE(TR_UP_SMALL) | ROLE(TR_DOWN_SMALL);
     if (hp->gated)

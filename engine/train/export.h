@@ -46,9 +46,9 @@ struct export_opts {
     enum dtype type;  /* of matrices: DT_F32, DT_F16, DT_BF16 or DT_Q8_0 (rows that are no multiple
                          of 32: F16). Vectors and positions are F32 */
     const char *name; /* general.name */
-    struct str license;     /* general.license; these three may be empty */
-    struct str description; /* general.description */
-    struct str recipe;      /* strobe.recipe: how it was made, JSON or any text */
+    struct str license;                 /* general.license; these three may be empty */
+    struct str description;             /* general.description */
+    struct str recipe;                  /* strobe.recipe: how it was made, JSON or any text */
     const struct export_router *router; /* NULL: none; Duo networks only */
     const char *path;
 };

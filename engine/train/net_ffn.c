@@ -11,46 +11,39 @@ static size_t n_tok(const struct net *n)
     return n->rows * n->cols;
 }
 
-/* One way through: its tensors and neurons, and its tokens. */
-struct way {
-    const uint32_t *index; /* NULL: all tokens, in order */
-    size_t n, d_ff;
-    enum net_slot gate, up, down;
-    real *pre, *up_pre; /* [n, d_ff] */
-};
-
 void net_group(struct net *n, uint32_t layer, struct net_group *g)
 {
     size_t tok = n_tok(n), at = 0;
     *g = (struct net_group){ .n = { [NET_BIG] = tok } };
-    if (!n->route)
+    const uint8_t *route = net_layer_route(n, layer);
+    if (!route)
         return;
     for (int r = 0; r < NET_ROUTES; r++) {
         g->from[r] = at;
         for (size_t t = 0; t < tok; t++)
-            if (n->route[layer * tok + t] == r)
+            if (route[t] == r)
                 n->index[at++] = (uint32_t)t;
         g->n[r] = at - g->from[r];
     }
 }
 
-static struct way way_of(const struct net *n, const struct net_group *g, enum net_route r,
-                         const struct net_acts *a)
+static struct net_way way_of(const struct net *n, const struct net_group *g, enum net_route r,
+                             const struct net_acts *a)
 {
     const struct net_shape *s = &n->o.shape;
     bool big = r == NET_BIG;
     size_t before = big ? 0 : g->n[NET_BIG] * s->d_ff;
-    return (struct way){ .index = g->n[r] == n_tok(n) ? NULL : n->index + g->from[r],
-                         .n = g->n[r],
-                         .d_ff = big ? s->d_ff : s->d_small,
-                         .gate = big ? SLOT_GATE : SLOT_SMALL_GATE,
-                         .up = big ? SLOT_UP : SLOT_SMALL_UP,
-                         .down = big ? SLOT_DOWN : SLOT_SMALL_DOWN,
-                         .pre = a->pre + before,
-                         .up_pre = a->up ? a->up + before : NULL };
+    return (struct net_way){ .index = g->n[r] == n_tok(n) ? NULL : n->index + g->from[r],
+                             .n = g->n[r],
+                             .d_ff = big ? s->d_ff : s->d_small,
+                             .gate = big ? SLOT_GATE : SLOT_SMALL_GATE,
+                             .up = big ? SLOT_UP : SLOT_SMALL_UP,
+                             .down = big ? SLOT_DOWN : SLOT_SMALL_DOWN,
+                             .pre = a->pre + before,
+                             .up_pre = a->up ? a->up + before : NULL };
 }
 
-static struct pass_act act_of(const struct net *n, uint32_t layer, const struct way *w)
+struct pass_act net_way_act(const struct net *n, uint32_t layer, const struct net_way *w)
 {
     const struct net_shape *s = &n->o.shape;
     return (struct pass_act){ .kind = s->act,
@@ -67,7 +60,7 @@ static struct pass_act act_of(const struct net *n, uint32_t layer, const struct 
                               .dup = n->dup };
 }
 
-static struct ops_linear linear(const struct way *w, size_t in, size_t out, const real *m)
+static struct ops_linear linear(const struct net_way *w, size_t in, size_t out, const real *m)
 {
     return (struct ops_linear){ w->n, in, out, m };
 }
@@ -100,7 +93,7 @@ static void move_rows(struct gather g)
 }
 
 /* The way's rows of x: x itself where all tokens take it. */
-static const real *rows_of(const struct net *n, const struct way *w, const real *x, real *room)
+static const real *rows_of(const struct net *n, const struct net_way *w, const real *x, real *room)
 {
     if (!w->index)
         return x;
@@ -108,20 +101,20 @@ static const real *rows_of(const struct net *n, const struct way *w, const real 
     return room;
 }
 
-static void put_rows(const struct net *n, const struct way *w, const real *x, real *y)
+static void put_rows(const struct net *n, const struct net_way *w, const real *x, real *y)
 {
     if (w->index)
-        move_rows(
-            (struct gather){ .n = n, .index = w->index, .x = x, .y = y, .rows = w->n, .back = true });
+        move_rows((struct gather){
+            .n = n, .index = w->index, .x = x, .y = y, .rows = w->n, .back = true });
 }
 
 /* Arguments of the activation, with their biases. */
-static void way_in(struct net *n, uint32_t layer, const struct way *w)
+void net_way_in(struct net *n, uint32_t layer, const struct net_way *w)
 {
     const struct net_shape *s = &n->o.shape;
     const real *x = rows_of(n, w, n->norm, n->gx);
     struct ops_linear l = linear(w, s->d_model, w->d_ff, net_param(n, layer, w->up));
-    struct pass_act act = act_of(n, layer, w);
+    struct pass_act act = net_way_act(n, layer, w);
     ops_linear(&n->ops, &l, x, s->gated ? w->up_pre : w->pre, false);
     if (s->gated) {
         l.w = net_param(n, layer, w->gate);
@@ -130,7 +123,8 @@ static void way_in(struct net *n, uint32_t layer, const struct way *w)
     ops_act(&n->ops, &act); /* adds biases to pre and up, which backward reads */
 }
 
-static void way_out(struct net *n, uint32_t layer, const struct way *w, const real *mid, real *next)
+void net_way_out(struct net *n, uint32_t layer, const struct net_way *w, const real *mid,
+                 real *next)
 {
     const struct net_shape *s = &n->o.shape;
     const real *bias = net_param(n, layer, SLOT_DOWN_BIAS);
@@ -159,27 +153,28 @@ void net_ffn(struct net *n, uint32_t layer, const struct net_acts *a, real *next
 {
     struct pass_norm norm = net_layer_norm(n, layer, SLOT_FFN_NORM, SLOT_FFN_NORM_BIAS);
     struct net_group g;
-    net_group(n, layer, &g);
     ops_norm(&n->ops, &norm, a->mid, n->norm, n->stat);
+    net_choose(n, layer, true);
+    net_group(n, layer, &g);
     if (n->on_norm && !again)
         n->on_norm(n->norm_user, layer, true, n_tok(n), n->norm);
     for (int r = NET_BIG; r <= NET_SMALL; r++) {
-        struct way w = way_of(n, &g, (enum net_route)r, a);
+        struct net_way w = way_of(n, &g, (enum net_route)r, a);
         if (w.n == 0)
             continue;
-        way_in(n, layer, &w);
+        net_way_in(n, layer, &w);
         if (again)
             continue;
         if (n->on_ffn && r == NET_BIG)
             n->on_ffn(n->ffn_user, layer, w.n, w.pre, n->act);
-        way_out(n, layer, &w, a->mid, next);
+        net_way_out(n, layer, &w, a->mid, next);
     }
     if (!again)
         skipped(n, &g, a->mid, next);
 }
 
 /* From n->dx to n->dnorm, rows of one way. */
-static void way_back(struct net *n, uint32_t layer, const struct way *w)
+static void way_back(struct net *n, uint32_t layer, const struct net_way *w)
 {
     const struct net_shape *s = &n->o.shape;
     size_t d = s->d_model;
@@ -188,7 +183,7 @@ static void way_back(struct net *n, uint32_t layer, const struct way *w)
     struct ops_linear down = linear(w, w->d_ff, d, net_param(n, layer, w->down));
     struct ops_linear up = linear(w, d, w->d_ff, net_param(n, layer, w->up));
     struct ops_linear gate = linear(w, d, w->d_ff, net_param(n, layer, w->gate));
-    struct pass_act act = act_of(n, layer, w);
+    struct pass_act act = net_way_act(n, layer, w);
     const real *dup = s->gated ? n->dup : n->dact;
     ops_linear_dx(&n->ops, &down, dy, n->dact, false);
     ops_act_back(&n->ops, &act);
@@ -213,7 +208,7 @@ void net_ffn_back(struct net *n, uint32_t layer, const struct net_acts *a)
     net_group(n, layer, &g);
     ops_norm(&n->ops, &norm, a->mid, n->norm, n->stat);
     for (int r = NET_BIG; r <= NET_SMALL; r++) {
-        struct way w = way_of(n, &g, (enum net_route)r, a);
+        struct net_way w = way_of(n, &g, (enum net_route)r, a);
         if (w.n > 0)
             way_back(n, layer, &w);
     }

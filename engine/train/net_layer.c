@@ -98,6 +98,12 @@ static struct pass_rope rope_of(const struct net *n, uint32_t layer, bool back)
                                .back = back };
 }
 
+void net_rope(struct net *n, uint32_t layer, real *qkv)
+{
+    struct pass_rope rope = rope_of(n, layer, false);
+    ops_rope(&n->ops, &rope, qkv);
+}
+
 static struct ops_attn attn_of(const struct net *n)
 {
     const struct net_shape *s = &n->o.shape;
@@ -121,6 +127,8 @@ void net_attention(struct net *n, uint32_t layer, const struct net_acts *a, bool
     struct pass_rope rope = rope_of(n, layer, false);
     struct ops_attn attn = attn_of(n);
     ops_norm(&n->ops, &norm, a->x, n->norm, n->stat);
+    if (!again)
+        net_choose(n, layer, false);
     if (n->on_norm && !again)
         n->on_norm(n->norm_user, layer, false, n_tok(n), n->norm);
     ops_linear(&n->ops, &in, n->norm, a->qkv, false);
@@ -134,10 +142,11 @@ void net_attention(struct net *n, uint32_t layer, const struct net_acts *a, bool
 static void skip_layer(struct net *n, uint32_t layer, const struct net_acts *a)
 {
     size_t d = n->o.shape.d_model, tok = n_tok(n);
-    if (!n->route || !n->o.shape.skip_layer)
+    const uint8_t *route = net_layer_route(n, layer);
+    if (!route || !n->o.shape.skip_layer)
         return;
     for (size_t t = 0; t < tok; t++)
-        if (n->route[layer * tok + t] == NET_SKIP)
+        if (route[t] == NET_SKIP)
             memcpy(a->mid + t * d, a->x + t * d, d * sizeof *a->mid);
 }
 
@@ -176,7 +185,7 @@ static const real *attended(struct net *n, uint32_t layer)
     return n->gy;
 }
 
-static void attention_back(struct net *n, uint32_t layer, const struct net_acts *a)
+void net_attention_back(struct net *n, uint32_t layer, const struct net_acts *a)
 {
     const struct net_shape *s = &n->o.shape;
     size_t tok = n_tok(n), d = s->d_model, q = (size_t)s->n_head * s->d_head, w = qkv_width(s);
@@ -198,7 +207,8 @@ static void attention_back(struct net *n, uint32_t layer, const struct net_acts 
     ops_linear_dw(&n->ops, &in, n->dqkv, n->norm, net_grad_of(n, layer, SLOT_Q));
     ops_columns(&n->ops, n->dqkv, tok, w, net_grad_of(n, layer, SLOT_Q_BIAS));
     ops_linear_dx(&n->ops, &in, n->dqkv, n->dnorm, false);
-    net_norm_back(n, &norm, a->x, net_grad_of(n, layer, SLOT_ATTN_NORM), net_grad_of(n, layer, SLOT_ATTN_NORM_BIAS));
+    net_norm_back(n, &norm, a->x, net_grad_of(n, layer, SLOT_ATTN_NORM),
+                  net_grad_of(n, layer, SLOT_ATTN_NORM_BIAS));
 }
 
 void net_layer_back(struct net *n, uint32_t layer)
@@ -207,7 +217,7 @@ void net_layer_back(struct net *n, uint32_t layer)
     if (n->o.recompute)
         net_layer(n, layer, true);
     net_ffn_back(n, layer, &a);
-    attention_back(n, layer, &a);
+    net_attention_back(n, layer, &a);
 }
 
 static struct pass_norm last_norm(const struct net *n)
@@ -216,10 +226,15 @@ static struct pass_norm last_norm(const struct net *n)
     return norm_of(n, n->params + n->lay.norm, bias ? n->params + n->lay.norm_bias : NULL, false);
 }
 
-void net_last_norm(struct net *n)
+void net_norm_of(struct net *n, const real *x)
 {
     struct pass_norm norm = last_norm(n);
-    ops_norm(&n->ops, &norm, net_x(n, n->o.shape.n_layer), n->norm, n->stat);
+    ops_norm(&n->ops, &norm, x, n->norm, n->stat);
+}
+
+void net_last_norm(struct net *n)
+{
+    net_norm_of(n, net_x(n, n->o.shape.n_layer));
 }
 
 void net_last_norm_back(struct net *n)
@@ -227,5 +242,5 @@ void net_last_norm_back(struct net *n)
     struct pass_norm norm = last_norm(n);
     bool bias = n->o.shape.norm == NET_LAYER;
     net_norm_back(n, &norm, net_x(n, n->o.shape.n_layer), n->grads + n->lay.norm,
-              bias ? n->grads + n->lay.norm_bias : NULL);
+                  bias ? n->grads + n->lay.norm_bias : NULL);
 }

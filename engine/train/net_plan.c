@@ -100,6 +100,7 @@ static void place_scratch(struct net *n, struct carve *c, size_t tok)
     n->place = carve_bytes(c, tok, sizeof *n->place, 1, 1);
     if (s->d_small) {
         n->index = carve_bytes(c, tok, sizeof *n->index, 1, 1);
+        n->chosen = carve_bytes(c, tok, 1, 1, 1);
         n->gx = carve(c, tok, s->d_model, 1);
         n->gy = carve(c, tok, s->d_model, 1);
         n->gz = n->o.infer ? NULL : carve(c, tok, s->d_model, 1);

@@ -31,11 +31,11 @@ static const char *const act_words[] = { "silu", "gelu", "relu", "relu2", "fatre
 #name, kind, offsetof(struct net_shape, name), NULL, true                                  \
     }
 static const struct field fields[] = {
-    F(COUNT, n_vocab),   F(COUNT, n_ctx),      F(COUNT, n_layer),   F(COUNT, d_model),
-    F(COUNT, n_head),    F(COUNT, n_kv_head),  F(COUNT, d_head),    F(COUNT, d_ff),
-    W(norm, norm_words), W(pos, pos_words),    W(act, act_words),   F(SWITCH, gated),
-    F(SWITCH, up_relu),  F(SWITCH, norm_relu), F(SWITCH, tied),     F(SWITCH, bias),
-    F(REAL, act_shift),  F(REAL, norm_eps),    F(REAL, rope_theta), L(COUNT, d_small),
+    F(COUNT, n_vocab),     F(COUNT, n_ctx),      F(COUNT, n_layer),   F(COUNT, d_model),
+    F(COUNT, n_head),      F(COUNT, n_kv_head),  F(COUNT, d_head),    F(COUNT, d_ff),
+    W(norm, norm_words),   W(pos, pos_words),    W(act, act_words),   F(SWITCH, gated),
+    F(SWITCH, up_relu),    F(SWITCH, norm_relu), F(SWITCH, tied),     F(SWITCH, bias),
+    F(REAL, act_shift),    F(REAL, norm_eps),    F(REAL, rope_theta), L(COUNT, d_small),
     L(SWITCH, skip_layer),
 };
 #undef F
