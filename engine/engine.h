@@ -227,4 +227,21 @@ enum status engine_train_check(const json_t *config, char param[ENGINE_PARAM_MAX
 enum status engine_relufy_check(const json_t *config, char param[ENGINE_PARAM_MAX],
                                 struct err *err);
 
+/* ---- Duo traces (engine/duo/request.h: the settings; trace.h: the file) ---- */
+/* Looks at a trace's settings, without opening anything. As engine_train_check(). */
+enum status engine_duo_check(const json_t *config, char param[ENGINE_PARAM_MAX], struct err *err);
+/* About how many FLOPs the trace would take; opens the model and cuts the text. Errors: those of the
+ * settings, ST_UNSUPPORTED (no Duo model), ST_RANGE (the text is longer than the context). */
+enum status engine_duo_cost(const json_t *config, double *flops, struct err *err);
+/* Makes it and writes PATH. go_on: told how much is done, false stops with ST_CANCELLED. */
+enum status engine_duo_trace(const json_t *config, const char *path,
+                             bool (*go_on)(void *ctx, const char *what, uint64_t done,
+                                           uint64_t total),
+                             void *ctx, struct err *err);
+/* A trace's document: header, curves and, with `tokens`, its first sequence. */
+enum status engine_duo_document(const char *path, bool tokens, json_t **ret, struct err *err);
+/* A figure of a trace's file (engine/duo/figures.h); budget, sequence: -1 for the defaults. */
+enum status engine_duo_figure(const char *path, struct str figure, int budget, int sequence,
+                              json_t **ret, struct err *err);
+
 #endif

@@ -21,6 +21,7 @@ check model 'engine/model/*.[ch]' 'engine/(base|kernel|io|model)/'
 check flash 'engine/flash/*.[ch]' 'engine/(base|kernel|io|model|flash)/'
 check infer 'engine/infer/*.[ch]' 'engine/(base|kernel|io|model|flash|infer)/'
 check train 'engine/train/*.[ch]' 'engine/(base|kernel|io|model|flash|train)/'
+check duo 'engine/duo/*.[ch]' 'engine/(base|kernel|io|model|infer|train|duo)/'
 check engine 'engine/*.[ch]' 'engine/'
 # The command line (main.c, cli*, options*) wires options to modules; the rest of the server sees
 # the facade and base only.
