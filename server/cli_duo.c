@@ -267,7 +267,7 @@ static bool job_step(void *ctx, const char *what, uint64_t done, uint64_t total)
     return cli_duo_step(l->c, what, done, total);
 }
 
-static enum status job_run(struct cli *c, const json_t *config, const char *dir, struct err *err)
+static enum status job_run(struct cli *c, json_t *config, const char *dir, struct err *err)
 {
     struct lines l = { .c = c };
     char out[FILE_PATH_MAX];
@@ -275,8 +275,12 @@ static enum status job_run(struct cli *c, const json_t *config, const char *dir,
         file_path(out, err, "%s/trace.bin", dir) != ST_OK ||
         file_make_dirs(dir, 0755, err) != ST_OK)
         return err->code;
+    /* The server's own model lies where no client may point; it tells its children so. */
+    const char *own = getenv("STROBE_DUO_MODEL");
+    if (own && !json_object_get(config, "model"))
+        put(config, "model", json_text(str_c(own)), err);
     cli_duo_catch();
-    if (engine_duo_trace(config, out, job_step, &l, err) == ST_OK)
+    if (err->code == ST_OK && engine_duo_trace(config, out, job_step, &l, err) == ST_OK)
         cli_print_json(json_pack("{s:s}", "trace", "trace.bin"), err);
     return err->code;
 }

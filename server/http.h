@@ -55,6 +55,11 @@ struct server {
     pthread_mutex_t list_lock;               /* event streams, for pings and the live figures */
     struct stream *live, *pinged, *watching; /* enum keep */
     uint64_t sequence;                       /* of the live figures; the watcher's thread */
+    const char *data_dir;                    /* NULL: none */
+    const char *duo_model;                   /* traced when a request names none; NULL: the served one */
+    bool allow_paths;
+    atomic_uint errands; /* threads of api_duo.c */
+    atomic_bool tracing; /* one of them computes */
 };
 
 /* Case-insensitive request header, or query value; NULL: absent. Valid during the handler. */
@@ -143,6 +148,9 @@ void api_job_cancel(struct call *c);
 void api_job_events(struct call *c);
 void api_job_metrics(struct call *c);
 void api_job_log(struct call *c);
+void api_duo_traces(struct call *c);
+void api_duo_trace(struct call *c);
+void api_duo_figure(struct call *c);
 void api_asset(struct call *c);
 
 /* Heap: the struct holds every slot. free() it. NULL: no memory or no engine. */
