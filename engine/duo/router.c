@@ -8,7 +8,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { BUDGETS = 11, HALVINGS = 14 };
+enum { BUDGETS = 11, HALVINGS = 32 };
+#define NEAR 0.004 /* of a realised budget to the one wanted */
 
 static const char *const names[DUO_R_KINDS] = { "linear", "mlp", "straight", "distil" };
 
@@ -218,6 +219,8 @@ static enum status calibrate(const struct duo_pass *p, const struct net_router *
         };
         if (duo_route_losses(p, at, err) != ST_OK)
             return err->code;
+        if (fabs(at->hard - want) < NEAR)
+            break;
         if (at->hard > want)
             low = at->threshold;
         else
