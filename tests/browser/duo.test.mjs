@@ -75,7 +75,7 @@ test('the raster goes with the text, by pointer and by keyboard, at any budget',
   await page.keyboard.press('Tab');
   await fig.getByText(/^Token 6 /).waitFor();
   assert.equal(await fig.locator('rect.cursor').getAttribute('x'), '5');
-  await fig.getByLabel('Budget').selectOption('12');
+  await fig.getByRole('combobox', { name: /^Budget/ }).selectOption('12');
   await fig.getByLabel('Routes of').selectOption('router_route');
   await fig.getByText(/router: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11\./).waitFor();
   await fig.getByLabel('Colour of tokens').selectOption('small');

@@ -4,7 +4,7 @@ import { XYChart } from '../ui/chart.js';
 import { Figure } from '../ui/figure.js';
 
 // The names are those of the trace document.
-const CURVES = [['oracle', 'oracle (sees the answer)'], ['oracle_nml', 'oracle, NML-corrected'], ['mixture', 'mixture of the routes'], ['placebo', 'placebo (sees the answer)'],
+const CURVES = [['oracle', 'oracle (sees the answer)'], ['oracle_nml', 'oracle NML-corrected'], ['mixture', 'mixture of the routes'], ['placebo', 'placebo (sees the answer)'],
   ['fixed_best', 'best fixed route'], ['router', 'router'], ['all_big', 'all big'], ['all_small', 'all small']];
 
 export function BudgetCurve({ figure }) {

@@ -36,7 +36,7 @@ const COLOURS = {
 };
 const STEPS = [0.1, 0.5, 1, 2]; // nats
 const level = (v) => STEPS.filter((s) => v >= s).length;
-const visible = (text) => (text === '' ? '\u2205' : text.replaceAll('\n', '\u21b5'));
+const visible = (text) => (text === '' ? '\u2205' : text.trim() ? text.replaceAll('\n', '\u21b5') : text.replaceAll('\n', '\u21b5').replaceAll(' ', '\u2423'));
 
 function Raster({ tokens, policy, at, label }) {
   const ways = { b: '', s: '', k: '' };
