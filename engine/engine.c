@@ -226,6 +226,9 @@ static void fill_info(struct engine *e, const struct engine_opts *opts, double l
         .tokenizer_warning = tokenizer_warning(s->tok),
         .bos = tokenizer_bos(s->tok),
         .eos = tokenizer_eos(s->tok),
+        .duo = hp->duo.n_ff > 0,
+        .duo_router = hp->duo.n_choice > 0,
+        .n_ff_small = hp->duo.n_ff,
         .load_ms = load_ms,
         .created = stat(model_file(s->model, 0), &st) == 0 ? (int64_t)st.st_mtime : 0,
     };
@@ -300,6 +303,12 @@ enum status engine_submit(struct engine *e, const int32_t *prompt, size_t n_prom
                           struct err *err)
 {
     return scheduler_submit(e->sched, prompt, n_prompt, p, fn, ctx, id, err);
+}
+
+enum status engine_duo_policy(const struct engine *e, const struct duo_words *w,
+                              struct duo_policy *ret, struct err *err)
+{
+    return duo_policy_make(model_hparams(e->setup.model), w, ret, err);
 }
 
 void engine_cancel(struct engine *e, uint64_t id)

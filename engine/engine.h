@@ -122,6 +122,8 @@ struct engine_info {
     const char *chat_template_error; /* "" or why the model's own template is unusable */
     const char *tokenizer_warning;   /* "" or text */
     int32_t bos, eos;                /* -1: none */
+    bool duo, duo_router;            /* a Duo model; and it has a router */
+    uint32_t n_ff_small;
     double load_ms;
     int64_t created; /* Unix seconds: file time */
 };
@@ -172,6 +174,11 @@ enum status engine_apply_template(const struct engine *e, const json_t *request,
 enum status engine_submit(struct engine *e, const int32_t *prompt, size_t n_prompt,
                           const struct gen_params *p, gen_event_fn *fn, void *ctx, uint64_t *id,
                           struct err *err);
+/* How a request goes through a Duo model, for gen_params.duo. mode: "big", "small", "fixed" (pattern,
+ * a letter a layer: b, s, k for skip) or "router" (budget 0..1; else NaN). Errors: ST_UNSUPPORTED (no
+ * Duo model, no router), ST_ARG, ST_RANGE. */
+enum status engine_duo_policy(const struct engine *e, const struct duo_words *w,
+                              struct duo_policy *ret, struct err *err);
 /* The request ends with FINISH_CANCELLED within a layer's time; unknown ids are ignored. Also
  * allowed inside a callback. */
 void engine_cancel(struct engine *e, uint64_t id);
@@ -219,5 +226,22 @@ enum status engine_train_check(const json_t *config, char param[ENGINE_PARAM_MAX
  * not opened, so that what depends on it (a gate for dReLU) shows when the run starts. */
 enum status engine_relufy_check(const json_t *config, char param[ENGINE_PARAM_MAX],
                                 struct err *err);
+
+/* ---- Duo traces (engine/duo/request.h: the settings; trace.h: the file) ---- */
+/* Looks at a trace's settings, without opening anything. As engine_train_check(). */
+enum status engine_duo_check(const json_t *config, char param[ENGINE_PARAM_MAX], struct err *err);
+/* About how many FLOPs the trace would take; opens the model and cuts the text. Errors: those of the
+ * settings, ST_UNSUPPORTED (no Duo model), ST_RANGE (the text is longer than the context). */
+enum status engine_duo_cost(const json_t *config, double *flops, struct err *err);
+/* Makes it and writes PATH. go_on: told how much is done, false stops with ST_CANCELLED. */
+enum status engine_duo_trace(const json_t *config, const char *path,
+                             bool (*go_on)(void *ctx, const char *what, uint64_t done,
+                                           uint64_t total),
+                             void *ctx, struct err *err);
+/* A trace's document: header, curves and, with `tokens`, its first sequence. */
+enum status engine_duo_document(const char *path, bool tokens, json_t **ret, struct err *err);
+/* A figure of a trace's file (engine/duo/figures.h); budget, sequence: -1 for the defaults. */
+enum status engine_duo_figure(const char *path, struct str figure, int budget, int sequence,
+                              json_t **ret, struct err *err);
 
 #endif

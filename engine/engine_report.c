@@ -137,6 +137,12 @@ static void put_shapes(struct doc *d, const struct hparams *hp)
     put(d, "head_k", count(hp->d_k));
     put(d, "head_v", count(hp->d_v));
     put(d, "ffn", count(hp->n_ff));
+    if (hp->duo.n_ff) {
+        put(d, "ffn_small", count(hp->duo.n_ff));
+        put(d, "skip_scope", text(hp->duo.skip_layer ? "layer" : "ffn"));
+        put(d, "router_choices", count(hp->duo.n_choice));
+        put(d, "router_hidden", count(hp->duo.n_hidden));
+    }
     put(d, "window", count(hp->window));
     put(d, "tied_output", json_boolean(hp->tied));
     put(d, "norm", text(hp->norm == NORM_RMS ? "rms" : "layer"));

@@ -19,6 +19,7 @@ struct choice {
     enum gen_finish finish;
     uint32_t prompt_tokens, cached_tokens, completion_tokens;
     double queue_ms, prefill_ms, decode_ms;
+    struct duo_tally duo;
     uint64_t submit_ns, last_ns;
     bool done;
 };
@@ -35,6 +36,8 @@ struct answer {
     char model[128];
     uint32_t n_choice;
     atomic_uint running;
+    struct duo_policy duo;
+    double duo_budget;
     struct err failed; /* the first failure */
     struct buf line;   /* engine thread: the event under construction */
     struct choice choice[];
@@ -243,6 +246,27 @@ static void usage(const struct answer *a, struct buf *b)
                decode > 0 && completion > 1 ? (double)(completion - 1) * 1e3 / decode : 0);
 }
 
+/* What a Duo model was asked for and what it did: shares of layers, over all tokens computed. */
+static void duo(const struct answer *a, struct buf *b)
+{
+    double n[DUO_CHOICES] = { 0 }, all = 0;
+    if (a->duo.mode == DUO_ALL_BIG)
+        return;
+    for (uint32_t i = 0; i < a->n_choice; i++)
+        for (int c = 0; c < DUO_CHOICES; c++) {
+            n[c] += (double)a->choice[i].duo.n[c];
+            all += (double)a->choice[i].duo.n[c];
+        }
+    all = all > 0 ? all : 1;
+    buf_printf(b, ",\"duo\":{\"mode\":\"%s\",\"budget\":", duo_mode_name(a->duo.mode));
+    if (isfinite(a->duo_budget))
+        buf_printf(b, "%.6g", a->duo_budget);
+    else
+        buf_z(b, "null");
+    buf_printf(b, ",\"big\":%.6f,\"small\":%.6f,\"skip\":%.6f}", n[DUO_BIG] / all,
+               n[DUO_SMALL] / all, n[DUO_SKIP] / all);
+}
+
 /* ---- streaming ---- */
 
 static bool send_line(struct answer *a)
@@ -326,6 +350,7 @@ static void stream_finish(struct answer *a)
         head(a, &a->line, true);
         buf_z(&a->line, ",\"choices\":[]");
         usage(a, &a->line);
+        duo(a, &a->line);
         buf_z(&a->line, "}");
         send_line(a);
     }
@@ -362,6 +387,7 @@ static void whole_finish(struct answer *a)
             whole_choice(&a->choice[i], &b);
         buf_z(&b, "]");
         usage(a, &b);
+        duo(a, &b);
         buf_z(&b, "}");
     }
     pthread_mutex_lock(&a->stream->lock);
@@ -398,6 +424,7 @@ static void finish_choice(struct choice *ch, const struct gen_event *ev)
     ch->queue_ms = ev->queue_ms;
     ch->prefill_ms = ev->prefill_ms;
     ch->decode_ms = ev->decode_ms;
+    ch->duo = ev->duo;
     ch->done = true;
     metrics_queue_wait(a->srv->metrics, ev->queue_ms / 1e3);
     if (ev->finish == FINISH_ERROR && ev->err && a->failed.code == ST_OK)
@@ -465,6 +492,8 @@ static struct answer *answer_new(struct call *c, const struct gen_ask *ask)
                           .echo = ask->echo,
                           .want_logprobs = ask->want_logprobs,
                           .created = clock_unix_s(),
+                          .duo = ask->p.duo,
+                          .duo_budget = ask->duo_budget,
                           .n_choice = n };
     snprintf(a->id, sizeof a->id, "%s-%s", ask->chat ? "chatcmpl" : "cmpl", c->id + 4);
     snprintf(a->model, sizeof a->model, "%s", engine_info(c->srv->engine)->model_id);

@@ -99,6 +99,8 @@ enum status cli_perplexity(struct cli *c, struct err *err);
 enum status cli_predictor(struct cli *c, struct err *err);
 enum status cli_train(struct cli *c, struct err *err);
 enum status cli_relufy(struct cli *c, struct err *err);
+enum status cli_duo(struct cli *c, struct err *err);
+enum status cli_duo_job(struct cli *c, struct err *err);
 enum status cli_vocab(struct cli *c, struct err *err);
 enum status cli_corpus(struct cli *c, struct err *err);
 enum status cli_eval(struct cli *c, struct err *err);

@@ -4,9 +4,11 @@
 #include "server/cli.h"
 #include "server/serve.h"
 
+#include <stdlib.h>
+
 struct serve_words {
     struct cli_model model;
-    const char *host, *key_file, *cors, *store;
+    const char *host, *key_file, *cors, *store, *duo;
     uint64_t port, max_body, drain, jobs;
     bool log_json, allow_paths;
 };
@@ -37,6 +39,9 @@ static void declare(struct cli_opts *o, struct cli *c, struct serve_words *w)
     cli_opt(o,
             (struct opt){ "store", 0, OPT_STR, &w->store, 0, 0, "URL",
                           "job database, sqlite:FILE (default strobe.db in the data directory)" });
+    cli_opt(o, (struct opt){ "duo-model", 0, OPT_STR, &w->duo, 0, 0, "FILE",
+                             "Duo model of routing traces that name none (default: MODEL, if it is "
+                             "one)" });
     cli_opt(o, (struct opt){ "allow-paths", 0, OPT_FLAG, &w->allow_paths,
                              .help = "jobs may read files outside of the data directory" });
     cli_opt(o, (struct opt){ "log-json", 0, OPT_FLAG, &w->log_json,
@@ -85,6 +90,9 @@ enum status cli_serve(struct cli *c, struct err *err)
         cli_progress_end(c);
         log_start(e);
     }
+    const char *duo = w.duo ? w.duo : e && engine_info(e)->duo ? engine_info(e)->path : NULL;
+    if (duo) /* before any thread of the server: for the jobs' processes */
+        setenv("STROBE_DUO_MODEL", duo, 1);
     struct serve_opts so = { .host = w.host,
                              .port = (uint16_t)w.port,
                              .api_key_file = w.key_file,
@@ -93,6 +101,7 @@ enum status cli_serve(struct cli *c, struct err *err)
                              .drain_s = (uint32_t)w.drain,
                              .data_dir = data,
                              .store = w.store,
+                             .duo_model = w.duo,
                              .n_job = (uint32_t)w.jobs,
                              .allow_paths = w.allow_paths,
                              .has_verb = cli_has_verb };

@@ -64,6 +64,11 @@ struct server {
     pthread_mutex_t list_lock;               /* event streams, for pings and the live figures */
     struct stream *live, *pinged, *watching; /* enum keep */
     uint64_t sequence;                       /* of the live figures; the watcher's thread */
+    const char *data_dir;                    /* NULL: none */
+    const char *duo_model;                   /* traced when a request names none; NULL: the served one */
+    bool allow_paths;
+    atomic_uint errands; /* threads of api_duo.c */
+    atomic_bool tracing; /* one of them computes */
 };
 
 /* Case-insensitive request header, or query value; NULL: absent. Valid during the handler. */
@@ -178,6 +183,9 @@ void api_recsys_models(struct call *c);
 void api_recsys_model(struct call *c);
 void api_recsys_activate(struct call *c);
 void api_recsys_metrics(struct call *c);
+void api_duo_traces(struct call *c);
+void api_duo_trace(struct call *c);
+void api_duo_figure(struct call *c);
 void api_asset(struct call *c);
 
 /* Heap: the struct holds every slot. free() it. NULL: no memory or no engine. */

@@ -201,7 +201,7 @@ static enum status start(struct http *h, int fd, struct err *err)
 static bool at_rest(const struct server *s)
 {
     return (!s->engine || engine_idle(s->engine)) && (!s->jobs || jobs_idle(s->jobs)) &&
-           (!s->evals || eval_reader_idle(s->evals));
+           (!s->evals || eval_reader_idle(s->evals)) && atomic_load(&s->errands) == 0;
 }
 
 /* No new work; running requests get up to `seconds`, and so do jobs to save where they are. A
@@ -304,9 +304,13 @@ enum status serve_run(const struct serve_opts *o, struct engine *engine, struct 
         return err_set(err, ST_NOMEM, "server");
     }
     metrics_init(m);
-    h->srv = (struct server){
-        .engine = engine, .metrics = m, .static_dir = o->static_dir, .started = clock_unix_s()
-    };
+    h->srv = (struct server){ .engine = engine,
+                              .metrics = m,
+                              .static_dir = o->static_dir,
+                              .started = clock_unix_s(),
+                              .data_dir = o->data_dir,
+                              .duo_model = o->duo_model,
+                              .allow_paths = o->allow_paths };
     pthread_mutex_init(&h->srv.list_lock, NULL);
     h->max_body = o->max_body ? o->max_body : MAX_BODY_DEFAULT;
     h->cors_origin = o->cors_origin;
@@ -326,6 +330,8 @@ enum status serve_run(const struct serve_opts *o, struct engine *engine, struct 
         drain(h, o->drain_s ? o->drain_s : 30);
     }
     stop(h, fd);
+    while (atomic_load(&h->srv.errands) > 0) /* they look at `draining` often */
+        poll(NULL, 0, 10);
     eval_feed_free(h->srv.eval_feed);
     eval_reader_free(h->srv.evals);
     jobs_free(h->srv.jobs);

@@ -14,6 +14,7 @@ static const char *const relufy_paths[] = { "from", "data", "held_out", "tokeniz
 static const char *const align_paths[] = { "data",      "held_out", "tokenizer",    "init",
                                            "base",      "pairs",    "prompts",      "policy",
                                            "reference", "reward",   "reward_model", NULL };
+static const char *const duo_paths[] = { "model", "file", NULL };
 static const char *const soup_paths[] = { "base", "ingredients", NULL };
 
 const struct job_kind *job_kinds(size_t *n)
@@ -21,6 +22,7 @@ const struct job_kind *job_kinds(size_t *n)
     static const struct job_kind kinds[] = {
         { .name = "pretrain", .verb = "train", .paths = train_paths, .check = engine_train_check },
         { .name = "relufy", .verb = "relufy", .paths = relufy_paths, .check = engine_relufy_check },
+        { .name = "duo-trace", .verb = "duo-trace", .paths = duo_paths, .check = engine_duo_check },
         { .name = "sft", .verb = "sft", .paths = align_paths },
         { .name = "reward", .verb = "reward", .paths = align_paths },
         { .name = "ppo", .verb = "ppo", .paths = align_paths },

@@ -10,7 +10,7 @@
 struct verb {
     const char *name;
     enum status (*run)(struct cli *c, struct err *err);
-    const char *about;
+    const char *about; /* NULL: for programs, not shown */
 };
 
 static const struct verb verbs[] = {
@@ -28,6 +28,8 @@ static const struct verb verbs[] = {
     { "train", cli_train, "train a small model from text" },
     { "relufy", cli_relufy, "make a trained model sparse: swap its activation, train on" },
     { "vocab", cli_vocab, "learn a vocabulary from text" },
+    { "duo", cli_duo, "Duo models: train, router, oracle, trace, figures, report" },
+    { "duo-trace", cli_duo_job, NULL },
     { "corpus", cli_corpus, "make training text and problems; examine a model on them" },
     { "eval", cli_eval, "symbolic questions: does a model reason, or recall?" },
     { "recsys", cli_recsys, "what users want now, and when they come back" },
@@ -37,7 +39,8 @@ static int usage(FILE *out, int code)
 {
     fprintf(out, "usage: strobe VERB [options]     strobe VERB --help\n\nverbs:\n");
     for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
-        fprintf(out, "  %-12s %s\n", verbs[i].name, verbs[i].about);
+        if (verbs[i].about)
+            fprintf(out, "  %-12s %s\n", verbs[i].name, verbs[i].about);
     fprintf(out, "\nglobal options: --json, -q, -v, --threads N, --help, --version\n"
                  "exit codes: 0 ok, 1 failed, 2 usage, 3 unusable input file, 4 does not fit\n");
     return code;

@@ -6,6 +6,7 @@
 #include "engine/base/num.h"
 #include "engine/base/rng.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 void ask_clear(struct gen_ask *a)
@@ -75,9 +76,10 @@ static bool given(const json_t *doc, const char *key)
 
 static bool refuse_unserved(struct call *c, const json_t *doc)
 {
-    static const char *const names[] = { "suffix",      "functions", "function_call",
-                                         "grammar",     "audio",     "duo",
-                                         "json_schema", "mirostat",  "dry_multiplier" };
+    static const char *const names[] = {
+        "suffix", "functions",   "function_call", "grammar",
+        "audio",  "json_schema", "mirostat",      "dry_multiplier"
+    };
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (given(doc, names[i])) {
             reply_error(c, 400, "unsupported_parameter", names[i], "'%s' is not supported",
@@ -247,6 +249,34 @@ static bool read_flash(struct call *c, const json_t *doc, struct gen_ask *a)
     return passed(c, &err, "flash.trace");
 }
 
+/* {"mode":"router","budget":0.5}, or big, small, fixed with a pattern. */
+static bool read_duo(struct call *c, const json_t *doc, struct gen_ask *a)
+{
+    const json_t *duo = json_object_get(doc, "duo");
+    struct duo_words w = { .mode = STR("router"), .budget = (double)NAN };
+    struct err err = ERR_INIT;
+    if (!duo || json_is_null(duo))
+        return true;
+    if (!json_is_object(duo))
+        return bad(c, "duo", "'duo' must be an object");
+    json_get_str(duo, "mode", false, &w.mode, &err);
+    if (!passed(c, &err, "duo.mode"))
+        return false;
+    json_get_str(duo, "pattern", false, &w.pattern, &err);
+    if (!passed(c, &err, "duo.pattern"))
+        return false;
+    json_get_f64(duo, "budget", false, -1e9, 1e9, &w.budget, &err);
+    if (!passed(c, &err, "duo.budget"))
+        return false;
+    engine_duo_policy(c->srv->engine, &w, &a->p.duo, &err);
+    a->duo_budget = w.budget;
+    const char *colon = strchr(err.msg, ':');
+    char param[24] = "duo";
+    if (err.code != ST_OK && colon && colon - err.msg < 10)
+        snprintf(param, sizeof param, "duo.%.*s", (int)(colon - err.msg), err.msg);
+    return passed(c, &err, param);
+}
+
 static bool add_text(struct call *c, struct str text, bool bos, bool special, struct gen_ask *a)
 {
     struct err err = ERR_INIT;
@@ -343,7 +373,8 @@ bool ask_parse(struct call *c, const json_t *doc, bool chat, struct gen_ask *a)
     gen_params_init(&a->p);
     if (!refuse_unserved(c, doc) || !boolean(c, doc, "stream", &a->stream) ||
         !read_sampling(c, doc, a) || !read_lengths(c, doc, a) || !read_logprobs(c, doc, a) ||
-        !read_stops(c, doc, a) || !read_bias(c, doc, a) || !read_flash(c, doc, a))
+        !read_stops(c, doc, a) || !read_bias(c, doc, a) || !read_flash(c, doc, a) ||
+        !read_duo(c, doc, a))
         return false;
     const json_t *so = json_object_get(doc, "stream_options");
     if (so && !json_is_null(so) && !json_is_object(so))

@@ -15,6 +15,7 @@ struct gen_ask {
     struct token_list prompt[PROMPTS_MAX];
     uint32_t n_prompt;
     bool seeded;
+    double duo_budget; /* asked for; NaN: none */
 };
 
 /* Parses, checks and tokenizes. false: replied with the error. ask_clear() either way. */

@@ -36,11 +36,13 @@ uint64_t plan_tensor_bytes(const struct tensor *t)
     return num_align(matrix_bytes(t->type, t->n_row, t->n_col), 64);
 }
 
-/* Tensors that streaming never touches: globals, vectors, and those whose file layout needs the
+/* Tensors that streaming never touches: globals, vectors, the small parts and routers of Duo
+ * models, and those whose file layout needs the
  * whole tensor at hand. */
 static bool always_pinned(const struct tensor *t)
 {
-    return t->layer == UINT32_MAX || t->role >= TR_MATRICES || t->fix != FIX_NONE;
+    return t->layer == UINT32_MAX || t->role >= TR_MATRICES || t->fix != FIX_NONE ||
+           role_of_duo(t->role);
 }
 
 /* Reads of bundles go through a ring in the same memory; nothing is packed. Two reads become one

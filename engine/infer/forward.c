@@ -7,14 +7,14 @@
  *   g, u [T, n_ff]                gate and up; in the room of qkv and att: a branch ends before the
  *                                 next begins
  *   cs   [T, n_rot]               rotations
+ *   duo  [T, n_embd + hidden + 3] Duo models: gathered rows, what routers compute
  *   logits [max_logits, n_vocab]
  * Element-wise work goes over tokens through the pool when there is enough of it, else inline: a
  * barrier costs some microseconds, as much as a few thousand elements. */
 #include "engine/infer/forward.h"
 
-#include "engine/base/arena.h"
 #include "engine/base/num.h"
-#include "engine/infer/rope.h"
+#include "engine/infer/forward_internal.h"
 
 #include <assert.h>
 #include <math.h>
@@ -22,37 +22,6 @@
 #include <string.h>
 
 enum { INLINE_ELEMS = 8192 }; /* token-wise steps below this stay on the caller */
-
-struct forward {
-    const struct model *m;
-    const struct hparams *hp;
-    struct weights *w;
-    struct kv *kv;
-    const struct kernels *k;
-    struct pool *pool;
-    struct rope rope;
-    struct arena mem;
-    uint32_t max_tok, max_logits;
-    struct acts acts;
-    float *x, *h, *h2, *qkv, *att, *g, *u, *cs, *logits;
-    char *scratch;
-    size_t scratch_stride;
-    /* the pass in progress */
-    const struct batch_seq *seq;
-    size_t n_seq;
-    uint32_t n_tok;
-    uint32_t *row_pos, *row_slot; /* [max_tok] */
-    int32_t *row_token;
-    struct attn_seg *seg; /* [max_tok]: each sequence has a token */
-    /* the token-wise step in progress */
-    const struct weights_view *v;
-    uint32_t layer;
-    struct err err; /* the first failed read; the rest of the layer computes on rubbish */
-    forward_watch_fn *watch;
-    void *watch_ctx;
-    forward_ffn_fn *watch_ffn;
-    void *ffn_ctx;
-};
 
 static uint32_t q_dim(const struct hparams *hp)
 {
@@ -106,7 +75,8 @@ static size_t lay_out(struct forward *f, const struct hparams *hp, size_t tok, s
                       acts,
                       scratch * n_thread,
                       tok * 12,
-                      tok * sizeof(struct attn_seg) };
+                      tok * sizeof(struct attn_seg),
+                      tok * forward_duo_floats(hp) * 4 };
     void *p[sizeof part / sizeof part[0]];
     size_t sum = 0;
     for (size_t i = 0; i < sizeof part / sizeof part[0]; i++) {
@@ -133,6 +103,13 @@ static size_t lay_out(struct forward *f, const struct hparams *hp, size_t tok, s
     f->row_slot = f->row_pos + tok;
     f->row_token = (int32_t *)(f->row_slot + tok);
     f->seg = p[9];
+    if (hp->duo.n_ff) {
+        f->gather = p[10];
+        f->logit = f->gather + tok * hp->n_embd;
+        f->hidden = f->logit + tok * DUO_CHOICES;
+        f->order = (uint32_t *)(void *)(f->hidden + tok * hp->duo.n_hidden);
+        f->route = (uint8_t *)(f->order + tok);
+    }
     return sum;
 }
 
@@ -205,7 +182,7 @@ void forward_free(struct forward *f)
 
 /* ---- per-token steps ---- */
 
-static void each_token(struct forward *f, void (*step)(void *f, size_t t, unsigned worker))
+void forward_each_token(struct forward *f, void (*step)(void *f, size_t t, unsigned worker))
 {
     bool small = (size_t)f->n_tok * f->hp->n_embd < INLINE_ELEMS;
     pool_run(small ? NULL : f->pool, f->n_tok, step, f);
@@ -309,8 +286,8 @@ static void qkv_step(void *arg, size_t t, unsigned worker)
 }
 
 /* x += branch (with its bias and, in gemma2, its norm). */
-static void add_branch(struct forward *f, size_t t, float *branch, const float *bias,
-                       const float *post)
+void forward_add_branch(struct forward *f, size_t t, float *branch, const float *bias,
+                        const float *post)
 {
     size_t n = f->hp->n_embd;
     add_bias(f, branch, bias, n);
@@ -325,7 +302,8 @@ static void attn_out_step(void *arg, size_t t, unsigned worker)
     struct forward *f = arg;
     size_t at = t * f->hp->n_embd;
     const struct weights_view *v = f->v;
-    add_branch(f, t, f->h2 + at, VIEW_VEC(v, TR_O_B), VIEW_VEC(v, TR_POST_ATTN_NORM));
+    if (!f->routed || !f->hp->duo.skip_layer || f->route[t] != DUO_SKIP)
+        forward_add_branch(f, t, f->h2 + at, VIEW_VEC(v, TR_O_B), VIEW_VEC(v, TR_POST_ATTN_NORM));
     if (f->hp->block == BLOCK_SEQUENTIAL)
         branch_norm(f, f->h + at, f->x + at, VIEW_VEC(v, TR_FFN_NORM), VIEW_VEC(v, TR_FFN_NORM_B));
 }
@@ -352,13 +330,13 @@ static void ffn_out_step(void *arg, size_t t, unsigned worker)
 {
     (void)worker;
     struct forward *f = arg;
-    add_branch(f, t, f->h2 + t * f->hp->n_embd, VIEW_VEC(f->v, TR_DOWN_B),
-               VIEW_VEC(f->v, TR_POST_FFN_NORM));
+    forward_add_branch(f, t, f->h2 + t * f->hp->n_embd, VIEW_VEC(f->v, TR_DOWN_B),
+                       VIEW_VEC(f->v, TR_POST_FFN_NORM));
 }
 
 /* ---- layers ---- */
 
-static void product(struct forward *f, enum tensor_role role, float *y, size_t stride)
+void forward_product(struct forward *f, enum tensor_role role, float *y, size_t stride)
 {
     const struct matrix *m = &f->v->m[role];
     struct product p = { f->layer, role, &f->acts, y, stride };
@@ -374,13 +352,13 @@ static void attention_branch(struct forward *f)
     size_t stride = qkv_dim(hp);
     acts_set(&f->acts, two_norms(f) ? f->h2 : f->h, f->n_tok, hp->n_embd, hp->n_embd);
     if (f->v->m[TR_QKV].n_row) {
-        product(f, TR_QKV, f->qkv, stride);
+        forward_product(f, TR_QKV, f->qkv, stride);
     } else {
-        product(f, TR_Q, f->qkv, stride);
-        product(f, TR_K, f->qkv + q_dim(hp), stride);
-        product(f, TR_V, f->qkv + q_dim(hp) + (size_t)hp->n_kv * hp->d_k, stride);
+        forward_product(f, TR_Q, f->qkv, stride);
+        forward_product(f, TR_K, f->qkv + q_dim(hp), stride);
+        forward_product(f, TR_V, f->qkv + q_dim(hp) + (size_t)hp->n_kv * hp->d_k, stride);
     }
-    each_token(f, qkv_step);
+    forward_each_token(f, qkv_step);
     for (size_t i = 0; i < f->n_seq; i++)
         f->seg[i].cache = kv_view(f->kv, f->seq[i].slot, f->layer);
     /* The queries were moved to att; the result takes the room of qkv. */
@@ -388,7 +366,7 @@ static void attention_branch(struct forward *f)
               f->scratch_stride);
     size_t d = (size_t)hp->n_head * hp->d_v;
     acts_set(&f->acts, f->qkv, f->n_tok, d, d);
-    product(f, TR_O, f->h2, hp->n_embd);
+    forward_product(f, TR_O, f->h2, hp->n_embd);
 }
 
 /* The first matrix, where it is in memory, decides the neurons; what it gives is activated here. */
@@ -408,8 +386,8 @@ static void packed_ffn(struct forward *f)
     enum tensor_role first = hp->gated ? TR_GATE : TR_UP;
     bool known = f->v->m[first].n_row != 0;
     if (known) {
-        product(f, first, f->g, hp->n_ff);
-        each_token(f, first_act_step);
+        forward_product(f, first, f->g, hp->n_ff);
+        forward_each_token(f, first_act_step);
     }
     struct ffn_call c = { .layer = f->layer,
                           .n_tok = f->n_tok,
@@ -420,7 +398,7 @@ static void packed_ffn(struct forward *f)
                           .y = f->h2 };
     if (f->err.code == ST_OK)
         weights_ffn(f->w, &c, &f->err);
-    each_token(f, ffn_out_step);
+    forward_each_token(f, ffn_out_step);
 }
 
 static void ffn_branch(struct forward *f)
@@ -432,14 +410,14 @@ static void ffn_branch(struct forward *f)
         return;
     }
     if (hp->gated)
-        product(f, TR_GATE, f->g, hp->n_ff);
-    product(f, TR_UP, f->u, hp->n_ff);
-    each_token(f, ffn_act_step);
+        forward_product(f, TR_GATE, f->g, hp->n_ff);
+    forward_product(f, TR_UP, f->u, hp->n_ff);
+    forward_each_token(f, ffn_act_step);
     if (f->watch_ffn && f->err.code == ST_OK)
         f->watch_ffn(f->ffn_ctx, &(struct forward_ffn){ f->layer, f->n_tok, f->h, f->u });
     acts_set(&f->acts, f->u, f->n_tok, hp->n_ff, hp->n_ff);
-    product(f, TR_DOWN, f->h2, hp->n_embd);
-    each_token(f, ffn_out_step);
+    forward_product(f, TR_DOWN, f->h2, hp->n_embd);
+    forward_each_token(f, ffn_out_step);
 }
 
 static void guess_norm_step(void *arg, size_t t, unsigned worker)
@@ -458,7 +436,7 @@ static void guess_ffn(struct forward *f)
         return;
     bool known = f->hp->block == BLOCK_PARALLEL;
     if (!known)
-        each_token(f, guess_norm_step);
+        forward_each_token(f, guess_norm_step);
     weights_guess(f->w, &(struct ffn_guess){ .layer = f->layer,
                                              .n_tok = f->n_tok,
                                              .stride = f->hp->n_embd,
@@ -486,14 +464,22 @@ static void tell(const struct forward *f, enum forward_point at)
 static void run_layer(struct forward *f)
 {
     tell(f, FORWARD_LAYER);
-    each_token(f, attn_norm_step);
+    forward_each_token(f, attn_norm_step);
+    if (f->routed && f->hp->duo.skip_layer)
+        forward_duo_route(f);
     guess_ffn(f);
     attention_branch(f);
     /* Sequential: the residual moves on and is normed again. Parallel: h still holds a norm of the
      * layer's input, which is what the FFN reads. */
-    each_token(f, attn_out_step);
+    forward_each_token(f, attn_out_step);
     tell(f, FORWARD_FFN);
-    ffn_branch(f);
+    if (f->routed) {
+        if (!f->hp->duo.skip_layer)
+            forward_duo_route(f);
+        forward_duo_ffn(f);
+    } else {
+        ffn_branch(f);
+    }
     if (f->err.code == ST_OK)
         tell(f, FORWARD_LAYER_END);
 }
@@ -580,10 +566,11 @@ enum status forward_run(struct forward *f, const struct batch_seq *seq, size_t n
 {
     assert(n_seq <= f->max_tok);
     set_rows(f, seq, n_seq);
+    forward_duo_begin(f);
     if (!weights_global(f->w)->m[TR_TOKEN_EMBD].data &&
         weights_embed(f->w, f->row_token, f->n_tok, f->x, f->hp->n_embd, err) != ST_OK)
         return err->code;
-    each_token(f, embed_step);
+    forward_each_token(f, embed_step);
     if (run_layers(f, err) != ST_OK)
         return err->code;
     output(f);

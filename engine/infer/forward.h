@@ -6,6 +6,7 @@
 
 #include "engine/flash/weights.h"
 #include "engine/infer/kv.h"
+#include "engine/infer/route.h"
 
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -16,6 +17,8 @@ struct batch_seq {
     const int32_t *token;      /* [n_tok] borrowed, each < n_vocab */
     uint32_t n_logits;         /* logits are computed for the last n_logits tokens (0: none) */
     const atomic_bool *cancel; /* may be NULL; all sequences cancelled: the pass stops at a layer */
+    const struct duo_policy *duo; /* Duo models; NULL: all big */
+    struct duo_tally *tally;      /* added to, except with all big; may be NULL */
 };
 
 struct forward; /* opaque */

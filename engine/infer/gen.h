@@ -7,6 +7,7 @@
 
 #include "engine/base/buf.h"
 #include "engine/base/err.h"
+#include "engine/infer/route.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,11 +37,12 @@ struct gen_params {
     int32_t logprobs;     /* -1: none; else this many alternatives per token, 0..20 */
     bool prompt_logprobs; /* echo scoring: log-probabilities of prompt tokens 1.. too */
     bool ignore_eos;
-    uint32_t draft_max; /* tokens guessed ahead per pass and verified, the output is the same;
-                           GEN_DRAFT_AUTO: where weights are streamed, and where the engine has a
-                           draft model or drafts from resident neurons. 0: none */
-    bool cache_prompt;  /* reuse a matching prefix (default true) */
-    uint64_t trace;     /* of engine_trace_open(): record what its passes cost; 0: no */
+    uint32_t draft_max;    /* tokens guessed ahead per pass and verified, the output is the same;
+                              GEN_DRAFT_AUTO: where weights are streamed, and where the engine has a
+                              draft model or drafts from resident neurons. 0: none */
+    bool cache_prompt;     /* reuse a matching prefix (default true) */
+    struct duo_policy duo; /* Duo models (engine_duo_policy()); all zero: all big */
+    uint64_t trace;        /* of engine_trace_open(): record what its passes cost; 0: no */
     const char *stop[GEN_STOPS_MAX]; /* borrowed during engine_submit() only */
     size_t n_stop;
     const struct gen_bias *bias; /* borrowed during engine_submit() only */
@@ -75,6 +77,7 @@ struct gen_event {
     const struct err *err; /* FINISH_ERROR */
     uint32_t prompt_tokens, cached_tokens, completion_tokens;
     double queue_ms, prefill_ms, decode_ms;
+    struct duo_tally duo; /* of all its passes; zero with all big */
 };
 
 /* Runs on the engine thread; must not block. The last event of a request is GEN_DONE, exactly once.

@@ -21,6 +21,7 @@ struct request {
     struct stream_text text; /* of the continuation */
     struct stream_text echo; /* of the prompt; prompt_logprobs only */
     atomic_bool cancel;
+    struct duo_tally tally;
     uint32_t n_cached, n_generated, n_echoed;
     bool echo_has_text;                     /* a prompt token gave bytes already */
     uint64_t submit_ns, admit_ns, first_ns; /* 0: not reached; first: the prompt is processed */

@@ -183,6 +183,7 @@ void emit_done(struct scheduler *s, struct session *ses, struct request *r, enum
     ev.queue_ms = ms_between(r->submit_ns, r->admit_ns ? r->admit_ns : now);
     ev.prefill_ms = ms_between(r->admit_ns, r->first_ns ? r->first_ns : now);
     ev.decode_ms = ms_between(r->first_ns, now);
+    ev.duo = r->tally;
     count_end(s, finish);
     if (ses) {
         pthread_mutex_lock(&s->lock);

@@ -87,6 +87,7 @@ static void admit(struct scheduler *s)
         memcpy(ses->token + n_reuse, r->prompt + n_reuse,
                (r->n_prompt - n_reuse) * sizeof *r->prompt);
         ses->n_token = r->n_prompt;
+        ses->duo = r->p.duo;
         ses->n_kept = r->n_cached = n_reuse;
         ses->used = ++s->use_count;
         scheduler_draft_admit(s, ses);
@@ -122,6 +123,8 @@ static void add_seq(struct scheduler *s, struct session *ses, uint32_t n_tok, ui
         .token = ses->token + ses->n_kept,
         .n_logits = n_logits,
         .cancel = &ses->req->cancel,
+        .duo = &ses->req->p.duo,
+        .tally = &ses->req->tally,
     };
     s->who[s->n_seq++] = ses;
 }

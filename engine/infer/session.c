@@ -5,8 +5,11 @@
 
 #include <string.h>
 
-uint32_t session_match(const struct session *s, const int32_t *prompt, uint32_t limit)
+uint32_t session_match(const struct session *s, const struct request *r, uint32_t limit)
 {
+    if (!duo_policy_same(&s->duo, &r->p.duo))
+        return 0;
+    const int32_t *prompt = r->prompt;
     uint32_t n = 0, max = s->n_kept < limit ? s->n_kept : limit;
     while (n < max && s->token[n] == prompt[n])
         n++;
@@ -29,7 +32,7 @@ static struct session *best_source(struct session *all, uint32_t n, const struct
     struct session *best = NULL;
     *n_shared = 0;
     for (uint32_t i = 0; i < n; i++) {
-        uint32_t m = session_match(&all[i], r->prompt, limit);
+        uint32_t m = session_match(&all[i], r, limit);
         if (m > *n_shared || (m && m == *n_shared && best->req && !all[i].req)) {
             best = &all[i];
             *n_shared = m;
@@ -53,7 +56,7 @@ struct session *session_choose(struct session *all, uint32_t n, struct kv *kv,
         *n_reuse = n_shared;
         return from;
     }
-    uint32_t own = session_match(to, r->prompt, limit);
+    uint32_t own = session_match(to, r, limit);
     if (from && n_shared > own) { /* copying a token's rows is far cheaper than computing them */
         kv_copy(kv, from->slot, to->slot, n_shared);
         memcpy(to->token, from->token, n_shared * sizeof *to->token);

@@ -13,11 +13,12 @@ struct kv;
 
 struct session {
     uint32_t slot;
-    int32_t *token;      /* [n_ctx + 1], borrowed from the scheduler; drafts lie behind n_token */
-    uint32_t n_token;    /* prompt and generated; n_token == n_prompt: still in the prompt */
-    uint32_t n_kept;     /* tokens whose keys and values are stored */
-    uint64_t used;       /* when it was last used, by the scheduler's count; 0: never */
-    struct request *req; /* NULL: free */
+    int32_t *token;        /* [n_ctx + 1], borrowed from the scheduler; drafts lie behind n_token */
+    uint32_t n_token;      /* prompt and generated; n_token == n_prompt: still in the prompt */
+    uint32_t n_kept;       /* tokens whose keys and values are stored */
+    uint64_t used;         /* when it was last used, by the scheduler's count; 0: never */
+    struct request *req;   /* NULL: free */
+    struct duo_policy duo; /* by which the kept keys and values were made */
     int32_t draft[DRAFT_MAX]; /* of the pass in progress, behind token[n_token - 1] */
     uint32_t n_draft;
     uint32_t n_want; /* guesses that a drafter shall make for the pass; 0: none */
@@ -25,8 +26,9 @@ struct session {
     struct draft_luck luck[DRAFT_SOURCES];
 };
 
-/* Tokens that `prompt` and the kept tokens have in common at the start, at most `limit`. */
-uint32_t session_match(const struct session *s, const int32_t *prompt, uint32_t limit);
+/* Tokens that the request's prompt and the kept tokens have in common at the start, at most
+ * `limit`; none where the kept ones took other ways through a Duo model. */
+uint32_t session_match(const struct session *s, const struct request *r, uint32_t limit);
 /* The free session for a request, NULL: none is free. *n_reuse: how many of its prompt tokens are
  * in that slot's cache on return (copied there from another slot where that saves enough work). The
  * last prompt token is never among them: its logits are wanted. */

@@ -208,6 +208,11 @@ const struct role_info role_table[TR_ROLES] = {
     [TR_SKETCH] = { "ffn_sketch", ".weight", true, DIM_EMBD, DIM_FF },
     [TR_PRED_A] = { "ffn_pred_a", ".weight", true, DIM_EMBD, DIM_RANK },
     [TR_PRED_B] = { "ffn_pred_b", ".weight", true, DIM_RANK, DIM_FF },
+    [TR_GATE_SMALL] = { "ffn_gate_small", ".weight", true, DIM_EMBD, DIM_SMALL },
+    [TR_UP_SMALL] = { "ffn_up_small", ".weight", true, DIM_EMBD, DIM_SMALL },
+    [TR_DOWN_SMALL] = { "ffn_down_small", ".weight", true, DIM_SMALL, DIM_EMBD },
+    [TR_ROUTER_IN] = { "duo_router_in", ".weight", true, DIM_EMBD, DIM_HIDDEN },
+    [TR_ROUTER] = { "duo_router", ".weight", true, DIM_HIDDEN, DIM_CHOICE },
     [TR_OUTPUT_NORM] = VEC("output_norm", ".weight", false, DIM_EMBD),
     [TR_OUTPUT_NORM_B] = VEC("output_norm", ".bias", false, DIM_EMBD),
     [TR_OUTPUT_B] = VEC("output", ".bias", false, DIM_VOCAB),
@@ -236,6 +241,8 @@ const struct role_info role_table[TR_ROLES] = {
     [TR_SKETCH_ERR] = VEC("ffn_sketch_err", ".weight", true, DIM_FF),
     [TR_PRED_BIAS] = VEC("ffn_pred", ".bias", true, DIM_FF),
     [TR_FFN_RATE] = VEC("ffn_rate", ".weight", true, DIM_FF),
+    [TR_ROUTER_IN_B] = VEC("duo_router_in", ".bias", true, DIM_HIDDEN),
+    [TR_ROUTER_B] = VEC("duo_router", ".bias", true, DIM_CHOICE),
 };
 
 uint64_t role_dim(const struct hparams *hp, enum dim d)
@@ -259,6 +266,12 @@ uint64_t role_dim(const struct hparams *hp, enum dim d)
         return v;
     case DIM_QKV:
         return q + k + v;
+    case DIM_SMALL:
+        return hp->duo.n_ff;
+    case DIM_HIDDEN:
+        return hp->duo.n_hidden ? hp->duo.n_hidden : hp->n_embd;
+    case DIM_CHOICE:
+        return hp->duo.n_choice;
     case DIM_O:
         return (uint64_t)hp->n_head * hp->d_v;
     case DIM_FF:

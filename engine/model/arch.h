@@ -52,7 +52,10 @@ enum dim {
     DIM_O,
     DIM_FF,
     DIM_HEAD,
-    DIM_ROT /* n_rot / 2 */
+    DIM_ROT,    /* n_rot / 2 */
+    DIM_SMALL,  /* neurons of a Duo model's small part */
+    DIM_HIDDEN, /* of its router; n_embd where that has no hidden layer */
+    DIM_CHOICE
 };
 
 struct role_info {
@@ -92,6 +95,7 @@ struct spec {
     struct str act_config;         /* hidden_act */
     double act_param;              /* hidden_act_param */
     bool norm_relu;                /* strobe.norm_relu */
+    struct duo_hparams duo;        /* strobe.duo.* */
     struct str name;               /* for heuristics and display */
     int tied;                      /* tie_word_embeddings: 0, 1, -1 unsaid */
     float *rope_long, *rope_short; /* longrope factors of a folder, owned */

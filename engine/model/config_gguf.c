@@ -2,6 +2,7 @@
  * types and ranges; refuses experts and values that differ from layer to layer. Pure. */
 #include "engine/base/num.h"
 #include "engine/model/arch.h"
+#include "engine/model/duo.h"
 #include "engine/model/gguf_header.h"
 
 #include <inttypes.h>
@@ -179,6 +180,8 @@ enum status spec_from_gguf(const struct gguf *g, struct spec *s, struct err *err
         st = gguf_get_str(g, "strobe.activation", false, &s->act_meta, err);
     if (!st)
         st = gguf_get_bool(g, "strobe.norm_relu", &s->norm_relu, err);
+    if (!st)
+        st = duo_from_gguf(g, &s->duo, err);
     if (!st)
         st = gguf_get_str(g, "general.name", false, &s->name, err);
     return st;

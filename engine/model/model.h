@@ -9,6 +9,7 @@
 #include "engine/kernel/dtype.h"
 #include "engine/kernel/vector.h"
 #include "engine/model/bundle.h"
+#include "engine/model/duo.h"
 #include "engine/model/gguf.h"
 
 #include <stdbool.h>
@@ -67,6 +68,7 @@ struct hparams {
     uint64_t window_layers[MODEL_LAYERS_MAX / 64]; /* bit il: layer il is local */
     uint32_t pos_offset;                           /* OPT: 2 */
     bool tied;                                     /* output = token_embd */
+    struct duo_hparams duo;
 };
 
 /* One weight's job. 2-D weights first: matrices; then vectors (kept as f32). */
@@ -85,7 +87,12 @@ enum tensor_role {
     TR_SKETCH, /* packed models: what stands for the first matrix (bundle.h) */
     TR_PRED_A, /* or the two factors of a predictor: [rank, n_embd], [n_ff, rank] */
     TR_PRED_B,
-    TR_MATRICES, /* count of matrix roles */
+    TR_GATE_SMALL, /* Duo models */
+    TR_UP_SMALL,
+    TR_DOWN_SMALL,
+    TR_ROUTER_IN, /* [n_hidden, n_embd], of a router with a hidden layer */
+    TR_ROUTER,    /* [n_choice, n_embd or n_hidden] */
+    TR_MATRICES,  /* count of matrix roles */
     TR_OUTPUT_NORM = TR_MATRICES,
     TR_OUTPUT_NORM_B,
     TR_OUTPUT_B,
@@ -112,10 +119,17 @@ enum tensor_role {
     TR_POST_FFN_NORM,
     TR_SKETCH_NORM, /* [n_ff] of each first row w: |w|, and |w - sketch| */
     TR_SKETCH_ERR,
-    TR_PRED_BIAS, /* [n_ff] of the predictor's scores */
-    TR_FFN_RATE,  /* [n_ff] how often each neuron fired when the model was packed */
+    TR_PRED_BIAS,   /* [n_ff] of the predictor's scores */
+    TR_FFN_RATE,    /* [n_ff] how often each neuron fired when the model was packed */
+    TR_ROUTER_IN_B, /* [n_hidden], [n_choice] */
+    TR_ROUTER_B,
     TR_ROLES
 };
+/* Duo models: what is in memory whatever the budget, being small and needed by every token. */
+static inline bool role_of_duo(enum tensor_role r)
+{
+    return (r >= TR_GATE_SMALL && r <= TR_ROUTER) || r == TR_ROUTER_IN_B || r == TR_ROUTER_B;
+}
 /* What a packed file has in place of the first matrix, to know which neurons fire. */
 static inline bool role_of_mask(enum tensor_role r)
 {

@@ -337,6 +337,30 @@ static void packed_roles(const struct binding *b, uint64_t *must, uint64_t *may)
     *may |= ROLE(TR_FFN_RATE);
 }
 
+/* What a Duo model has beside the feed-forward matrices. */
+static enum status duo_roles(const struct binding *b, uint64_t *must, struct err *err)
+{
+    const struct hparams *hp = b->hp;
+    if (b->packed || hp->block != BLOCK_SEQUENTIAL || hp->norm != NORM_RMS ||
+        !(*must & ROLE(TR_UP)))
+        return err_set(err, ST_UNSUPPORTED,
+                       "strobe.duo: a Duo model of architecture '%s'%s; llama and arcee are known",
+                       hp->arch, b->packed ? ", packed" : "");
+    if (hp->duo.n_ff > hp->n_ff)
+        return err_set(err, ST_FORMAT,
+                       "strobe.duo: the small parts have %" PRIu32
+                       " neurons, the big ones %" PRIu32,
+                       hp->duo.n_ff, hp->n_ff);
+    *must |= ROLE(TR_UP_SMALL) | ROLE(TR_DOWN_SMALL);
+    if (hp->gated)
+        *must |= ROLE(TR_GATE_SMALL);
+    if (hp->duo.n_choice)
+        *must |= ROLE(TR_ROUTER) | ROLE(TR_ROUTER_B);
+    if (hp->duo.n_hidden)
+        *must |= ROLE(TR_ROUTER_IN) | ROLE(TR_ROUTER_IN_B);
+    return ST_OK;
+}
+
 enum status bind_tensors(struct binding *b, struct err *err)
 {
     const struct arch *a = b->spec->arch;
@@ -352,6 +376,8 @@ enum status bind_tensors(struct binding *b, struct err *err)
         st = bundle_read(b->g, b->hp, &b->bundle, &b->packed, err);
     if (!st && b->packed)
         packed_roles(b, &must, &may);
+    if (!st && b->hp->duo.n_ff)
+        st = duo_roles(b, &must, err);
     if (b->st && b->spec->tied == 1)
         may &= ~ROLE(TR_OUTPUT); /* a copy in the file says nothing new */
     if (b->st && b->spec->tied == 0)

@@ -215,6 +215,7 @@ enum status spec_hparams(struct spec *s, struct hparams *hp, struct err *err)
     *hp = (struct hparams){ .arch = a->name,
                             .norm = a->norm,
                             .norm_relu = s->norm_relu,
+                            .duo = s->duo,
                             .block = a->block,
                             .gated = a->gated,
                             .pos_offset = a->pos_offset,

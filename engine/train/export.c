@@ -218,6 +218,24 @@ static void put_description(struct export *e, const char *act)
     buf_clear(&b);
 }
 
+static void put_duo(struct export *e)
+{
+    const struct export_router *r = e->o->router;
+    if (!e->s->d_small)
+        return;
+    gw_u32(e->w, "strobe.duo.version", 1);
+    gw_u32(e->w, "strobe.duo.small_feed_forward_length", e->s->d_small);
+    gw_str(e->w, "strobe.duo.skip_scope", e->s->skip_layer ? "layer" : "ffn");
+    if (!r)
+        return;
+    size_t bytes = r->hp.n_budget * sizeof(float);
+    gw_u32(e->w, "strobe.duo.router.choices", r->hp.n_choice);
+    gw_u32(e->w, "strobe.duo.router.hidden", r->hp.n_hidden);
+    gw_array(e->w, "strobe.duo.router.budgets", GGUF_F32, r->hp.budget, r->hp.n_budget, bytes);
+    gw_array(e->w, "strobe.duo.router.thresholds", GGUF_F32, r->hp.threshold, r->hp.n_budget,
+             bytes);
+}
+
 static void put_general(struct export *e)
 {
     const struct export_opts *o = e->o;
@@ -243,6 +261,7 @@ static void put_general(struct export *e)
     gw_str(e->w, "strobe.activation", act);
     if (e->s->norm_relu)
         gw_bool(e->w, "strobe.norm_relu", true);
+    put_duo(e);
 }
 
 static void put_shape(struct export *e)
@@ -316,11 +335,46 @@ static void add_tensor(struct export *e, const struct net_tensor *t)
     x->rows += rows;
 }
 
+/* Routers stay f32: they are small, and a choice hangs on their last digits. */
+static void add_router(struct export *e, const char *name, const real *w, uint32_t rows,
+                       uint32_t cols)
+{
+    for (uint32_t l = 0; w && l < e->s->n_layer; l++) {
+        struct out_tensor *x = &e->t[e->n_tensor++];
+        bool vector = cols == 1;
+        *x = (struct out_tensor){ .type = DT_F32, .n_dim = vector ? 1 : 2, .cols = cols };
+        snprintf(x->name, sizeof x->name, "blk.%u.%s", l, name);
+        x->part[x->n_part++] = (struct piece){ w + (size_t)l * rows * cols, rows };
+        x->rows = rows;
+    }
+}
+
+static void add_routers(struct export *e)
+{
+    const struct export_router *r = e->o->router;
+    if (!r)
+        return;
+    uint32_t in = r->hp.n_hidden ? r->hp.n_hidden : e->s->d_model;
+    add_router(e, "duo_router_in.weight", r->in, r->hp.n_hidden, e->s->d_model);
+    add_router(e, "duo_router_in.bias", r->in_bias, r->hp.n_hidden, 1);
+    add_router(e, "duo_router.weight", r->w, r->hp.n_choice, in);
+    add_router(e, "duo_router.bias", r->bias, r->hp.n_choice, 1);
+}
+
+void export_router_clear(struct export_router *r)
+{
+    free(r->in);
+    free(r->in_bias);
+    free(r->w);
+    free(r->bias);
+    *r = (struct export_router){ .in = NULL };
+}
+
 static enum status make_table(struct export *e, struct err *err)
 {
     uint32_t n = net_n_tensor(e->s);
     struct net_tensor *t = calloc(n, sizeof *t);
-    e->t = calloc(n, sizeof *e->t);
+    e->t = calloc(n + 4 * (size_t)e->s->n_layer, sizeof *e->t);
     if (!t || !e->t) {
         free(t);
         return err_set(err, ST_NOMEM, "tensor table");
@@ -328,6 +382,7 @@ static enum status make_table(struct export *e, struct err *err)
     net_tensors(e->s, t);
     for (uint32_t i = 0; i < n; i++)
         add_tensor(e, &t[i]);
+    add_routers(e);
     free(t);
     return ST_OK;
 }
@@ -438,6 +493,8 @@ enum status export_gguf(const struct export_opts *o, struct err *err)
     struct export e = { .o = o, .s = o->shape, .w = &w };
     if (o->type != DT_F32 && o->type != DT_F16 && o->type != DT_BF16 && o->type != DT_Q8_0)
         return err_set(err, ST_UNSUPPORTED, "export as F32, F16, BF16 or Q8_0");
+    if (o->router && !o->shape->d_small)
+        return err_set(err, ST_ARG, "export: a router, but no Duo network");
     gw_init(&w);
     if (export_arch(o->shape, &e.arch, err) == ST_OK && act_of(o->shape, &e.hp, err) == ST_OK &&
         open_vocab(&e, err) == ST_OK) {

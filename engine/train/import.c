@@ -117,7 +117,9 @@ static enum status shape_of(const struct model *m, struct net_shape *s, struct e
                              .bias = has_bias(m),
                              .act_shift = shifted ? written(hp->act_threshold) : 0,
                              .norm_eps = written(hp->norm_eps),
-                             .rope_theta = hp->rope == ROPE_NONE ? 0 : written(hp->rope_base) };
+                             .rope_theta = hp->rope == ROPE_NONE ? 0 : written(hp->rope_base),
+                             .d_small = hp->duo.n_ff,
+                             .skip_layer = hp->duo.n_ff && hp->duo.skip_layer };
     return net_shape_check(s, err);
 }
 
@@ -215,6 +217,9 @@ static const struct home {
     { "ffn_up.bias", TR_UP_B, TR_ROLES },
     { "ffn_down.weight", TR_DOWN, TR_ROLES },
     { "ffn_down.bias", TR_DOWN_B, TR_ROLES },
+    { "ffn_gate_small.weight", TR_GATE_SMALL, TR_ROLES },
+    { "ffn_up_small.weight", TR_UP_SMALL, TR_ROLES },
+    { "ffn_down_small.weight", TR_DOWN_SMALL, TR_ROLES },
 };
 
 static const struct home *home_of(const struct net_tensor *t)
@@ -314,4 +319,56 @@ fail:
     free(p);
     model_close(m);
     return err_ctx(err, "'%s'", path);
+}
+
+/* ---- routers ---- */
+
+static enum status read_router(const struct model *m, enum tensor_role role, size_t each, real *out,
+                               struct err *err)
+{
+    for (uint32_t l = 0; out && l < model_hparams(m)->n_layer && err->code == ST_OK; l++) {
+        const struct tensor *t = model_find(m, role, l);
+        read_rows(&(struct rows){ .m = m, .t = t, .n = t->n_row, .out = out + l * each }, err);
+    }
+    return err->code;
+}
+
+static enum status router_of(const struct model *m, struct export_router *r, struct err *err)
+{
+    const struct hparams *hp = model_hparams(m);
+    size_t n = hp->n_layer, hidden = hp->duo.n_hidden, choice = hp->duo.n_choice;
+    size_t in = hidden ? hidden : hp->n_embd;
+    if (!hp->duo.n_ff)
+        return err_set(err, ST_UNSUPPORTED, "this is no Duo model");
+    if (!choice)
+        return err_set(err, ST_UNSUPPORTED,
+                       "this Duo model has no router: strobe duo router trains one");
+    r->hp = hp->duo;
+    if (hidden) {
+        r->in = malloc(n * hidden * hp->n_embd * sizeof *r->in);
+        r->in_bias = malloc(n * hidden * sizeof *r->in_bias);
+    }
+    r->w = malloc(n * choice * in * sizeof *r->w);
+    r->bias = malloc(n * choice * sizeof *r->bias);
+    if (!r->w || !r->bias || (hidden && (!r->in || !r->in_bias)))
+        return err_set(err, ST_NOMEM, "router");
+    if (read_router(m, TR_ROUTER_IN, hidden * hp->n_embd, r->in, err) == ST_OK &&
+        read_router(m, TR_ROUTER_IN_B, hidden, r->in_bias, err) == ST_OK &&
+        read_router(m, TR_ROUTER, choice * in, r->w, err) == ST_OK)
+        read_router(m, TR_ROUTER_B, choice, r->bias, err);
+    return err->code;
+}
+
+enum status import_router(const char *path, struct export_router *ret, struct err *err)
+{
+    struct model *m = NULL;
+    struct export_router r = { .in = NULL };
+    if (model_open(path, NULL, &m, err) != ST_OK)
+        return err->code;
+    if (router_of(m, &r, err) == ST_OK)
+        *ret = r;
+    else
+        export_router_clear(&r);
+    model_close(m);
+    return err->code ? err_ctx(err, "'%s'", path) : ST_OK;
 }

@@ -14,6 +14,26 @@ real *net_grads(struct net *n)
     return n->grads;
 }
 
+void net_set_route(struct net *n, const uint8_t *route)
+{
+    n->route = n->o.shape.d_small ? route : NULL;
+}
+
+void net_on_route(struct net *n,
+                  void (*fn)(void *user, uint32_t layer, size_t n_tok, const real *x,
+                             uint8_t *route),
+                  void *user)
+{
+    n->on_route = n->o.shape.d_small ? fn : NULL;
+    n->route_user = user;
+}
+
+void net_choose(struct net *n, uint32_t layer, bool ffn)
+{
+    if (n->on_route && ffn == !n->o.shape.skip_layer)
+        n->on_route(n->route_user, layer, n->rows * n->cols, n->norm, n->chosen);
+}
+
 const struct net_shape *net_shape_of(const struct net *n)
 {
     return &n->o.shape;
@@ -58,7 +78,7 @@ static void take_documents(struct net *n, const struct net_batch *b)
     }
 }
 
-static void take_batch(struct net *n, const struct net_batch *b)
+void net_take_batch(struct net *n, const struct net_batch *b)
 {
     int64_t n_vocab = n->o.shape.n_vocab;
     assert(b->rows <= n->o.batch && b->cols <= n->o.n_tok);
@@ -76,12 +96,17 @@ static struct ops_embed embed_of(const struct net *n, const struct net_batch *b)
     return (struct ops_embed){ n->rows * n->cols, n->o.shape.d_model, b->token, n->place };
 }
 
-/* All layers: n->norm is what the head multiplies. */
-static void forward(struct net *n, const struct net_batch *b)
+void net_embed_batch(struct net *n, const struct net_batch *b)
 {
     struct ops_embed e = embed_of(n, b);
     bool learned = n->o.shape.pos == NET_LEARNED;
     ops_embed(&n->ops, &e, n->params, learned ? n->params + n->lay.place_embed : NULL, net_x(n, 0));
+}
+
+/* All layers: n->norm is what the head multiplies. */
+static void forward(struct net *n, const struct net_batch *b)
+{
+    net_embed_batch(n, b);
     for (uint32_t l = 0; l < n->o.shape.n_layer; l++)
         net_layer(n, l, false);
     net_last_norm(n);
@@ -104,7 +129,7 @@ static struct ops_loss loss_of(const struct net *n, const struct net_batch *b)
 
 void net_eval(struct net *n, const struct net_batch *b, float *each, struct net_loss *ret)
 {
-    take_batch(n, b);
+    net_take_batch(n, b);
     struct ops_loss l = loss_of(n, b);
     *ret = (struct net_loss){ 0 };
     if (l.n_tok == 0)
@@ -116,7 +141,7 @@ void net_eval(struct net *n, const struct net_batch *b, float *each, struct net_
 
 void net_logits(struct net *n, const struct net_batch *b, real *logits)
 {
-    take_batch(n, b);
+    net_take_batch(n, b);
     size_t tok = n->rows * n->cols;
     struct ops_linear head = { tok, n->o.shape.d_model, n->o.shape.n_vocab,
                                n->params + n->lay.head };
@@ -138,7 +163,6 @@ static void backward(struct net *n, const struct net_batch *b)
     struct ops_embed e = embed_of(n, b);
     bool learned = n->o.shape.pos == NET_LEARNED;
     done(n, lay->head ? lay->head : lay->total, lay->total);
-    memset(n->dx, 0, e.n_tok * e.d * sizeof *n->dx);
     net_last_norm_back(n);
     done(n, lay->norm, lay->head ? lay->head : lay->total);
     for (uint32_t l = n->o.shape.n_layer; l-- > 0;) {
@@ -149,18 +173,24 @@ static void backward(struct net *n, const struct net_batch *b)
     done(n, 0, lay->layers);
 }
 
-void net_grad(struct net *n, const struct net_batch *b, double scale, struct net_loss *ret)
+void net_loss_grad(struct net *n, const struct net_batch *b, double scale, struct net_loss *ret)
 {
-    assert(n->grads);
-    take_batch(n, b);
     struct ops_loss l = loss_of(n, b);
-    *ret = (struct net_loss){ 0 };
-    if (l.n_tok == 0)
-        return;
-    forward(n, b);
     l.scale = scale;
     l.dx = n->dnorm;
     l.dw = n->grads + n->lay.head;
     ops_loss(&n->ops, &l, ret);
+    memset(n->dx, 0, l.n_tok * l.d * sizeof *n->dx);
+}
+
+void net_grad(struct net *n, const struct net_batch *b, double scale, struct net_loss *ret)
+{
+    assert(n->grads);
+    net_take_batch(n, b);
+    *ret = (struct net_loss){ 0 };
+    if (n->rows * n->cols == 0)
+        return;
+    forward(n, b);
+    net_loss_grad(n, b, scale, ret);
     backward(n, b);
 }

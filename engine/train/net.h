@@ -39,7 +39,13 @@ struct net_shape {
     bool tied;      /* the head is the token embedding */
     bool bias;      /* of all linear layers but the head */
     double act_shift, norm_eps, rope_theta;
+    uint32_t d_small; /* Duo: neurons of the small feed-forward part beside the big one (d_ff) of
+                         every layer; 0: there is none. Without biases */
+    bool skip_layer;  /* Duo: a token that skips leaves out the whole layer, else the feed-forward
+                         part only. It always leaves keys and values for later tokens */
 };
+/* Which of a layer's feed-forward parts a token goes through (Duo-LLM, training.md 1.1). */
+enum net_route { NET_BIG, NET_SMALL, NET_SKIP, NET_ROUTES };
 /* Errors: ST_RANGE, the message names the field (d_head even for RoPE, n_head % n_kv_head == 0,
  * every product below 2^31). */
 enum status net_shape_check(const struct net_shape *s, struct err *err);
@@ -47,9 +53,9 @@ uint64_t net_n_param(const struct net_shape *s); /* tied head counted once */
 
 /* A parameter tensor: row-major [rows, cols], cols is the input dimension (1 row: a vector).
  * Names are GGUF's: token_embd.weight, position_embd.weight, blk.N.{attn_norm, attn_q, attn_k,
- * attn_v, attn_output, ffn_norm, ffn_gate, ffn_up, ffn_down}.{weight,bias}, output_norm.{weight,
- * bias}, output.weight. Order of the list and of the array: embedding(s), layers ascending, output
- * norm, head. */
+ * attn_v, attn_output, ffn_norm, ffn_gate, ffn_up, ffn_down}.{weight,bias}, of Duo networks
+ * blk.N.ffn_{gate,up,down}_small.weight, output_norm.{weight, bias}, output.weight. Order of the
+ * list and of the array: embedding(s), layers ascending, output norm, head. */
 struct net_tensor {
     char name[48];
     uint32_t rows, cols;
@@ -114,6 +120,18 @@ void net_grad(struct net *n, const struct net_batch *b, double scale, struct net
 /* Forward only, logits of every position: [rows, cols, n_vocab]. For tests and small vocabularies.
  */
 void net_logits(struct net *n, const struct net_batch *b, real *logits);
+
+/* Duo: route [n_layer, rows * cols], enum net_route, of the passes from now on; borrowed until the
+ * next call. NULL: all big, which is bit for bit the network without small parts. */
+void net_set_route(struct net *n, const uint8_t *route);
+
+/* Duo, forward passes only: fn chooses each token's route from what the layer's router reads, the
+ * normed input of the feed-forward part (skip_layer: of attention), x [n_tok, d_model]; it fills
+ * route [n_tok]. In place of net_set_route(); NULL: that again. */
+void net_on_route(struct net *n,
+                  void (*fn)(void *user, uint32_t layer, size_t n_tok, const real *x,
+                             uint8_t *route),
+                  void *user);
 
 /* Called by net_grad() from its thread as soon as gradients [from, to) are final (backwards: head
  * first), so that their reduction can run beside the rest. NULL: none. */

@@ -28,6 +28,9 @@ enum net_slot {
     SLOT_UP_BIAS,
     SLOT_DOWN,
     SLOT_DOWN_BIAS,
+    SLOT_SMALL_GATE,
+    SLOT_SMALL_UP,
+    SLOT_SMALL_DOWN,
     N_SLOT
 };
 
@@ -58,7 +61,8 @@ struct net_acts {
     real *attn;     /* [N, n_head d_head] */
     real *kept;     /* ops_attn_kept() */
     real *mid;      /* [N, d_model], between attention and FFN */
-    real *pre, *up; /* [N, d_ff], arguments of the activation; up: gated only */
+    real *pre, *up; /* [N, d_ff], arguments of the activation; up: gated only. Duo: the rows of big
+                       tokens, then those of small ones, narrower */
 };
 
 struct net {
@@ -81,6 +85,14 @@ struct net {
     int32_t *start, *place; /* [N]: struct ops_attn, struct pass_rope */
     /* the batch at work */
     size_t rows, cols;
+    struct net_batch part_batch; /* net_parts.c */
+    /* Duo: routes of the batch, tokens of a layer in the order of their routes, gathered rows */
+    const uint8_t *route;
+    uint32_t *index; /* [N] */
+    uint8_t *chosen; /* [N] of the layer, by on_route */
+    void (*on_route)(void *user, uint32_t layer, size_t n_tok, const real *x, uint8_t *route);
+    void *route_user;
+    real *gx, *gy, *gz; /* [N, d_model]; gz: not for `infer` */
     void (*on_grad)(void *user, uint64_t from, uint64_t to);
     void (*on_ffn)(void *user, uint32_t layer, size_t n_tok, const real *pre, const real *act);
     void (*on_norm)(void *user, uint32_t layer, bool ffn, size_t n_tok, const real *y);
@@ -91,6 +103,54 @@ struct net {
 struct net_acts net_acts_of(const struct net *n, uint32_t layer);
 /* Input of layer l, or the last layer's output for l == n_layer. */
 real *net_x(const struct net *n, uint32_t layer);
+
+/* Helpers of net_layer.c that net_ffn.c and net_parts.c use too. */
+const real *net_param(const struct net *n, uint32_t layer, enum net_slot slot);
+real *net_grad_of(const struct net *n, uint32_t layer, enum net_slot slot);
+struct pass_norm net_layer_norm(const struct net *n, uint32_t layer, enum net_slot gain,
+                                enum net_slot bias);
+void net_norm_back(struct net *n, const struct pass_norm *a, const real *x, real *dgain,
+                   real *dbias);
+
+/* Where a layer's tokens go. Identity: all take the same way, rows need no gathering. */
+struct net_group {
+    size_t n[NET_ROUTES], from[NET_ROUTES]; /* in n->index */
+};
+void net_group(struct net *n, uint32_t layer, struct net_group *g);
+/* Routes of the layer's tokens [N]; NULL: all big. */
+static inline const uint8_t *net_layer_route(const struct net *n, uint32_t layer)
+{
+    return n->on_route ? n->chosen : n->route ? n->route + layer * n->rows * n->cols : NULL;
+}
+/* Lets on_route choose from n->norm; `ffn`: which of the two norms that is. */
+void net_choose(struct net *n, uint32_t layer, bool ffn);
+/* One way through a feed-forward part: its tensors and neurons, and its tokens. */
+struct net_way {
+    const uint32_t *index; /* NULL: all tokens, in order */
+    size_t n, d_ff;
+    enum net_slot gate, up, down;
+    real *pre, *up_pre; /* [n, d_ff] */
+};
+struct pass_act net_way_act(const struct net *n, uint32_t layer, const struct net_way *w);
+/* n->norm to arguments of the activation and n->act; those and `mid` to `next`. */
+void net_way_in(struct net *n, uint32_t layer, const struct net_way *w);
+void net_way_out(struct net *n, uint32_t layer, const struct net_way *w, const real *mid,
+                 real *next);
+void net_attention_back(struct net *n, uint32_t layer, const struct net_acts *a);
+/* The feed-forward part: a->mid to `next`; `again`: what backward needs only. */
+void net_ffn(struct net *n, uint32_t layer, const struct net_acts *a, real *next, bool again);
+void net_ffn_back(struct net *n, uint32_t layer, const struct net_acts *a);
+/* Attention, a->x to a->mid. */
+void net_attention(struct net *n, uint32_t layer, const struct net_acts *a, bool again);
+
+/* net.c: the batch's tokens and documents; its embeddings into net_x(n, 0); the loss of n->norm,
+ * its derivative into n->dnorm, n->dx zero. */
+void net_take_batch(struct net *n, const struct net_batch *b);
+void net_embed_batch(struct net *n, const struct net_batch *b);
+void net_loss_grad(struct net *n, const struct net_batch *b, double scale, struct net_loss *ret);
+/* The head's norm of any x into n->norm; queries and keys turned by n->place, biases added. */
+void net_norm_of(struct net *n, const real *x);
+void net_rope(struct net *n, uint32_t layer, real *qkv);
 
 /* From its input to the next layer's; `again`: only what backward needs, silently. */
 void net_layer(struct net *n, uint32_t layer, bool again);

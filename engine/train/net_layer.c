@@ -8,6 +8,8 @@
  * their derivatives anyway. */
 #include "engine/train/net_internal.h"
 
+#include <string.h>
+
 static size_t n_tok(const struct net *n)
 {
     return n->rows * n->cols;
@@ -51,12 +53,12 @@ static real *tensor_in(const struct net *n, real *all, uint32_t layer, enum net_
     return all + n->lay.layers + layer * n->lay.layer_size + n->lay.slot[slot];
 }
 
-static const real *param(const struct net *n, uint32_t layer, enum net_slot slot)
+const real *net_param(const struct net *n, uint32_t layer, enum net_slot slot)
 {
     return tensor_in(n, n->params, layer, slot);
 }
 
-static real *grad(const struct net *n, uint32_t layer, enum net_slot slot)
+real *net_grad_of(const struct net *n, uint32_t layer, enum net_slot slot)
 {
     return tensor_in(n, n->grads, layer, slot);
 }
@@ -77,10 +79,10 @@ static struct pass_norm norm_of(const struct net *n, const real *gain, const rea
                                .bias = bias };
 }
 
-static struct pass_norm layer_norm(const struct net *n, uint32_t layer, enum net_slot gain,
-                                   enum net_slot bias)
+struct pass_norm net_layer_norm(const struct net *n, uint32_t layer, enum net_slot gain,
+                                enum net_slot bias)
 {
-    return norm_of(n, param(n, layer, gain), param(n, layer, bias), n->o.shape.norm_relu);
+    return norm_of(n, net_param(n, layer, gain), net_param(n, layer, bias), n->o.shape.norm_relu);
 }
 
 static struct pass_rope rope_of(const struct net *n, uint32_t layer, bool back)
@@ -90,10 +92,16 @@ static struct pass_rope rope_of(const struct net *n, uint32_t layer, bool back)
                                .width = qkv_width(s),
                                .n_head = (size_t)s->n_head + s->n_kv_head,
                                .d_head = s->d_head,
-                               .bias = param(n, layer, SLOT_Q_BIAS),
+                               .bias = net_param(n, layer, SLOT_Q_BIAS),
                                .table = n->table,
                                .place = n->place,
                                .back = back };
+}
+
+void net_rope(struct net *n, uint32_t layer, real *qkv)
+{
+    struct pass_rope rope = rope_of(n, layer, false);
+    ops_rope(&n->ops, &rope, qkv);
 }
 
 static struct ops_attn attn_of(const struct net *n)
@@ -109,79 +117,50 @@ static struct ops_attn attn_of(const struct net *n)
                               .scratch = n->attn_scratch };
 }
 
-static struct pass_act act_of(const struct net *n, uint32_t layer, const struct net_acts *a)
-{
-    const struct net_shape *s = &n->o.shape;
-    return (struct pass_act){ .kind = s->act,
-                              .up_relu = s->up_relu,
-                              .shift = (real)s->act_shift,
-                              .rows = n_tok(n),
-                              .d = s->d_ff,
-                              .bias = param(n, layer, s->gated ? SLOT_GATE_BIAS : SLOT_UP_BIAS),
-                              .up_bias = param(n, layer, SLOT_UP_BIAS),
-                              .pre = a->pre,
-                              .up = a->up,
-                              .act = n->act,
-                              .dact = n->dact,
-                              .dup = n->dup };
-}
-
-static void attention(struct net *n, uint32_t layer, const struct net_acts *a, bool again)
+void net_attention(struct net *n, uint32_t layer, const struct net_acts *a, bool again)
 {
     const struct net_shape *s = &n->o.shape;
     size_t d = s->d_model, q = (size_t)s->n_head * s->d_head;
-    struct pass_norm norm = layer_norm(n, layer, SLOT_ATTN_NORM, SLOT_ATTN_NORM_BIAS);
-    struct ops_linear in = linear(n, d, qkv_width(s), param(n, layer, SLOT_Q));
-    struct ops_linear out = linear(n, q, d, param(n, layer, SLOT_ATTN_OUT));
+    struct pass_norm norm = net_layer_norm(n, layer, SLOT_ATTN_NORM, SLOT_ATTN_NORM_BIAS);
+    struct ops_linear in = linear(n, d, qkv_width(s), net_param(n, layer, SLOT_Q));
+    struct ops_linear out = linear(n, q, d, net_param(n, layer, SLOT_ATTN_OUT));
     struct pass_rope rope = rope_of(n, layer, false);
     struct ops_attn attn = attn_of(n);
     ops_norm(&n->ops, &norm, a->x, n->norm, n->stat);
+    if (!again)
+        net_choose(n, layer, false);
     if (n->on_norm && !again)
         n->on_norm(n->norm_user, layer, false, n_tok(n), n->norm);
     ops_linear(&n->ops, &in, n->norm, a->qkv, false);
     ops_rope(&n->ops, &rope, a->qkv);
     ops_attn(&n->ops, &attn, a->qkv, a->attn, a->kept);
-    ops_copy_bias(&n->ops, a->mid, a->x, param(n, layer, SLOT_ATTN_OUT_BIAS), n_tok(n), d);
+    ops_copy_bias(&n->ops, a->mid, a->x, net_param(n, layer, SLOT_ATTN_OUT_BIAS), n_tok(n), d);
     ops_linear(&n->ops, &out, a->attn, a->mid, true);
 }
 
-/* Arguments of the activation, without their biases. */
-static void ffn_in(struct net *n, uint32_t layer, const struct net_acts *a, bool again)
+/* A token that skips the layer goes on as it came. */
+static void skip_layer(struct net *n, uint32_t layer, const struct net_acts *a)
 {
-    const struct net_shape *s = &n->o.shape;
-    struct pass_norm norm = layer_norm(n, layer, SLOT_FFN_NORM, SLOT_FFN_NORM_BIAS);
-    struct ops_linear l = linear(n, s->d_model, s->d_ff, param(n, layer, SLOT_UP));
-    ops_norm(&n->ops, &norm, a->mid, n->norm, n->stat);
-    if (n->on_norm && !again)
-        n->on_norm(n->norm_user, layer, true, n_tok(n), n->norm);
-    ops_linear(&n->ops, &l, n->norm, s->gated ? a->up : a->pre, false);
-    if (!s->gated)
+    size_t d = n->o.shape.d_model, tok = n_tok(n);
+    const uint8_t *route = net_layer_route(n, layer);
+    if (!route || !n->o.shape.skip_layer)
         return;
-    l.w = param(n, layer, SLOT_GATE);
-    ops_linear(&n->ops, &l, n->norm, a->pre, false);
+    for (size_t t = 0; t < tok; t++)
+        if (route[t] == NET_SKIP)
+            memcpy(a->mid + t * d, a->x + t * d, d * sizeof *a->mid);
 }
 
 void net_layer(struct net *n, uint32_t layer, bool again)
 {
-    const struct net_shape *s = &n->o.shape;
     struct net_acts a = net_acts_of(n, layer);
-    struct pass_act act = act_of(n, layer, &a);
-    struct ops_linear down = linear(n, s->d_ff, s->d_model, param(n, layer, SLOT_DOWN));
-    real *next = net_x(n, layer + 1);
-    attention(n, layer, &a, again);
-    ffn_in(n, layer, &a, again);
-    ops_act(&n->ops, &act); /* adds biases to pre and up, which backward reads */
-    if (again)
-        return;
-    if (n->on_ffn)
-        n->on_ffn(n->ffn_user, layer, n_tok(n), a.pre, n->act);
-    ops_copy_bias(&n->ops, next, a.mid, param(n, layer, SLOT_DOWN_BIAS), n_tok(n), s->d_model);
-    ops_linear(&n->ops, &down, n->act, next, true);
+    net_attention(n, layer, &a, again);
+    skip_layer(n, layer, &a);
+    net_ffn(n, layer, &a, net_x(n, layer + 1), again);
 }
 
 /* Through a norm: n->dnorm is the derivative by its output, n->dx gets that by its input. */
-static void norm_back(struct net *n, const struct pass_norm *a, const real *x, real *dgain,
-                      real *dbias)
+void net_norm_back(struct net *n, const struct pass_norm *a, const real *x, real *dgain,
+                   real *dbias)
 {
     struct ops_norm_back b = { .x = x,
                                .stat = n->stat,
@@ -193,54 +172,43 @@ static void norm_back(struct net *n, const struct pass_norm *a, const real *x, r
     ops_norm_back(&n->ops, a, &b);
 }
 
-static void ffn_back(struct net *n, uint32_t layer, const struct net_acts *a)
+/* What reaches attention's output of n->dx: nothing of tokens that skipped the layer. */
+static const real *attended(struct net *n, uint32_t layer)
 {
-    const struct net_shape *s = &n->o.shape;
-    size_t tok = n_tok(n), d = s->d_model;
-    struct ops_linear down = linear(n, s->d_ff, d, param(n, layer, SLOT_DOWN));
-    struct ops_linear up = linear(n, d, s->d_ff, param(n, layer, SLOT_UP));
-    struct ops_linear gate = linear(n, d, s->d_ff, param(n, layer, SLOT_GATE));
-    struct pass_act act = act_of(n, layer, a);
-    struct pass_norm norm = layer_norm(n, layer, SLOT_FFN_NORM, SLOT_FFN_NORM_BIAS);
-    const real *dup = s->gated ? n->dup : n->dact;
-    ops_linear_dx(&n->ops, &down, n->dx, n->dact, false);
-    ops_act_back(&n->ops, &act);
-    ops_linear_dw(&n->ops, &down, n->dx, n->act, grad(n, layer, SLOT_DOWN));
-    ops_columns(&n->ops, n->dx, tok, d, grad(n, layer, SLOT_DOWN_BIAS));
-    ops_norm(&n->ops, &norm, a->mid, n->norm, n->stat);
-    ops_linear_dw(&n->ops, &up, dup, n->norm, grad(n, layer, SLOT_UP));
-    ops_columns(&n->ops, dup, tok, s->d_ff, grad(n, layer, SLOT_UP_BIAS));
-    ops_linear_dx(&n->ops, &up, dup, n->dnorm, false);
-    if (s->gated) {
-        ops_linear_dw(&n->ops, &gate, n->dact, n->norm, grad(n, layer, SLOT_GATE));
-        ops_columns(&n->ops, n->dact, tok, s->d_ff, grad(n, layer, SLOT_GATE_BIAS));
-        ops_linear_dx(&n->ops, &gate, n->dact, n->dnorm, true);
-    }
-    norm_back(n, &norm, a->mid, grad(n, layer, SLOT_FFN_NORM), grad(n, layer, SLOT_FFN_NORM_BIAS));
+    size_t d = n->o.shape.d_model, tok = n_tok(n);
+    if (!n->route || !n->o.shape.skip_layer)
+        return n->dx;
+    memcpy(n->gy, n->dx, tok * d * sizeof *n->gy);
+    for (size_t t = 0; t < tok; t++)
+        if (n->route[layer * tok + t] == NET_SKIP)
+            memset(n->gy + t * d, 0, d * sizeof *n->gy);
+    return n->gy;
 }
 
-static void attention_back(struct net *n, uint32_t layer, const struct net_acts *a)
+void net_attention_back(struct net *n, uint32_t layer, const struct net_acts *a)
 {
     const struct net_shape *s = &n->o.shape;
     size_t tok = n_tok(n), d = s->d_model, q = (size_t)s->n_head * s->d_head, w = qkv_width(s);
-    struct ops_linear in = linear(n, d, w, param(n, layer, SLOT_Q));
-    struct ops_linear out = linear(n, q, d, param(n, layer, SLOT_ATTN_OUT));
-    struct pass_norm norm = layer_norm(n, layer, SLOT_ATTN_NORM, SLOT_ATTN_NORM_BIAS);
+    struct ops_linear in = linear(n, d, w, net_param(n, layer, SLOT_Q));
+    struct ops_linear out = linear(n, q, d, net_param(n, layer, SLOT_ATTN_OUT));
+    struct pass_norm norm = net_layer_norm(n, layer, SLOT_ATTN_NORM, SLOT_ATTN_NORM_BIAS);
     struct pass_rope rope = rope_of(n, layer, true);
     struct ops_attn attn = attn_of(n);
     struct ops_attn_back b = {
         .qkv = a->qkv, .out = a->attn, .kept = a->kept, .dout = n->dattn, .dqkv = n->dqkv
     };
-    ops_linear_dx(&n->ops, &out, n->dx, n->dattn, false);
-    ops_linear_dw(&n->ops, &out, n->dx, a->attn, grad(n, layer, SLOT_ATTN_OUT));
-    ops_columns(&n->ops, n->dx, tok, d, grad(n, layer, SLOT_ATTN_OUT_BIAS));
+    const real *dmid = attended(n, layer);
+    ops_linear_dx(&n->ops, &out, dmid, n->dattn, false);
+    ops_linear_dw(&n->ops, &out, dmid, a->attn, net_grad_of(n, layer, SLOT_ATTN_OUT));
+    ops_columns(&n->ops, dmid, tok, d, net_grad_of(n, layer, SLOT_ATTN_OUT_BIAS));
     ops_attn_back(&n->ops, &attn, &b);
     ops_rope(&n->ops, &rope, n->dqkv);
     ops_norm(&n->ops, &norm, a->x, n->norm, n->stat);
-    ops_linear_dw(&n->ops, &in, n->dqkv, n->norm, grad(n, layer, SLOT_Q));
-    ops_columns(&n->ops, n->dqkv, tok, w, grad(n, layer, SLOT_Q_BIAS));
+    ops_linear_dw(&n->ops, &in, n->dqkv, n->norm, net_grad_of(n, layer, SLOT_Q));
+    ops_columns(&n->ops, n->dqkv, tok, w, net_grad_of(n, layer, SLOT_Q_BIAS));
     ops_linear_dx(&n->ops, &in, n->dqkv, n->dnorm, false);
-    norm_back(n, &norm, a->x, grad(n, layer, SLOT_ATTN_NORM), grad(n, layer, SLOT_ATTN_NORM_BIAS));
+    net_norm_back(n, &norm, a->x, net_grad_of(n, layer, SLOT_ATTN_NORM),
+                  net_grad_of(n, layer, SLOT_ATTN_NORM_BIAS));
 }
 
 void net_layer_back(struct net *n, uint32_t layer)
@@ -248,8 +216,8 @@ void net_layer_back(struct net *n, uint32_t layer)
     struct net_acts a = net_acts_of(n, layer);
     if (n->o.recompute)
         net_layer(n, layer, true);
-    ffn_back(n, layer, &a);
-    attention_back(n, layer, &a);
+    net_ffn_back(n, layer, &a);
+    net_attention_back(n, layer, &a);
 }
 
 static struct pass_norm last_norm(const struct net *n)
@@ -258,16 +226,21 @@ static struct pass_norm last_norm(const struct net *n)
     return norm_of(n, n->params + n->lay.norm, bias ? n->params + n->lay.norm_bias : NULL, false);
 }
 
-void net_last_norm(struct net *n)
+void net_norm_of(struct net *n, const real *x)
 {
     struct pass_norm norm = last_norm(n);
-    ops_norm(&n->ops, &norm, net_x(n, n->o.shape.n_layer), n->norm, n->stat);
+    ops_norm(&n->ops, &norm, x, n->norm, n->stat);
+}
+
+void net_last_norm(struct net *n)
+{
+    net_norm_of(n, net_x(n, n->o.shape.n_layer));
 }
 
 void net_last_norm_back(struct net *n)
 {
     struct pass_norm norm = last_norm(n);
     bool bias = n->o.shape.norm == NET_LAYER;
-    norm_back(n, &norm, net_x(n, n->o.shape.n_layer), n->grads + n->lay.norm,
-              bias ? n->grads + n->lay.norm_bias : NULL);
+    net_norm_back(n, &norm, net_x(n, n->o.shape.n_layer), n->grads + n->lay.norm,
+                  bias ? n->grads + n->lay.norm_bias : NULL);
 }

@@ -98,6 +98,13 @@ static void place_scratch(struct net *n, struct carve *c, size_t tok)
     n->stat = carve(c, tok, 2, 1);
     n->start = carve_bytes(c, tok, sizeof *n->start, 1, 1);
     n->place = carve_bytes(c, tok, sizeof *n->place, 1, 1);
+    if (s->d_small) {
+        n->index = carve_bytes(c, tok, sizeof *n->index, 1, 1);
+        n->chosen = carve_bytes(c, tok, 1, 1, 1);
+        n->gx = carve(c, tok, s->d_model, 1);
+        n->gy = carve(c, tok, s->d_model, 1);
+        n->gz = n->o.infer ? NULL : carve(c, tok, s->d_model, 1);
+    }
     n->table = s->pos == NET_ROPE ? carve(c, s->n_ctx, 2, s->d_head) : NULL;
     if (!n->o.infer) {
         n->part = carve(c, ops_norm_part(tok, s->d_model), 1, 1);

@@ -26,6 +26,9 @@ static const char *const slot_name[N_SLOT] = {
     [SLOT_UP_BIAS] = "ffn_up.bias",
     [SLOT_DOWN] = "ffn_down.weight",
     [SLOT_DOWN_BIAS] = "ffn_down.bias",
+    [SLOT_SMALL_GATE] = "ffn_gate_small.weight",
+    [SLOT_SMALL_UP] = "ffn_up_small.weight",
+    [SLOT_SMALL_DOWN] = "ffn_down_small.weight",
 };
 
 static enum status check_range(const char *field, uint64_t v, uint64_t max, struct err *err)
@@ -105,6 +108,12 @@ enum status net_shape_check(const struct net_shape *s, struct err *err)
         return err_set(err, ST_RANGE, "d_head: %u is odd, RoPE turns pairs", s->d_head);
     if (s->up_relu && !s->gated)
         return err_set(err, ST_RANGE, "up_relu: only a gated network has an up branch");
+    if (s->d_small > s->d_ff)
+        return err_set(err, ST_RANGE, "d_small: %u is more than d_ff, %u", s->d_small, s->d_ff);
+    if (s->d_small && s->bias)
+        return err_set(err, ST_RANGE, "d_small: a Duo network has no biases");
+    if (s->skip_layer && !s->d_small)
+        return err_set(err, ST_RANGE, "skip_layer: only a Duo network (d_small) skips");
     return ST_OK;
 }
 
@@ -146,6 +155,12 @@ struct net_dims net_slot_dims(const struct net_shape *s, enum net_slot slot)
         return dims_if(s->bias, 1, s->d_ff);
     case SLOT_DOWN:
         return dims_if(true, d, s->d_ff);
+    case SLOT_SMALL_GATE:
+        return dims_if(s->gated && s->d_small, s->d_small, d);
+    case SLOT_SMALL_UP:
+        return dims_if(s->d_small > 0, s->d_small, d);
+    case SLOT_SMALL_DOWN:
+        return dims_if(s->d_small > 0, d, s->d_small);
     case SLOT_ATTN_OUT_BIAS:
     case SLOT_DOWN_BIAS:
     case N_SLOT:
@@ -199,7 +214,8 @@ static struct net_tensor tensor(const char *name, struct net_dims d, uint64_t at
 static bool is_matrix(enum net_slot i)
 {
     return i == SLOT_Q || i == SLOT_K || i == SLOT_V || i == SLOT_ATTN_OUT || i == SLOT_GATE ||
-           i == SLOT_UP || i == SLOT_DOWN;
+           i == SLOT_UP || i == SLOT_DOWN || i == SLOT_SMALL_GATE || i == SLOT_SMALL_UP ||
+           i == SLOT_SMALL_DOWN;
 }
 
 size_t net_layer_tensors(const struct net_shape *s, const struct net_layout *l, uint32_t layer,

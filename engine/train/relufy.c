@@ -88,6 +88,8 @@ enum status relufy_config(const char *from, struct train_config *c, struct net_s
     c->act_shift = shape->act_shift;
     c->norm_eps = shape->norm_eps;
     c->rope_theta = shape->rope_theta;
+    c->d_small = shape->d_small;
+    c->skip_scope = shape->skip_layer;
     c->lr = 1e-4; /* the paper's is lower still, for larger models (flash.md 2.1) */
     if (set_text(&c->init, from, err) == ST_OK)
         set_text(&c->tokenizer, from, err);

@@ -11,6 +11,7 @@ struct field {
     enum kind kind;
     size_t at;
     const char *const *words; /* CHOICE: NULL-ended, in the enum's order */
+    bool later;               /* files from before it was there lack it: zero */
 };
 
 static const char *const norm_words[] = { "rms", "layer", NULL };
@@ -19,20 +20,26 @@ static const char *const act_words[] = { "silu", "gelu", "relu", "relu2", "fatre
 
 #define F(kind, name)                                                                              \
     {                                                                                              \
-#name, kind, offsetof(struct net_shape, name), NULL                                        \
+#name, kind, offsetof(struct net_shape, name), NULL, false                                 \
     }
 #define W(name, words)                                                                             \
     {                                                                                              \
-#name, CHOICE, offsetof(struct net_shape, name), words                                     \
+#name, CHOICE, offsetof(struct net_shape, name), words, false                              \
+    }
+#define L(kind, name)                                                                              \
+    {                                                                                              \
+#name, kind, offsetof(struct net_shape, name), NULL, true                                  \
     }
 static const struct field fields[] = {
-    F(COUNT, n_vocab),   F(COUNT, n_ctx),      F(COUNT, n_layer),   F(COUNT, d_model),
-    F(COUNT, n_head),    F(COUNT, n_kv_head),  F(COUNT, d_head),    F(COUNT, d_ff),
-    W(norm, norm_words), W(pos, pos_words),    W(act, act_words),   F(SWITCH, gated),
-    F(SWITCH, up_relu),  F(SWITCH, norm_relu), F(SWITCH, tied),     F(SWITCH, bias),
-    F(REAL, act_shift),  F(REAL, norm_eps),    F(REAL, rope_theta),
+    F(COUNT, n_vocab),     F(COUNT, n_ctx),      F(COUNT, n_layer),   F(COUNT, d_model),
+    F(COUNT, n_head),      F(COUNT, n_kv_head),  F(COUNT, d_head),    F(COUNT, d_ff),
+    W(norm, norm_words),   W(pos, pos_words),    W(act, act_words),   F(SWITCH, gated),
+    F(SWITCH, up_relu),    F(SWITCH, norm_relu), F(SWITCH, tied),     F(SWITCH, bias),
+    F(REAL, act_shift),    F(REAL, norm_eps),    F(REAL, rope_theta), L(COUNT, d_small),
+    L(SWITCH, skip_layer),
 };
 #undef F
+#undef L
 #undef W
 enum { N_FIELDS = sizeof fields / sizeof fields[0] };
 
@@ -103,6 +110,8 @@ static enum status parse_field(const json_t *obj, const struct field *f, struct 
 {
     char *p = (char *)s + f->at;
     int64_t n = 0;
+    if (f->later && !json_object_get(obj, f->name))
+        return ST_OK;
     switch (f->kind) {
     case COUNT:
         if (json_get_i64(obj, f->name, true, 0, UINT32_MAX, &n, err) == ST_OK)

@@ -35,6 +35,7 @@ static const char *const gemm_words[] = { "f32", "bf16", NULL };
 static const char *const attn_words[] = { "tiled", "naive", NULL };
 static const char *const schedule_words[] = { "constant", "cosine", "linear", "wsd", NULL };
 
+static const char *const scope_words[] = { "ffn", "layer", NULL };
 static const char *const model_words[] = { "f32", "f16", "bf16", "q8_0", "none", NULL };
 
 /* Whole numbers stand as doubles in the table: exact to 2^53, above any bound here. */
@@ -78,6 +79,11 @@ static const struct row rows[] = {
     R(act_shift, 0, -100, 100, NULL, 0, "relu, relu2: max(0, x - shift); fatrelu: its threshold"),
     R(norm_eps, 1e-5, 1e-12, 0.1, NULL, 0, "added to the variance"),
     R(rope_theta, 10000, 1, 1e9, NULL, 0, "base of the rotations"),
+    R(d_small, 0, 0, 1000000, NULL, 0, "Duo: neurons of the small feed-forward part beside the big one of every layer; 0: no Duo"),
+    R(skip_scope, 0, 0, 0, scope_words, 0, "Duo: what a token that skips leaves out"),
+    R(p_big, 0.5, 0, 1, NULL, 0, "Duo: share of tokens sent through the big part of a layer, at random, each layer by itself"),
+    R(p_skip, 0, 0, 1, NULL, 0, "Duo: share of tokens sent past it; the rest goes through the small part"),
+    R(freeze_big, 0, 0, 0, NULL, 0, "Duo: only the small parts learn (a control)"),
     R(steps, 0, 0, STEPS_MAX, NULL, FREE, "optimiser steps (or give tokens)"),
     R(tokens, 0, 0, STEPS_MAX, NULL, FREE, "tokens to train on, rounded up to whole steps (or give steps)"),
     R(batch, 8, 1, 65536, NULL, 0, "sequences per pass, all machines together"),
@@ -467,6 +473,12 @@ enum status train_config_check(const struct train_config *c, struct err *err)
                        c->steps ? "both" : "neither");
     if (c->tokenizer[0] && c->n_vocab)
         return err_set(err, ST_ARG, "give either tokenizer or n_vocab (a vocabulary to learn)");
+    if (c->p_big + c->p_skip > 1 + 1e-12)
+        return err_set(err, ST_ARG, "p_big and p_skip are %g together, more than all tokens",
+                       c->p_big + c->p_skip);
+    if (!c->d_small && (c->skip_scope || c->freeze_big))
+        return err_set(err, ST_ARG, "%s: only a Duo network (d_small) has that",
+                       c->skip_scope ? "skip_scope" : "freeze_big");
     if (c->warmup + (c->schedule == SCHEDULE_WSD ? c->decay : 0) > 1)
         return err_set(err, ST_ARG, "warmup and decay are more than all steps together");
     return ST_OK;
@@ -497,6 +509,8 @@ enum status train_config_shape(const struct train_config *c, uint32_t n_vocab,
         .act_shift = c->act_shift,
         .norm_eps = c->norm_eps,
         .rope_theta = c->rope_theta,
+        .d_small = c->d_small,
+        .skip_layer = c->skip_scope == 1,
     };
     if (net_shape_check(&s, err) != ST_OK)
         return err->code;

@@ -22,6 +22,11 @@ struct train_config {
     uint32_t norm, pos, act; /* enums of net.h */
     bool gated, up_relu, norm_relu, tied, bias;
     double act_shift, norm_eps, rope_theta;
+    /* Duo: neurons of the small parts (0: no Duo), what skipping leaves out, how tokens are sent at
+     * random while it trains, and whether only the small parts learn */
+    uint32_t d_small, skip_scope; /* skip_scope: 0 ffn, 1 layer */
+    double p_big, p_skip;
+    bool freeze_big;
     /* how long and how much at a time */
     uint64_t steps, tokens; /* one of them; 0: not given */
     uint32_t batch, ctx, accumulate;

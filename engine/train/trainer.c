@@ -58,6 +58,7 @@ static enum status run_passes(struct trainer *t, double *sum, struct err *err)
         if (load_rows(t, t->data.train.data, &t->order, seq, t->n_row, err) != ST_OK)
             return err->code;
         struct net_batch b = batch_of(t, t->n_row, t->data.info.masked);
+        trainer_duo_route(t, seq, t->n_row, true);
         if (t->reduce->n_rank > 1 && pass + 1 == c->accumulate)
             net_on_grad(t->net, on_grad, t);
         net_grad(t->net, &b, scale, &loss);
@@ -88,6 +89,7 @@ static enum status update(struct trainer *t, double weight, double *norm, struct
     real *grad = net_grads(t->net);
     double mean = (double)train_config_step_tokens(c) / weight;
     double squares;
+    trainer_duo_mask(t);
     if (trainer_squares(t, &squares, err) != ST_OK)
         return err->code;
     *norm = sqrt(squares) * mean;
@@ -99,6 +101,7 @@ static enum status update(struct trainer *t, double weight, double *norm, struct
     if (c->clip > 0 && *norm > c->clip)
         s.scale *= c->clip / *norm;
     optim_apply(t->optim, net_params(t->net), grad, &s);
+    trainer_duo_restore(t);
     return trainer_spread(t, err);
 }
 
@@ -156,6 +159,7 @@ static enum status sum_eval(struct trainer *t, double *sum, struct err *err)
                 return err->code;
         }
         struct net_batch b = batch_of(t, rows, data_info(h->data).masked);
+        trainer_duo_route(t, 0, rows, false);
         net_eval(t->net, &b, NULL, &loss);
         sum[SUM_NLL] += loss.nll;
         sum[SUM_WEIGHT] += loss.weight;

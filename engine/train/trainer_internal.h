@@ -35,6 +35,9 @@ struct trainer {
     /* one pass, [n_row, ctx] each */
     int32_t *token, *target, *doc;
     float *weight;
+    uint8_t *route; /* Duo: [n_layer, n_row, ctx]; NULL: none */
+    real *frozen;   /* freeze_big: the parameters as they were; NULL: all learn */
+    struct net_tensor *tensor; /* freeze_big: the network's */
 
     struct checkpoint state; /* counters are those of the steps done */
     uint64_t start_ns;
@@ -69,6 +72,17 @@ enum status trainer_collect(struct trainer *t, struct checkpoint_arrays *ret, st
 void trainer_collected(struct trainer *t);
 /* t->state, parameters and this rank's moments from a checkpoint's folder. */
 enum status trainer_load(struct trainer *t, const char *dir, struct err *err);
+
+/* trainer_duo.c. Memory for routes and for what is frozen; nothing where that is not wanted. */
+enum status trainer_duo_open(struct trainer *t, struct err *err);
+void trainer_duo_close(struct trainer *t);
+uint64_t trainer_duo_bytes(const struct trainer *t, uint64_t n_param);
+/* The network's routes for n sequences from `seq` on: drawn from (seed, sequence, place, layer)
+ * alone. `random` false: all big. */
+void trainer_duo_route(struct trainer *t, uint64_t seq, uint32_t n, bool random);
+/* Gradients and parameters of what is frozen: zero before an update, as they were after it. */
+void trainer_duo_mask(struct trainer *t);
+void trainer_duo_restore(struct trainer *t);
 
 /* Notes why no model will be written, if that is so: before hours are spent. */
 void trainer_check_export(const struct trainer *t);

@@ -101,7 +101,8 @@ static enum status open_data(struct trainer *t, struct err *err)
 
 static size_t batch_bytes(const struct trainer *t)
 {
-    return (size_t)t->n_row * t->config->ctx * (3 * sizeof(int32_t) + sizeof(float));
+    return (size_t)t->n_row * t->config->ctx * (3 * sizeof(int32_t) + sizeof(float)) +
+           trainer_duo_bytes(t, t->n_param);
 }
 
 static enum status make_batch(struct trainer *t, struct err *err)
@@ -176,7 +177,7 @@ static enum status make_net(struct trainer *t, struct err *err)
     if (make_plan(t, &o, err) != ST_OK || net_create(&o, &t->net, err) != ST_OK ||
         make_optim(t, &o.shape, err) != ST_OK)
         return err->code;
-    return make_batch(t, err);
+    return make_batch(t, err) ? err->code : trainer_duo_open(t, err);
 }
 
 /* Rows of a pass: shares that differ by one at most, in rank order. */
@@ -343,6 +344,7 @@ void trainer_close(struct trainer *t)
     free(t->target);
     free(t->doc);
     free(t->weight);
+    trainer_duo_close(t);
     optim_free(t->optim);
     trainer_share_close(t);
     net_free(t->net);

@@ -6,6 +6,7 @@ import { html } from './lib/html.js';
 import { needKey, setKey } from './lib/api.js';
 import { live, startLive } from './lib/live.js';
 import { Overview } from './overview/overview.js';
+import { Duo } from './duo/duo.js';
 import { Flash } from './flash/flash.js';
 import { Playground } from './playground/playground.js';
 import { Training } from './training/training.js';
@@ -17,6 +18,7 @@ const SCREENS = [
   ['overview', 'Overview', Overview],
   ['playground', 'Playground', Playground],
   ['flash', 'Flash', Flash],
+  ['duo', 'Duo', Duo],
   ['training', 'Training', Training],
   ['evals', 'Evals', Evals],
   ['recommend', 'Recommend', Recommend],

@@ -22,6 +22,7 @@ check flash 'engine/flash/*.[ch]' 'engine/(base|kernel|io|model|flash)/'
 check infer 'engine/infer/*.[ch]' 'engine/(base|kernel|io|model|flash|infer)/'
 check train 'engine/train/*.[ch]' 'engine/(base|kernel|io|model|flash|train)/'
 check recsys 'recsys/*.[ch]' '(recsys/|engine/(base|kernel)/)'
+check duo 'engine/duo/*.[ch]' 'engine/(base|kernel|io|model|infer|train|duo)/'
 check engine 'engine/*.[ch]' 'engine/'
 check eval 'eval/*.[ch]' '(engine/engine\.h|engine/base/|eval/)'
 # The command line (main.c, cli*, options*) wires options to modules; the rest of the server sees

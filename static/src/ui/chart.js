@@ -4,7 +4,7 @@ import uPlot from 'uplot';
 import { html } from '../lib/html.js';
 import { Figure } from './figure.js';
 
-const COLORS = ['#1f77d0', '#c2560c', '#2a8f5b', '#8a4fc4', '#a3841a', '#b3261e'];
+const COLORS = ['#1f77d0', '#c2560c', '#2a8f5b', '#8a4fc4', '#b3263e', '#0f8a8a', '#8a6d00', '#5a6472'];
 const TABLE_ROWS = 60;
 
 function cssColor(name) {

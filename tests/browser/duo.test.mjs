@@ -1,0 +1,109 @@
+// The Duo screen on the bundled Duo model: a trace is made, its figures are those of the API, in step with the text, as tables and files.
+import { after, before, test } from 'node:test';
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { slow, startServer } from '../e2e/lib.mjs';
+import { axe, clean, launch, noScroll, openPage, shot } from './lib.mjs';
+
+const duo = new URL('../../deploy/model/strobe-duo.gguf', import.meta.url).pathname;
+const opts = { timeout: 120000 * slow };
+let browser;
+let server;
+let id;
+
+const post = (body) => fetch(`${server.url}/api/duo/traces`, { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) }).then((r) => r.json());
+
+before(async () => {
+  browser = await launch();
+  server = await startServer(['-m', duo, '--threads', '1', '--slots', '1']);
+  id = (await post({ symbolic: true, tokens: 40, search: 'random', random: 40, placebo: 8, committed: 2, searches: true })).id;
+});
+after(async () => {
+  if (browser) await browser.close();
+  if (server) assert.deepEqual(await server.stop(), { code: 0, signal: null }, server.log());
+});
+
+const open = async (t, more) => {
+  const p = await openPage(t, browser, { url: server.url, screen: 'duo', ...more });
+  await p.page.getByRole('region', { name: 'Budget curve', exact: true }).waitFor({ timeout: 30000 * slow });
+  return p;
+};
+const figure = (page, name) => page.getByRole('region', { name, exact: true });
+const get = async (name) => (await fetch(`${server.url}/api/duo/traces/${id}/aggregate?figure=${name}`)).json();
+
+async function csvOf(page, fig) {
+  const download = page.waitForEvent('download', { timeout: 30000 * slow });
+  await fig.getByRole('button', { name: 'CSV' }).click();
+  return readFileSync(await (await download).path(), 'utf8').trim().split('\r\n').map((l) => l.split(','));
+}
+
+test('the figures are those of the trace', opts, async (t) => {
+  const p = await open(t);
+  const { page } = p;
+  await page.getByLabel('Trace in view').selectOption(id);
+  await page.getByText('40 tokens', { exact: false }).first().waitFor();
+  const curve = await get('budget_curve');
+  const rows = await csvOf(page, figure(page, 'Budget curve'));
+  assert.equal(rows[0].length, 1 + Object.values(curve.curves).filter((c) => c.length).length);
+  const fixed = rows[0].indexOf('best fixed route');
+  const point = curve.curves.fixed_best[1];
+  const row = rows.find((r) => Math.abs(Number(r[0]) - point.relative_flops) < 1e-9);
+  assert.ok(Math.abs(Number(row[fixed]) - point.nats) < 1e-9);
+  const usage = await get('layer_usage');
+  const use = await csvOf(page, figure(page, 'Layers that the oracle makes big'));
+  assert.deepEqual(use.slice(1)[6].slice(1).map(Number), usage.oracle[6]);
+  const hard = await csvOf(page, figure(page, 'Difficulty'));
+  assert.ok(hard.some((r) => r[0] === 'name') && hard.some((r) => r[0] === 'given'), 'classes of the word problems');
+  for (const name of ['Schedules', 'Controls', 'Router against oracle', 'Layers that the router makes big']) {
+    await figure(page, name).getByRole('button', { name: 'Table' }).click();
+    assert.ok(await figure(page, name).locator('tbody tr').count() > 0, name);
+  }
+  await clean(p);
+});
+
+test('the raster goes with the text, by pointer and by keyboard, at any budget', opts, async (t) => {
+  const p = await open(t);
+  const { page } = p;
+  await page.getByLabel('Trace in view').selectOption(id);
+  const fig = figure(page, 'Tokens and their routes');
+  await fig.waitFor();
+  const strip = fig.getByRole('group', { name: /Tokens/ }).getByRole('button');
+  await strip.nth(4).hover();
+  await fig.getByText(/^Token 5 /).waitFor();
+  assert.equal(await fig.locator('rect.cursor').getAttribute('x'), '4');
+  await strip.nth(4).focus();
+  await page.keyboard.press('Tab');
+  await fig.getByText(/^Token 6 /).waitFor();
+  assert.equal(await fig.locator('rect.cursor').getAttribute('x'), '5');
+  await fig.getByRole('combobox', { name: /^Budget/ }).selectOption('12');
+  await fig.getByLabel('Routes of').selectOption('router_route');
+  await fig.getByText(/router: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11\./).waitFor();
+  await fig.getByLabel('Colour of tokens').selectOption('small');
+  await clean(p);
+});
+
+test('a text is traced from the screen, what is wrong is said, hostile text stays text', opts, async (t) => {
+  const p = await open(t);
+  const { page } = p;
+  const hostile = '<img src=x onerror=alert(1)>';
+  await page.getByLabel('Search').selectOption('random');
+  await page.getByLabel('Text', { exact: true }).fill(hostile);
+  await page.getByRole('button', { name: 'Trace', exact: true }).click();
+  await page.getByText('sequences of text', { exact: false }).first().waitFor({ timeout: 60000 * slow });
+  const strip = figure(page, 'Tokens and their routes').getByRole('group', { name: /Tokens/ });
+  assert.ok((await strip.innerText()).replaceAll(/\s/g, '').includes('onerror=alert(1)'));
+  assert.equal(await page.locator('main img').count(), 0);
+  await clean(p);
+});
+
+for (const width of [320, 1440]) {
+  test(`it is accessible and fits ${width} pixels`, opts, async (t) => {
+    const p = await open(t, { width });
+    await p.page.getByLabel('Trace in view').selectOption(id);
+    await figure(p.page, 'Controls').waitFor();
+    assert.deepEqual(await axe(p.page), []);
+    assert.ok(await noScroll(p.page) <= 0);
+    await shot(p.page, `duo-${width}`);
+    await clean(p);
+  });
+}

@@ -1,0 +1,166 @@
+// Duo models over HTTP and the command line, on the bundled one: traces at once and as jobs, figures, routes of completions, refusals.
+import { after, before, test } from 'node:test';
+import assert from 'node:assert/strict';
+import { execFile, execFileSync, spawnSync } from 'node:child_process';
+import { copyFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
+import { slow, startServer, strobe, until } from './lib.mjs';
+
+const duo = new URL('../../deploy/model/strobe-duo.gguf', import.meta.url).pathname;
+const small = new URL('../../deploy/model/strobe-small.gguf', import.meta.url).pathname;
+const openapi = new URL('../../server/openapi.json', import.meta.url).pathname;
+const dir = mkdtempSync(join(tmpdir(), 'strobe-duo-'));
+const opts = { timeout: 120000 * slow };
+const CURVES = ['all_big', 'all_small', 'fixed_best', 'mixture', 'oracle', 'oracle_nml', 'placebo', 'router'];
+const run = promisify(execFile);
+let server;
+
+before(async () => { server = await startServer(['-m', duo, '--threads', '1', '--slots', '2']); });
+after(async () => {
+  assert.deepEqual(await server.stop(), { code: 0, signal: null }, server.log());
+  rmSync(dir, { recursive: true });
+});
+
+async function call(path, body, base = server) {
+  const res = await fetch(base.url + path, body === undefined ? {} : { method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) });
+  return { status: res.status, headers: res.headers, body: await res.json() };
+}
+const cheap = { text: 'Anna has 3 apples.', search: 'random', random: 24, placebo: 4, committed: 0 };
+
+test('a small trace is answered at once, kept, listed, and its figures come from the file', opts, async () => {
+  const made = await call('/api/duo/traces', cheap);
+  assert.equal(made.status, 200);
+  const t = made.body;
+  assert.equal(t.format, 'strobe-duo-trace');
+  assert.deepEqual(Object.keys(t.curves).sort(), CURVES);
+  assert.equal(made.headers.get('location'), `/api/duo/traces/${t.id}`);
+  assert.deepEqual((await call(`/api/duo/traces/${t.id}`)).body.curves, t.curves);
+  const list = (await call('/api/duo/traces?limit=1')).body;
+  assert.equal(list.object, 'list');
+  assert.equal(list.data[0].id, t.id);
+  for (const figure of ['budget_curve', 'layer_usage', 'layer_position', 'tokens', 'difficulty', 'schedule', 'agreement', 'controls'])
+    assert.equal((await call(`/api/duo/traces/${t.id}/aggregate?figure=${figure}`)).body.figure, figure);
+  const tokens = (await call(`/api/duo/traces/${t.id}/aggregate?figure=tokens&budget=6`)).body.tokens;
+  assert.equal(tokens.map((x) => x.text).join('').endsWith('apples.'), true);
+  for (const x of tokens) if (x.oracle !== null) assert.ok(x.oracle_route.split('b').length - 1 === 6, x.oracle_route);
+});
+
+test('the examples of the API description run as they stand', opts, async () => {
+  const doc = JSON.parse(readFileSync(openapi, 'utf8'));
+  const body = doc.paths['/api/duo/traces'].post.requestBody.content['application/json'];
+  for (const { value } of Object.values(body.examples)) {
+    const r = await call('/api/duo/traces', value);
+    assert.ok([200, 202].includes(r.status), JSON.stringify(r.body));
+  }
+});
+
+test('a large trace becomes a job with progress, which can be cancelled, and one that ends is a trace', opts, async () => {
+  const long = await call('/api/duo/traces', { symbolic: true, tokens: 4096, committed: 0 });
+  assert.equal(long.status, 202);
+  await until('it runs', async () => (await call(`/api/jobs/${long.body.id}`)).body.state === 'running', 30000);
+  await call(`/api/jobs/${long.body.id}/cancel`, {});
+  await until('it is cancelled', async () => (await call(`/api/jobs/${long.body.id}`)).body.state === 'cancelled', 60000);
+  assert.equal((await call(`/api/duo/traces/${long.body.id}`)).status, 404);
+  const job = await call('/api/duo/traces', { symbolic: true, tokens: 8192, search: 'random', random: 2, placebo: 1, committed: 0 });
+  assert.ok([200, 202].includes(job.status));
+});
+
+test('what is wrong is said with its name', opts, async () => {
+  const cases = [[{ ...cheap, budget: 1.5 }, 'budget'], [{ ...cheap, budgets: [0.5, -1] }, 'budgets'], [{ ...cheap, search: 'magic' }, 'search'], [{ search: 'random' }, 'text'],
+    [{ ...cheap, mode: 'dream' }, 'mode'], [{ ...cheap, texts: 1 }, 'texts'], [{ ...cheap, model: 'elsewhere.gguf' }, 'model'], [{ ...cheap, controls: ['hope'] }, 'controls'],
+    [{ ...cheap, choices: 4 }, 'choices'], [{ file: '/etc/passwd' }, 'file']];
+  for (const [body, param] of cases) {
+    const r = await call('/api/duo/traces', body);
+    assert.equal(r.status, 400, JSON.stringify(body));
+    assert.equal(r.body.error.param, param, r.body.error.message);
+  }
+  const longer = await call('/api/duo/traces', { ...cheap, text: 'apples and pears and '.repeat(200) });
+  assert.equal(longer.status, 400);
+  assert.match(longer.body.error.message, /tokens, the model's context is 256/);
+  const many = await call('/api/duo/traces', { ...cheap, search: 'exhaustive', choices: 3, symbolic: true, text: undefined, tokens: 4096 });
+  assert.ok([202, 400].includes(many.status));
+  assert.equal((await call('/api/duo/traces/none')).status, 404);
+  assert.equal((await call('/api/duo/traces/..%2F..%2Fetc')).status, 404);
+  assert.equal((await call('/api/duo/traces/none/aggregate?figure=budget_curve')).status, 404);
+});
+
+test('a completion takes its route, tells it, and all big is the plain completion', opts, async () => {
+  const ask = (more) => call('/v1/completions', { prompt: 'Anna has 3 apples and', max_tokens: 24, temperature: 0, ...more });
+  const plain = (await ask({})).body;
+  const big = (await ask({ duo: { mode: 'big' } })).body;
+  assert.equal(big.choices[0].text, plain.choices[0].text);
+  assert.equal(plain.duo, undefined);
+  const small_ = (await ask({ duo: { mode: 'small' } })).body;
+  assert.equal(small_.duo.small, 1);
+  const half = (await ask({ duo: { mode: 'router', budget: 0.5 } })).body;
+  assert.ok(half.duo.big > 0.2 && half.duo.big < 0.8, JSON.stringify(half.duo));
+  const all = (await ask({ duo: { mode: 'router', budget: 1 } })).body;
+  assert.equal(all.duo.big, 1);
+  assert.equal(all.choices[0].text, plain.choices[0].text);
+  const fixed = (await ask({ duo: { mode: 'fixed', pattern: 'b'.repeat(6) + 's'.repeat(6) } })).body;
+  assert.equal(fixed.duo.big, 0.5);
+  assert.deepEqual((await ask({ duo: { mode: 'fixed', pattern: 'b'.repeat(6) + 's'.repeat(6) } })).body.choices, fixed.choices);
+  for (const [d, param] of [[{ mode: 'router' }, 'duo.budget'], [{ mode: 'router', budget: 2 }, 'duo.budget'], [{ mode: 'fixed', pattern: 'b' }, 'duo.pattern'], [{ mode: 'x' }, 'duo.mode'], [3, 'duo']]) {
+    const r = await ask({ duo: d });
+    assert.equal(r.status, 400);
+    assert.equal(r.body.error.param, param, r.body.error.message);
+  }
+});
+
+test('a model without Duo modules says so', opts, async () => {
+  const other = await startServer(['-m', small, '--threads', '1', '--slots', '1']);
+  try {
+    const r = await call('/v1/completions', { prompt: 'a', max_tokens: 1, duo: { mode: 'router', budget: 0.5 } }, other);
+    assert.equal(r.status, 400);
+    assert.match(r.body.error.message, /no Duo modules/);
+    const t = await call('/api/duo/traces', cheap, other);
+    assert.equal(t.status, 400);
+    assert.match(t.body.error.message, /no Duo modules/);
+    copyFileSync(duo, join(other.data, 'own.gguf'));
+    assert.equal((await call('/api/duo/traces', { ...cheap, model: 'own.gguf' }, other)).status, 200);
+  } finally {
+    await other.stop();
+  }
+});
+
+test('the command line: both forms of a trace give the same figures, damage is seen', opts, async () => {
+  const json = join(dir, 't.jsonl');
+  const bin = join(dir, 't.bin');
+  const args = ['-m', duo, '--text', 'Tom has 4 pears.', '--search', 'random', '--random', '24', '--placebo', '2', '--committed', '0', '--threads', '1', '-q'];
+  await run(strobe, ['duo', 'trace', ...args, '-o', json]);
+  await run(strobe, ['duo', 'trace', ...args, '-o', bin]);
+  const figure = async (path, name) => JSON.parse((await run(strobe, ['duo', 'figures', path, '--figure', name, '--json'])).stdout);
+  for (const name of ['layer_usage', 'agreement']) assert.deepEqual(await figure(json, name), await figure(bin, name));
+  const bytes = readFileSync(bin);
+  bytes[bytes.length >> 1] ^= 1;
+  writeFileSync(join(dir, 'bad.bin'), bytes);
+  const bad = spawnSync(strobe, ['duo', 'figures', join(dir, 'bad.bin')], { encoding: 'utf8' });
+  assert.equal(bad.status, 3);
+  assert.match(bad.stderr, /checksum/);
+  writeFileSync(join(dir, 'cut.jsonl'), readFileSync(json, 'utf8').split('\n').slice(0, 1).join('\n'));
+  const cut = spawnSync(strobe, ['duo', 'figures', join(dir, 'cut.jsonl')], { encoding: 'utf8' });
+  assert.equal(cut.status, 3);
+  assert.match(cut.stderr, /cut off/);
+  const wrong = spawnSync(strobe, ['duo', 'trace', '-m', small, '--text', 'a b c', '-o', json], { encoding: 'utf8' });
+  assert.equal(wrong.status, 3);
+  assert.match(wrong.stderr, /no Duo modules/);
+  assert.ok(existsSync(json));
+});
+
+test('a Duo network is trained, gets a router of each kind, and is served from less memory with the same tokens', opts, async () => {
+  const text = join(dir, 'text');
+  execFileSync(strobe, ['corpus', '-o', text, '--seed', '3', '--problems', '400', '-q']);
+  const common = ['--n_layer', '3', '--d_model', '32', '--n_head', '2', '--d_ff', '64', '--d_small', '8', '--n_vocab', '300', '--data', join(text, 'train.txt'), '--batch', '4', '--ctx', '64',
+    '--lr', '0.01', '--threads', '1', '-q'];
+  await run(strobe, ['duo', 'train', ...common, '--steps', '20', '--out', join(dir, 'run')]);
+  const info = JSON.parse((await run(strobe, ['inspect', '-m', join(dir, 'run/model.gguf'), '--json'])).stdout);
+  assert.equal(info.ffn_small ?? info.shape?.ffn_small, 8);
+  for (const kind of ['linear', 'mlp', 'straight', 'distil']) {
+    const out = join(dir, `${kind}.gguf`);
+    const r = JSON.parse((await run(strobe, ['duo', 'router', '-m', join(dir, 'run/model.gguf'), '-o', out, '--kind', kind, '--steps', '4', '--rows', '2', '--tokens', '600', '--hidden', '4', '--threads', '1', '--json'])).stdout);
+    assert.equal(r.budgets.length, 11);
+    assert.ok(Math.abs(r.budgets[5].realised - 0.5) < 0.1, JSON.stringify(r.budgets[5]));
+  }
+});
