@@ -1,8 +1,9 @@
 /* engine/kernel/gemm.h - general matrix products for training, C = alpha op(A) op(B) + beta C, all
  * row-major. By CBLAS (blas.c, one thread each: gemm_f32(), gemm_f64()) or by kernels of ours for
- * F32 and BF16 (gemm_panel.c). The pool splits C into tiles, never a sum, at places that do not depend on the
- * number of threads: 1 and N threads agree bit for bit. Owner: one thread, the pool's; gemm_f32()
- * and gemm_f64() with a NULL pool run on the caller, so that a pool's threads may call them. */
+ * F32 and BF16 (gemm_panel.c). The pool splits C into tiles, never a sum, at places that do not
+ * depend on the number of threads: 1 and N threads agree bit for bit. Owner: one thread, the
+ * pool's; gemm_f32() and gemm_f64() with a NULL pool run on the caller, so that a pool's threads
+ * may call them. */
 #ifndef STROBE_KERNEL_GEMM_H
 #define STROBE_KERNEL_GEMM_H
 
