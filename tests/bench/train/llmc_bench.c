@@ -7,7 +7,15 @@
 
 #include <sys/resource.h>
 
-enum { WIDTH = 384, LAYERS = 6, HEADS = 6, SEQUENCE = 256, ROWS = 8, WORDS = 4096, STEPS_MAX = 100 };
+enum {
+    WIDTH = 384,
+    LAYERS = 6,
+    HEADS = 6,
+    SEQUENCE = 256,
+    ROWS = 8,
+    WORDS = 4096,
+    STEPS_MAX = 100
+};
 
 static double now(void)
 {
