@@ -1,64 +1,24 @@
 /* engine/kernel/gemm_bf16_avx512.c - bf16 packing and tiles with AVX-512 BF16. See
- * gemm_bf16_internal.h for what they compute; the bits are gemm_bf16_ref.c's. */
-#include "engine/kernel/gemm_bf16_internal.h"
-
-#include <immintrin.h>
-
-/* Whole loops only. clang takes a count for a hint to its last unroller, which leaves arrays in
- * memory: half the speed. */
-#define PRAGMA(x) _Pragma(#x)
-#ifdef __clang__
-#define UNROLL(n) PRAGMA(clang loop unroll(full))
-#else
-#define UNROLL(n) PRAGMA(GCC unroll n)
-#endif
+ * gemm_panel_internal.h for what they compute; the bits are gemm_bf16_ref.c's. */
+#include "engine/kernel/gemm_avx512.inc"
 
 enum {
     AHEAD = 64,            /* floats that packing prefetches ahead in each row of the source, or in
                               the rows that follow; past the end nothing happens */
-    PAIRS = BF16_STEP / 2, /* of a packing step */
-    VECS = BF16_COLS / BF16_LANES
+    PAIRS = PANEL_STEP / 2 /* of a packing step */
 };
-
-static __mmask16 mask_of(size_t n)
-{
-    return n >= 16 ? 0xFFFF : (__mmask16)((1u << n) - 1);
-}
-
-/* Where the words of 16 neighbours go: the low and the high eight, `step` from pair to pair. */
-struct group {
-    uint32_t *lo, *hi;
-    size_t step;
-};
-
-static struct group group_at(const struct bf16_pack *p, size_t x)
-{
-    uint32_t *lo = p->dst + x / p->width * p->stride + x % p->width;
-    return (struct group){ lo, p->width == BF16_ROWS ? lo + p->stride : lo + 8, p->width };
-}
-
-static void group_store(const struct group *g, size_t pair, __m512i w)
-{
-    if (g->step == BF16_COLS) {
-        _mm512_store_si512(g->lo + pair * g->step, w);
-        return;
-    }
-    _mm256_store_si256((__m256i *)(void *)(g->lo + pair * g->step), _mm512_castsi512_si256(w));
-    _mm256_store_si256((__m256i *)(void *)(g->hi + pair * g->step),
-                       _mm512_extracti64x4_epi64(w, 1));
-}
 
 /* The source's rows run along x: pairs of rows become words by one permutation. */
-static void pack_across(const struct bf16_pack *p)
+static void pack_across(const struct panel_pack *p)
 {
     const __m512i zip = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24,
                                          8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    for (size_t k0 = 0; k0 < p->n_k; k0 += BF16_STEP)
+    for (size_t k0 = 0; k0 < p->n_k; k0 += PANEL_STEP)
         for (size_t x = 0; x < p->n_x; x += BF16_LANES) {
             struct group g = group_at(p, x);
-            size_t ahead = x + AHEAD < p->n_x ? AHEAD : BF16_STEP * p->ld + AHEAD - p->n_x;
+            size_t ahead = x + AHEAD < p->n_x ? AHEAD : PANEL_STEP * p->ld + AHEAD - p->n_x;
             __mmask16 valid = mask_of(p->n_x - x);
-            for (size_t k = k0; k < p->n_k && k < k0 + BF16_STEP; k += 2) {
+            for (size_t k = k0; k < p->n_k && k < k0 + PANEL_STEP; k += 2) {
                 const float *row = p->src + k * p->ld + x;
                 bool both = k + 1 < p->n_k;
                 const float *next = both ? row + p->ld : row;
@@ -70,39 +30,6 @@ static void pack_across(const struct bf16_pack *p)
                 group_store(&g, k / 2, _mm512_permutexvar_epi16(zip, w));
             }
         }
-}
-
-/* w[i] = words i of all 16; in place. */
-static inline void transpose(__m512i w[16])
-{
-    __m512i t[16];
-    UNROLL(8)
-    for (int i = 0; i < 8; i++) {
-        t[2 * i] = _mm512_unpacklo_epi32(w[2 * i], w[2 * i + 1]);
-        t[2 * i + 1] = _mm512_unpackhi_epi32(w[2 * i], w[2 * i + 1]);
-    }
-    UNROLL(4)
-    for (int i = 0; i < 4; i++) {
-        w[4 * i] = _mm512_unpacklo_epi64(t[4 * i], t[4 * i + 2]);
-        w[4 * i + 1] = _mm512_unpackhi_epi64(t[4 * i], t[4 * i + 2]);
-        w[4 * i + 2] = _mm512_unpacklo_epi64(t[4 * i + 1], t[4 * i + 3]);
-        w[4 * i + 3] = _mm512_unpackhi_epi64(t[4 * i + 1], t[4 * i + 3]);
-    }
-    /* w[4 i + j] now has in quarter q the words 4 q + j of rows 4 i .. 4 i + 3. */
-    UNROLL(4)
-    for (int j = 0; j < 4; j++) {
-        t[j] = _mm512_shuffle_i32x4(w[j], w[4 + j], 0x88);
-        t[4 + j] = _mm512_shuffle_i32x4(w[j], w[4 + j], 0xDD);
-        t[8 + j] = _mm512_shuffle_i32x4(w[8 + j], w[12 + j], 0x88);
-        t[12 + j] = _mm512_shuffle_i32x4(w[8 + j], w[12 + j], 0xDD);
-    }
-    UNROLL(4)
-    for (int j = 0; j < 4; j++) {
-        w[j] = _mm512_shuffle_i32x4(t[j], t[8 + j], 0x88);
-        w[8 + j] = _mm512_shuffle_i32x4(t[j], t[8 + j], 0xDD);
-        w[4 + j] = _mm512_shuffle_i32x4(t[4 + j], t[12 + j], 0x88);
-        w[12 + j] = _mm512_shuffle_i32x4(t[4 + j], t[12 + j], 0xDD);
-    }
 }
 
 /* Sixteen rows that run along k (zeros from n_x on), a step of up to 32 k: word p of row r. */
@@ -121,25 +48,25 @@ static inline void load_step(const float *src, size_t ld, size_t n_x, size_t n_k
     }
 }
 
-static void pack_along(const struct bf16_pack *p)
+static void pack_along(const struct panel_pack *p)
 {
     for (size_t x = 0; x < p->n_x; x += BF16_LANES) {
         struct group g = group_at(p, x);
-        for (size_t k = 0; k < p->n_k; k += BF16_STEP) {
-            size_t n_k = p->n_k - k, n_pair = n_k < BF16_STEP ? (n_k + 1) / 2 : PAIRS;
+        for (size_t k = 0; k < p->n_k; k += PANEL_STEP) {
+            size_t n_k = p->n_k - k, n_word = n_k < PANEL_STEP ? (n_k + 1) / 2 : PAIRS;
             __m512i w[16];
             load_step(p->src + x * p->ld + k, p->ld, p->n_x - x, n_k,
                       k + AHEAD < p->n_k ? AHEAD : 16 * p->ld + AHEAD - p->n_k, w);
             transpose(w);
             UNROLL(16)
             for (size_t i = 0; i < PAIRS; i++)
-                if (i < n_pair)
+                if (i < n_word)
                     group_store(&g, k / 2 + i, w[i]);
         }
     }
 }
 
-static void pack_avx512(const struct bf16_pack *p)
+static void pack_avx512(const struct panel_pack *p)
 {
     if (p->along_k)
         pack_along(p);
@@ -147,24 +74,8 @@ static void pack_avx512(const struct bf16_pack *p)
         pack_across(p);
 }
 
-static inline __attribute__((always_inline)) void store_row(const struct bf16_tile *t, unsigned r,
-                                                            int n_vec, const __m512 *acc)
-{
-    __m512 alpha = _mm512_set1_ps(t->alpha), beta = _mm512_set1_ps(t->beta);
-    __mmask16 last = mask_of(t->cols - (size_t)(n_vec - 1) * BF16_LANES);
-    UNROLL(3)
-    for (int v = 0; v < n_vec; v++) {
-        float *c = t->c + r * t->ldc + v * BF16_LANES;
-        __mmask16 valid = v == n_vec - 1 ? last : 0xFFFF;
-        __m512 y = _mm512_mul_ps(acc[v], alpha);
-        if (t->beta != 0)
-            y = _mm512_fmadd_ps(beta, _mm512_maskz_loadu_ps(valid, c), y);
-        _mm512_mask_storeu_ps(c, valid, y);
-    }
-}
-
 /* One tile of up to n_vec vectors' columns; n_vec is a constant where this is inlined. */
-static inline __attribute__((always_inline)) void tile_of(const struct bf16_tile *t, int n_vec)
+static inline __attribute__((always_inline)) void tile_of(const struct panel_tile *t, int n_vec)
 {
     __m512 acc[BF16_ROWS][VECS];
     UNROLL(8)
@@ -178,8 +89,8 @@ static inline __attribute__((always_inline)) void tile_of(const struct bf16_tile
             __builtin_prefetch(t->c + r * t->ldc + v * BF16_LANES, 1, 3);
     const uint32_t *a = t->a, *b = t->b;
     const char *ahead = t->ahead;
-    for (size_t p = 0; p < t->n_pair;) {
-        size_t end = t->n_pair - p < BF16_AHEAD ? t->n_pair : p + BF16_AHEAD;
+    for (size_t p = 0; p < t->n_word;) {
+        size_t end = t->n_word - p < BF16_AHEAD ? t->n_word : p + BF16_AHEAD;
         if (ahead) {
             _mm_prefetch(ahead, _MM_HINT_T1);
             ahead += t->step;
@@ -204,7 +115,7 @@ static inline __attribute__((always_inline)) void tile_of(const struct bf16_tile
             store_row(t, r, n_vec, acc[r]);
 }
 
-static void tile_avx512(const struct bf16_tile *t)
+static void tile_avx512(const struct panel_tile *t)
 {
     if (t->cols > 2 * BF16_LANES)
         tile_of(t, 3);
@@ -214,4 +125,5 @@ static void tile_avx512(const struct bf16_tile *t)
         tile_of(t, 1);
 }
 
-const struct bf16_ops bf16_avx512 = { pack_avx512, tile_avx512 };
+const struct panel_ops bf16_avx512 = { pack_avx512, tile_avx512, BF16_ROWS, BF16_COLS,
+                                       BF16_LANES,  2,           BF16_DEPTH };

@@ -1,6 +1,6 @@
 /* engine/kernel/gemm_bf16_ref.c - bf16 packing and tiles in plain C: the definition that the
- * vector code repeats. See gemm_bf16_internal.h. */
-#include "engine/kernel/gemm_bf16_internal.h"
+ * vector code repeats. See gemm_panel_internal.h. */
+#include "engine/kernel/gemm_panel_internal.h"
 
 #include <math.h>
 #include <string.h>
@@ -30,14 +30,14 @@ static uint32_t round_bf16(float x)
     return (w + 0x7FFF + (w >> 16 & 1)) >> 16;
 }
 
-static uint32_t element(const struct bf16_pack *p, size_t x, size_t k)
+static uint32_t element(const struct panel_pack *p, size_t x, size_t k)
 {
     if (x >= p->n_x || k >= p->n_k)
         return 0;
     return round_bf16(p->along_k ? p->src[x * p->ld + k] : p->src[k * p->ld + x]);
 }
 
-static void pack_ref(const struct bf16_pack *p)
+static void pack_ref(const struct panel_pack *p)
 {
     size_t n_x = (p->n_x + BF16_LANES - 1) / BF16_LANES * BF16_LANES;
     for (size_t x = 0; x < n_x; x++) {
@@ -58,16 +58,17 @@ static float add_pair(float acc, uint32_t a, uint32_t b)
     return flush(fmaf(float_of(a << 16), float_of(b << 16), acc));
 }
 
-static void tile_ref(const struct bf16_tile *t)
+static void tile_ref(const struct panel_tile *t)
 {
     for (unsigned r = 0; r < t->rows; r++)
         for (unsigned j = 0; j < t->cols; j++) {
             float acc = 0, *c = t->c + r * t->ldc + j;
-            for (size_t p = 0; p < t->n_pair; p++)
+            for (size_t p = 0; p < t->n_word; p++)
                 acc = add_pair(acc, t->a[p * BF16_ROWS + r], t->b[p * BF16_COLS + j]);
             float v = t->alpha * acc;
             *c = t->beta == 0 ? v : fmaf(t->beta, *c, v);
         }
 }
 
-const struct bf16_ops bf16_ref = { pack_ref, tile_ref };
+const struct panel_ops bf16_ref = { pack_ref,   tile_ref, BF16_ROWS, BF16_COLS,
+                                    BF16_LANES, 2,        BF16_DEPTH };

@@ -67,7 +67,9 @@ uint32_t net_n_tensor(const struct net_shape *s);
 /* t: [net_n_tensor()] */
 void net_tensors(const struct net_shape *s, struct net_tensor *t);
 
-enum net_gemm { NET_GEMM_F32, NET_GEMM_BF16 }; /* BF16: operands rounded to bf16, f32 sums */
+/* F32: by kernels of ours where the processor has AVX2, else by BLAS. BF16: operands rounded to
+ * bf16, f32 sums, AVX-512 BF16 only. BLAS: f32 by OpenBLAS, or plain C where there is none. */
+enum net_gemm { NET_GEMM_F32, NET_GEMM_BF16, NET_GEMM_BLAS };
 enum net_attn { NET_ATTN_TILED, NET_ATTN_NAIVE };
 
 struct net_opts {
@@ -98,6 +100,9 @@ void net_init(struct net *n, uint64_t seed);
 real *net_params(struct net *n); /* [net_n_param] */
 real *net_grads(struct net *n);  /* [net_n_param]; NULL for `infer` */
 const struct net_shape *net_shape_of(const struct net *n);
+/* Who computes the matrix products: "strobe avx512", "strobe bf16", "openblas Haswell", "plain C";
+ * static storage. */
+const char *net_gemm_name(const struct net *n);
 
 /* rows <= batch, cols <= n_tok; all arrays [rows, cols], row-major, borrowed for the call. */
 struct net_batch {

@@ -114,29 +114,37 @@ static void place_scratch(struct net *n, struct carve *c, size_t tok)
     place_turns(n, c, tok);
 }
 
-#ifdef STROBE_GEMM_BF16
-/* The largest m, n, k of all products: tokens, or inputs and outputs of a linear layer. */
-static void bf16_most(const struct net *n, size_t tok, size_t most[3])
+#ifndef TRAIN_F64
+/* Scratch of the largest product of a linear layer: forward, back to its input, to its weights. */
+static size_t linear_bytes(const struct net *n, size_t tok, size_t in, size_t out)
 {
-    const struct net_shape *s = &n->o.shape;
-    size_t heads = (size_t)s->n_head + 2 * (size_t)s->n_kv_head;
-    size_t in_out = more(more(s->d_model, s->d_ff), more(heads * s->d_head, n->loss_cols));
-    most[0] = more(tok, in_out);
-    most[1] = in_out;
-    most[2] = more(tok, in_out);
+    enum gemm_kind kind = n->o.gemm == NET_GEMM_BF16 ? GEMM_BF16 : GEMM_F32;
+    const size_t mnk[3][3] = { { tok, out, in }, { tok, in, out }, { out, in, tok } };
+    size_t most = 0, n_thread = pool_threads(n->o.pool);
+    for (int i = 0; i < 3; i++)
+        most = more(most, gemm_panel_bytes(kind, mnk[i], n_thread));
+    return most;
 }
 #endif
 
-static size_t bf16_bytes(const struct net *n, size_t tok)
+/* Scratch of products of ours; 0: others compute. */
+static size_t panel_most(const struct net *n, size_t tok)
 {
-#ifdef STROBE_GEMM_BF16
-    size_t most[3];
-    bf16_most(n, tok, most);
-    return n->o.gemm == NET_GEMM_BF16 ? gemm_bf16_bytes(most[0], most[1], most[2]) : 0;
-#else
+#ifdef TRAIN_F64
     (void)n;
     (void)tok;
     return 0;
+#else
+    const struct net_shape *s = &n->o.shape;
+    size_t q = (size_t)s->n_head * s->d_head, qkv = q + 2 * (size_t)s->n_kv_head * s->d_head;
+    bool ours =
+        n->o.gemm == NET_GEMM_BF16 || (n->o.gemm == NET_GEMM_F32 && gemm_panel_supported(GEMM_F32));
+    size_t most = linear_bytes(n, tok, s->d_model, qkv);
+    most = more(most, linear_bytes(n, tok, q, s->d_model));
+    most = more(most, linear_bytes(n, tok, s->d_model, s->d_ff));
+    most = more(most, linear_bytes(n, tok, s->d_ff, s->d_model));
+    most = more(most, linear_bytes(n, n->loss_rows, s->d_model, n->loss_cols));
+    return ours ? most : 0;
 #endif
 }
 
@@ -172,7 +180,7 @@ static enum status plan(const struct net_opts *o, struct net *n, struct err *err
     if (n->bytes.total == UINT64_MAX)
         return err_set(err, ST_RANGE, "batch: %u x %u tokens need more than the address space",
                        o->batch, o->n_tok);
-    size_t own = sizeof *n + bf16_bytes(n, (size_t)o->batch * o->n_tok);
+    size_t own = sizeof *n + panel_most(n, (size_t)o->batch * o->n_tok);
     n->bytes.scratch += own;
     n->bytes.total += own;
     return ST_OK;
@@ -187,17 +195,27 @@ enum status net_plan(const struct net_opts *o, struct net_bytes *ret, struct err
     return ST_OK;
 }
 
-static enum status open_bf16(struct net *n, struct err *err)
+static enum status open_panel(struct net *n, struct err *err)
 {
-    if (n->o.gemm != NET_GEMM_BF16)
-        return ST_OK;
-#if defined STROBE_GEMM_BF16 && !defined TRAIN_F64
-    size_t most[3];
-    bf16_most(n, (size_t)n->o.batch * n->o.n_tok, most);
-    return gemm_bf16_create(most[0], most[1], most[2], &n->ops.bf16, err);
+#ifdef TRAIN_F64
+    if (n->o.gemm == NET_GEMM_BF16)
+        return err_set(err, ST_UNSUPPORTED, "gemm: this build has no bf16 products");
+    return ST_OK;
 #else
-    return err_set(err, ST_UNSUPPORTED, "gemm: this build has no bf16 products");
+    size_t bytes = panel_most(n, (size_t)n->o.batch * n->o.n_tok);
+    n->ops.small = n->o.gemm != NET_GEMM_BLAS && gemm_panel_supported(GEMM_F32);
+    if (!bytes)
+        return ST_OK;
+    return gemm_panel_create(n->o.gemm == NET_GEMM_BF16 ? GEMM_BF16 : GEMM_F32, bytes,
+                             &n->ops.panel, err);
 #endif
+}
+
+const char *net_gemm_name(const struct net *n)
+{
+    if (n->ops.panel)
+        return n->o.gemm == NET_GEMM_BF16 ? "strobe bf16" : gemm_panel_name();
+    return gemm_name();
 }
 
 enum status net_create(const struct net_opts *o, struct net **ret, struct err *err)
@@ -209,16 +227,16 @@ enum status net_create(const struct net_opts *o, struct net **ret, struct err *e
     if (!n)
         return err_set(err, ST_NOMEM, "network");
     *n = shape;
-    size_t own = sizeof *n + bf16_bytes(n, (size_t)o->batch * o->n_tok);
+    size_t own = sizeof *n + panel_most(n, (size_t)o->batch * o->n_tok);
     size_t size = (size_t)n->bytes.total - own;
-    if (open_bf16(n, err) != ST_OK || arena_init(&n->arena, size, "network", err) != ST_OK)
+    if (open_panel(n, err) != ST_OK || arena_init(&n->arena, size, "network", err) != ST_OK)
         goto fail;
     struct net_bytes bytes = n->bytes;
     place_all(n, arena_alloc(&n->arena, size, ALIGN));
     n->bytes = bytes;
     n->ops.pool = o->pool;
     n->ops.pass = pass_get(cpu_level_max());
-    gemm_name(); /* loads the library now, not between two clocks */
+    net_gemm_name(n); /* loads the library, if it is one, now and not between two clocks */
     if (n->table)
         ops_rope_table(n->table, o->shape.n_ctx, o->shape.d_head, o->shape.rope_theta);
     *ret = n;
@@ -232,9 +250,7 @@ void net_free(struct net *n)
 {
     if (!n)
         return;
-#ifdef STROBE_GEMM_BF16
-    gemm_bf16_free(n->ops.bf16);
-#endif
+    gemm_panel_free(n->ops.panel);
     arena_clear(&n->arena);
     free(n);
 }

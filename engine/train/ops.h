@@ -12,10 +12,12 @@
 struct ops {
     struct pool *pool; /* NULL: the caller alone */
     const struct passes *pass;
-    struct gemm_bf16 *bf16; /* NULL: products in `real` */
+    struct gemm_panel *panel; /* products of ours; NULL: CBLAS in `real` */
+    bool small;               /* so are those inside tasks: f32 */
 };
 
-/* C = op(A) op(B) + beta C in `real` (or bf16 operands, if o->bf16); alpha is 1. */
+/* C = op(A) op(B) + beta C in `real` (or bf16 operands, if o->panel is of that kind); alpha is 1.
+ */
 void ops_gemm(const struct ops *o, const struct gemm_call *g);
 
 /* Linear layers: w [n_out, n_in], x [n_tok, n_in], y [n_tok, n_out]. */

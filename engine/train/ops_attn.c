@@ -94,7 +94,8 @@ static struct head head_at(const struct attn_job *j, size_t seq, size_t h, unsig
 /* s [nq, nk] = scale * q k^T */
 static void scores(const struct head *x, const struct pass_tile *t)
 {
-    ops_product((struct ops_result){ x->s, t->ld, t->rows, t->n_key, (double)x->scale, false },
+    ops_product(x->o,
+                (struct ops_result){ x->s, t->ld, t->rows, t->n_key, (double)x->scale, false },
                 (struct ops_factor){ x->q + t->q0 * x->ld, x->ld, false },
                 (struct ops_factor){ x->k + t->k0 * x->ld, x->ld, true }, x->a->d_head);
 }
@@ -127,7 +128,7 @@ static void forward_rows(const struct head *x, size_t q0, size_t nq, real *out, 
         struct pass_tile t = tile_of(x, q0, nq, k0, nk);
         scores(x, &t);
         x->o->pass->tile(&t, x->s, max, sum, out);
-        ops_product((struct ops_result){ out, x->ld_out, nq, d, 1, true },
+        ops_product(x->o, (struct ops_result){ out, x->ld_out, nq, d, 1, true },
                     (struct ops_factor){ x->s, nk, false },
                     (struct ops_factor){ x->v + k0 * x->ld, x->ld, false }, nk);
     }
@@ -163,15 +164,16 @@ static void backward_tile(const struct head *x, const real *lse, const struct pa
     struct ops_factor p = { x->s, t->ld, true }, ds = { x->dp, t->ld, true };
     scores(x, t);
     /* d/dp = dout v^T */
-    ops_product((struct ops_result){ x->dp, t->ld, t->rows, t->n_key, 1, false }, dout,
+    ops_product(x->o, (struct ops_result){ x->dp, t->ld, t->rows, t->n_key, 1, false }, dout,
                 (struct ops_factor){ x->v + k, x->ld, true }, d);
     x->o->pass->tile_back(t, x->s, x->dp, lse + t->q0, x->sub + t->q0);
     /* dv += p^T dout, dk += ds^T q, dq += ds k */
-    ops_product((struct ops_result){ x->dv + k, x->ld, t->n_key, d, 1, true }, p, dout, t->rows);
-    ops_product((struct ops_result){ x->dk + k, x->ld, t->n_key, d, 1, true }, ds,
+    ops_product(x->o, (struct ops_result){ x->dv + k, x->ld, t->n_key, d, 1, true }, p, dout,
+                t->rows);
+    ops_product(x->o, (struct ops_result){ x->dk + k, x->ld, t->n_key, d, 1, true }, ds,
                 (struct ops_factor){ x->q + q, x->ld, false }, t->rows);
     ds.t = false;
-    ops_product((struct ops_result){ x->dq + q, x->ld, t->rows, d, 1, true }, ds,
+    ops_product(x->o, (struct ops_result){ x->dq + q, x->ld, t->rows, d, 1, true }, ds,
                 (struct ops_factor){ x->k + k, x->ld, false }, t->n_key);
 }
 

@@ -52,12 +52,12 @@ static void naive_task(void *arg, size_t i, unsigned worker)
     struct naive_at at = place(a, seq, i % a->n_head);
     real *p = j->kept + i * n * n;
     (void)worker;
-    ops_product((struct ops_result){ p, n, n, n, 1 / sqrt((double)a->d_head), false },
+    ops_product(j->o, (struct ops_result){ p, n, n, n, 1 / sqrt((double)a->d_head), false },
                 (struct ops_factor){ j->qkv + at.q, at.ld, false },
                 (struct ops_factor){ j->qkv + at.k, at.ld, true }, a->d_head);
     for (size_t t = 0; t < n; t++)
         softmax_row(j->o, p + t * n, n, (size_t)a->start[seq * n + t], t);
-    ops_product((struct ops_result){ j->out + at.out, at.ld_out, n, a->d_head, 1, false },
+    ops_product(j->o, (struct ops_result){ j->out + at.out, at.ld_out, n, a->d_head, 1, false },
                 (struct ops_factor){ p, n, false },
                 (struct ops_factor){ j->qkv + at.v, at.ld, false }, n);
 }
@@ -78,17 +78,17 @@ static void back_head(const struct naive_job *j, size_t seq, size_t h, real *ds)
     const real *p = b->kept + (seq * a->n_head + h) * n * n;
     bool more = h % (a->n_head / a->n_kv) != 0; /* of the heads that share these keys */
     struct ops_factor dout = { b->dout + at.out, at.ld_out, false };
-    ops_product((struct ops_result){ b->dqkv + at.v, at.ld, n, d, 1, more },
+    ops_product(j->o, (struct ops_result){ b->dqkv + at.v, at.ld, n, d, 1, more },
                 (struct ops_factor){ p, n, true }, dout, n);
-    ops_product((struct ops_result){ ds, n, n, n, 1, false }, dout,
+    ops_product(j->o, (struct ops_result){ ds, n, n, n, 1, false }, dout,
                 (struct ops_factor){ b->qkv + at.v, at.ld, true }, d);
     for (size_t t = 0; t < n; t++)
         j->o->pass->softmax_back(ds + t * n, p + t * n, j->o->pass->dot(ds + t * n, p + t * n, n),
                                  (real)(1 / sqrt((double)d)), n);
-    ops_product((struct ops_result){ b->dqkv + at.q, at.ld, n, d, 1, false },
+    ops_product(j->o, (struct ops_result){ b->dqkv + at.q, at.ld, n, d, 1, false },
                 (struct ops_factor){ ds, n, false },
                 (struct ops_factor){ b->qkv + at.k, at.ld, false }, n);
-    ops_product((struct ops_result){ b->dqkv + at.k, at.ld, n, d, 1, more },
+    ops_product(j->o, (struct ops_result){ b->dqkv + at.k, at.ld, n, d, 1, more },
                 (struct ops_factor){ ds, n, true },
                 (struct ops_factor){ b->qkv + at.q, at.ld, false }, n);
 }

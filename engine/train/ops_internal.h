@@ -34,7 +34,8 @@ struct ops_result {
     double alpha;
     bool add;
 };
-void ops_product(struct ops_result c, struct ops_factor a, struct ops_factor b, size_t k);
+void ops_product(const struct ops *o, struct ops_result c, struct ops_factor a, struct ops_factor b,
+                 size_t k);
 
 void ops_attn_naive(const struct ops *o, const struct ops_attn *a, const real *qkv, real *out,
                     real *kept);

@@ -6,17 +6,15 @@ void ops_gemm(const struct ops *o, const struct gemm_call *g)
 #ifdef TRAIN_F64
     gemm_f64(o->pool, g);
 #else
-#ifdef STROBE_GEMM_BF16
-    if (o->bf16) {
-        gemm_bf16(o->bf16, o->pool, g);
-        return;
-    }
-#endif
-    gemm_f32(o->pool, g);
+    if (o->panel)
+        gemm_panel(o->panel, o->pool, g);
+    else
+        gemm_f32(o->pool, g);
 #endif
 }
 
-void ops_product(struct ops_result c, struct ops_factor a, struct ops_factor b, size_t k)
+void ops_product(const struct ops *o, struct ops_result c, struct ops_factor a, struct ops_factor b,
+                 size_t k)
 {
     struct gemm_call g = { .ta = a.t, .tb = b.t, .m = c.m, .n = c.n, .k = k, .a = a.p, .b = b.p };
     g.lda = a.ld;
@@ -26,9 +24,13 @@ void ops_product(struct ops_result c, struct ops_factor a, struct ops_factor b, 
     g.alpha = c.alpha;
     g.beta = c.add;
 #ifdef TRAIN_F64
+    (void)o;
     gemm_f64(NULL, &g);
 #else
-    gemm_f32(NULL, &g);
+    if (o->small)
+        gemm_small_f32(&g);
+    else
+        gemm_f32(NULL, &g);
 #endif
 }
 

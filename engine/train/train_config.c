@@ -31,7 +31,7 @@ struct row {
 static const char *const norm_words[] = { "rms", "layer", NULL };
 static const char *const pos_words[] = { "rope", "learned", NULL };
 static const char *const act_words[] = { "silu", "gelu", "relu", "relu2", "fatrelu", NULL };
-static const char *const gemm_words[] = { "f32", "bf16", NULL };
+static const char *const gemm_words[] = { "f32", "bf16", "blas", NULL };
 static const char *const attn_words[] = { "tiled", "naive", NULL };
 static const char *const schedule_words[] = { "constant", "cosine", "linear", "wsd", NULL };
 

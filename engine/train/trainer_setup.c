@@ -12,6 +12,7 @@
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 /* Keeps the uses of one seed apart. */
 enum { PURPOSE_INIT = 101, PURPOSE_ORDER };
@@ -177,6 +178,10 @@ static enum status make_net(struct trainer *t, struct err *err)
     if (make_plan(t, &o, err) != ST_OK || net_create(&o, &t->net, err) != ST_OK ||
         make_optim(t, &o.shape, err) != ST_OK)
         return err->code;
+    if (strcmp(net_gemm_name(t->net), "plain C") == 0)
+        trainer_note(t,
+                     "matrix products by plain C, many times slower: this needs a processor with "
+                     "AVX2, or OpenBLAS (libopenblas.so.0; Debian: libopenblas0)");
     return make_batch(t, err) ? err->code : trainer_duo_open(t, err);
 }
 
@@ -282,7 +287,7 @@ static json_t *describe(const struct trainer *t)
     const struct train_plan *p = &t->plan;
     return json_pack("{s:s, s:o, s:o, s:I, s:I, s:{s:I, s:I, s:I, s:I, s:I}, s:{s:I, s:I, s:I, "
                      "s:I, s:I, s:I, s:I, "
-                     "s:I}}",
+                     "s:I}, s:s, s:i}",
                      "strobe", STROBE_VERSION, "config", train_config_dump(t->config, false),
                      "shape", shape_dump(net_shape_of(t->net)), "n_param", (json_int_t)t->n_param,
                      "steps", (json_int_t)t->n_step, "data", "tokens",
@@ -292,7 +297,8 @@ static json_t *describe(const struct trainer *t)
                      "memory", "params", (json_int_t)p->params, "grads", (json_int_t)p->grads,
                      "moments", (json_int_t)p->moments, "activations", (json_int_t)p->activations,
                      "scratch", (json_int_t)p->scratch, "batch", (json_int_t)p->batch, "program",
-                     (json_int_t)p->program, "total", (json_int_t)p->total);
+                     (json_int_t)p->program, "total", (json_int_t)p->total, "products",
+                     net_gemm_name(t->net), "threads", (int)pool_threads(t->pool));
 }
 
 /* Seconds that were lost with a crash were paid for too: the log knows them. */

@@ -61,6 +61,11 @@ check "a whole run" 0 "$strobe" train --config "$tmp/c.json" --out "$tmp/a" --js
 expect "its result" 'all(k in d for k in ("strobe", "run", "steps", "tokens", "loss", "val_loss", "bits_per_byte", "tok_s", "seconds", "dollars", "model")) and d["steps"] == 40 and d["tokens"] == 40 * 128'
 expect "money" 'abs(d["dollars"] - d["seconds"] / 10000) < 1e-9'
 expect "the plan is told before, the peak after" '"memory" in e and 0 < d["peak_bytes"] and d["planned_bytes"] > 0'
+expect "who computed" 'json.load(open(tmp + "/a/run.json"))["products"].startswith(("strobe ", "openblas ", "plain C")) and json.load(open(tmp + "/a/run.json"))["threads"] == 1'
+check "a run of some 100 MB" 0 "$strobe" train --config "$tmp/c.json" --out "$tmp/mb" --steps 2 --d-model 384 --n-head 6 --n-layer 4 --batch 16 --eval-every 0 --checkpoint-every 0 --model-type none --threads 2 --json
+expect "peak memory is within 10 % of the plan" 'd["planned_bytes"] > 1e8 and abs(d["peak_bytes"] / d["planned_bytes"] - 1) < 0.1'
+check "products by BLAS, or plain C where there is none" 0 "$strobe" train --config "$tmp/c.json" --out "$tmp/blas" --gemm blas --steps 2 --json
+expect "who computed, and a word where it is plain C" 'json.load(open(tmp + "/blas/run.json"))["products"].startswith("openblas ") or "plain C" in e'
 expect "its log" '[r["step"] for r in metrics("a")] == list(range(1, 41)) and [r["step"] for r in metrics("a") if "val_loss" in r] == [10, 20, 30, 40] and all(k in metrics("a")[0] for k in ("tokens", "loss", "lr", "grad_norm", "tok_s", "seconds", "dollars", "rss"))'
 expect "its folder" 'json.load(open(tmp + "/a/run.json"))["config"]["n_layer"] == 2 and os.path.exists(tmp + "/a/model.gguf")'
 check "the model runs" 0 "$strobe" generate -m "$tmp/a/model.gguf" -p "The cat" -n 8 --temp 0 --json

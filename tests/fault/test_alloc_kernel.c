@@ -1,5 +1,5 @@
 /* tests/fault/test_alloc_kernel.c - the scratch of bf16 products when memory is out. */
-#include "engine/kernel/gemm_bf16_internal.h"
+#include "engine/kernel/gemm_panel_internal.h"
 #include "tests/fault/nth.h"
 
 #include <criterion/criterion.h>
@@ -7,7 +7,9 @@
 static enum status make_scratch(void *ctx, void **ret, struct err *err)
 {
     (void)ctx;
-    return bf16_create(&bf16_ref, 100, 200, 300, (struct gemm_bf16 **)ret, err);
+    size_t words;
+    cr_assert(panel_words(&bf16_ref, (size_t[]){ 100, 200, 300 }, 0, &words));
+    return panel_create(&bf16_ref, words, (struct gemm_panel **)ret, err);
 }
 
 static void print_scratch(void *ctx, void *made, struct buf *out)
@@ -17,13 +19,13 @@ static void print_scratch(void *ctx, void *made, struct buf *out)
     struct gemm_call g = { .m = 1, .n = 1, .k = 1, .a = &one, .b = &one, .c = &c, .alpha = 1 };
     (void)ctx;
     g.lda = g.ldb = g.ldc = 1;
-    gemm_bf16(made, NULL, &g);
+    gemm_panel(made, NULL, &g);
     buf_printf(out, "%g", (double)c);
 }
 
 static void drop_scratch(void *made)
 {
-    gemm_bf16_free(made);
+    gemm_panel_free(made);
 }
 
 Test(alloc_kernel, scratch_of_bf16_products_that_cannot_be_made_says_so)

@@ -1,6 +1,6 @@
 /* tests/bench/train/net_bench.c - tokens/s of forward and backward pass, no optimiser, on the shape
  * of baselines.md section 4: GPT-2 with 12.3M parameters, batch 8 x 256.
- *   net_bench [THREADS [STEPS [bf16|naive|recompute]...]]
+ *   net_bench [THREADS [STEPS [bf16|blas|naive|recompute]...]]
  * Prints the best and the median of the steps, the share of the sgemm rate measured beside, and
  * tokens per second of processor time, which neighbours disturb less. */
 #include "engine/base/clock.h"
@@ -49,21 +49,29 @@ static double seconds(void)
     return (double)clock_ns() * 1e-9;
 }
 
-/* Best of some products of the largest layer's size, GFLOP/s. */
+/* Best of some products of the largest layer's size by the faster of ours and BLAS, GFLOP/s. */
 static double sgemm_rate(struct pool *pool)
 {
     static float a[2048 * 384], b[1536 * 384], c[2048 * 1536];
     struct gemm_call g = { .tb = true, .m = 2048, .n = 1536, .k = 384, .a = a, .b = b, .c = c };
+    const size_t mnk[3] = { g.m, g.n, g.k };
+    struct gemm_panel *ours = NULL;
+    struct err err = ERR_INIT;
     double best = 0;
     g.lda = g.ldb = 384;
     g.ldc = 1536;
     g.alpha = 1;
-    for (int i = 0; i < 20; i++) {
+    gemm_panel_create(GEMM_F32, gemm_panel_bytes(GEMM_F32, mnk, 0), &ours, &err);
+    for (int i = 0; i < 40; i++) {
         double t = seconds();
-        gemm_f32(pool, &g);
+        if (ours && i % 2)
+            gemm_panel(ours, pool, &g);
+        else
+            gemm_f32(pool, &g);
         t = 2e-9 * 2048 * 1536 * 384 / (seconds() - t);
         best = t > best ? t : best;
     }
+    gemm_panel_free(ours);
     return best;
 }
 
@@ -72,6 +80,8 @@ static void options(struct net_opts *o, char **argv, int argc)
     for (int i = 3; i < argc; i++) {
         if (strcmp(argv[i], "bf16") == 0)
             o->gemm = NET_GEMM_BF16;
+        else if (strcmp(argv[i], "blas") == 0)
+            o->gemm = NET_GEMM_BLAS;
         else if (strcmp(argv[i], "naive") == 0)
             o->attn = NET_ATTN_NAIVE;
         else if (strcmp(argv[i], "recompute") == 0)
@@ -119,7 +129,7 @@ int main(int argc, char **argv)
     printf("%s  threads %u  tok/s best %.0f median %.0f  GFLOP/s %.1f  sgemm %.1f  share %.0f %%  "
            "tok/cpu-s %.0f  "
            "loss %.4f\n",
-           gemm_name(), n_thread, best, median, best * mflop * 1e-3, peak,
+           net_gemm_name(n), n_thread, best, median, best * mflop * 1e-3, peak,
            best * mflop * 0.1 / peak, cpu, loss.nll / loss.weight);
     net_free(n);
     pool_free(o.pool);

@@ -1,5 +1,5 @@
 #include "engine/base/rng.h"
-#include "engine/kernel/gemm_bf16_internal.h"
+#include "engine/kernel/gemm_panel_internal.h"
 #include "tests/support/guard.h"
 
 #include <criterion/criterion.h>
@@ -8,12 +8,31 @@
 #include <stdlib.h>
 #include <string.h>
 
+static size_t bf16_depth(size_t k)
+{
+    return panel_depth(&bf16_ref, k);
+}
+
+static enum status bf16_create(const struct panel_ops *ops, size_t m, size_t n, size_t k,
+                               struct gemm_panel **ret, struct err *err)
+{
+    size_t words;
+    if (!panel_words(ops, (size_t[]){ m, n, k }, 0, &words))
+        return err_set(err, ST_NOMEM, "too large");
+    return panel_create(ops, words, ret, err);
+}
+
+static size_t gemm_bf16_bytes(size_t m, size_t n, size_t k)
+{
+    return gemm_panel_bytes(GEMM_BF16, (size_t[]){ m, n, k }, 0);
+}
+
 /* What is there to test: the definition always, the vector code where the processor has it. */
-static unsigned impls(const struct bf16_ops *out[2])
+static unsigned impls(const struct panel_ops *out[2])
 {
     out[0] = &bf16_ref;
 #ifdef STROBE_SIMD_BF16
-    if (gemm_bf16_supported()) {
+    if (gemm_panel_supported(GEMM_BF16)) {
         out[1] = &bf16_avx512;
         return 2;
     }
@@ -21,7 +40,7 @@ static unsigned impls(const struct bf16_ops *out[2])
     fprintf(stderr, "SKIPPED: bf16 vector code (no AVX-512 BF16 here); the reference is tested\n");
     return 1;
 }
-static const char *name_of(const struct bf16_ops *ops)
+static const char *name_of(const struct panel_ops *ops)
 {
     return ops == &bf16_ref ? "ref" : "avx512";
 }
@@ -168,13 +187,13 @@ static void expect_element(const struct problem *p, const char *who, size_t i, s
               g->k, g->ta ? 'T' : 'N', g->tb ? 'T' : 'N', i, j, got, want, tol);
 }
 
-static void run(const struct bf16_ops *ops, struct pool *pool, const struct gemm_call *g)
+static void run(const struct panel_ops *ops, struct pool *pool, const struct gemm_call *g)
 {
     struct err e = ERR_INIT;
-    struct gemm_bf16 *s = NULL;
+    struct gemm_panel *s = NULL;
     cr_assert_eq(bf16_create(ops, g->m, g->n, g->k, &s, &e), ST_OK, "%s", e.msg);
-    gemm_bf16(s, pool, g);
-    gemm_bf16_free(s);
+    gemm_panel(s, pool, g);
+    gemm_panel_free(s);
 }
 
 /* Every element within its bound, everything between rows of C untouched. */
@@ -189,7 +208,7 @@ static void expect_product(const struct problem *p, const char *who)
     }
 }
 
-static void check(struct rng *rng, const struct bf16_ops *ops, unsigned trans, const size_t d[3],
+static void check(struct rng *rng, const struct panel_ops *ops, unsigned trans, const size_t d[3],
                   double alpha, double beta)
 {
     struct problem p = problem_make(rng, trans, d, rng_below(rng, 3), plain);
@@ -214,20 +233,20 @@ Test(gemm_bf16, a_number_is_rounded_to_the_nearest_bf16_ties_to_even)
         { 0x807FFFFF, 0x8000 }, { 0x00800000, 0x0080 }, { 0x00808000, 0x0080 },
         { 0x7F800001, 0x7FC0 }, { 0xFFA00000, 0xFFE0 }, { 0x7FC12345, 0x7FC1 },
     };
-    const struct bf16_ops *ops[2];
+    const struct panel_ops *ops[2];
     for (unsigned i = 0, n = impls(ops); i < n; i++)
         for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++)
             for (unsigned along = 0; along < 2; along++) {
                 float x = from_bits(cases[c].in);
                 _Alignas(64) uint32_t out[BF16_LANES] = { 0 };
-                ops[i]->pack(&(struct bf16_pack){ .src = &x,
-                                                  .ld = 1,
-                                                  .along_k = along,
-                                                  .n_x = 1,
-                                                  .n_k = 1,
-                                                  .dst = out,
-                                                  .width = BF16_ROWS,
-                                                  .stride = BF16_ROWS });
+                ops[i]->pack(&(struct panel_pack){ .src = &x,
+                                                   .ld = 1,
+                                                   .along_k = along,
+                                                   .n_x = 1,
+                                                   .n_k = 1,
+                                                   .dst = out,
+                                                   .width = BF16_ROWS,
+                                                   .stride = BF16_ROWS });
                 cr_expect_eq(out[0], cases[c].out, "%s: %08x -> %08x, want %04x", name_of(ops[i]),
                              cases[c].in, out[0], cases[c].out);
             }
@@ -240,7 +259,7 @@ Test(gemm_bf16, rounding_agrees_with_its_arithmetic_definition)
     for (int i = 0; i < 200000; i++) {
         float x = wild(&rng);
         uint32_t out[BF16_LANES];
-        bf16_ref.pack(&(struct bf16_pack){
+        bf16_ref.pack(&(struct panel_pack){
             .src = &x, .ld = 1, .n_x = 1, .n_k = 1, .dst = out, .width = BF16_ROWS, .stride = 8 });
         float got = from_bits(out[0] << 16), want = (float)rounded(x);
         cr_assert(same(got, want), "%a -> %a, want %a", (double)x, (double)got, (double)want);
@@ -248,25 +267,25 @@ Test(gemm_bf16, rounding_agrees_with_its_arithmetic_definition)
 }
 
 /* Panels of n_x by n_k as `ops` writes them, from a source at the end of a page. */
-static uint32_t *packed(const struct bf16_ops *ops, const float *src, size_t ld, bool along,
+static uint32_t *packed(const struct panel_ops *ops, const float *src, size_t ld, bool along,
                         size_t n_x, size_t n_k, size_t width, size_t words)
 {
     uint32_t *out = aligned_alloc(64, words * 4);
     memset(out, 0x5A, words * 4); /* what is not written must be the same, too */
-    ops->pack(&(struct bf16_pack){ .src = src,
-                                   .ld = ld,
-                                   .along_k = along,
-                                   .n_x = n_x,
-                                   .n_k = n_k,
-                                   .dst = out,
-                                   .width = width,
-                                   .stride = (n_k + 1) / 2 * width });
+    ops->pack(&(struct panel_pack){ .src = src,
+                                    .ld = ld,
+                                    .along_k = along,
+                                    .n_x = n_x,
+                                    .n_k = n_k,
+                                    .dst = out,
+                                    .width = width,
+                                    .stride = (n_k + 1) / 2 * width });
     return out;
 }
 
 Test(gemm_bf16, every_level_packs_the_same_words_at_every_size)
 {
-    const struct bf16_ops *ops[2];
+    const struct panel_ops *ops[2];
     if (impls(ops) < 2)
         return;
     struct rng rng = { 5 };
@@ -312,19 +331,19 @@ Test(gemm_bf16, every_level_computes_a_tile_with_the_same_bits)
     static float (*const draws[])(struct rng *) = { plain, tiny, wild };
     static const float scales[][2] = { { 1, 0 }, { 1, 1 }, { -0.3F, 0.7F } };
     enum { LD = BF16_COLS + 3 };
-    const struct bf16_ops *ops[2];
+    const struct panel_ops *ops[2];
     if (impls(ops) < 2)
         return;
     struct rng rng = { 3 };
     for (unsigned turn = 0; turn < 3000; turn++) {
         float (*draw)(struct rng *) = draws[turn % 3];
-        size_t n_pair = 1 + rng_below(&rng, turn % 10 ? 40 : 192);
-        uint32_t *a = random_panel(&rng, n_pair * BF16_ROWS, draw);
-        uint32_t *b = random_panel(&rng, n_pair * BF16_COLS, draw);
+        size_t n_word = 1 + rng_below(&rng, turn % 10 ? 40 : 192);
+        uint32_t *a = random_panel(&rng, n_word * BF16_ROWS, draw);
+        uint32_t *b = random_panel(&rng, n_word * BF16_COLS, draw);
         float c[2][BF16_ROWS * LD + 1];
         for (size_t i = 0; i <= BF16_ROWS * LD; i++)
             c[0][i] = c[1][i] = draw(&rng);
-        struct bf16_tile t = { .a = a, .b = b, .n_pair = n_pair, .ldc = LD };
+        struct panel_tile t = { .a = a, .b = b, .n_word = n_word, .ldc = LD };
         t.rows = 1 + (unsigned)rng_below(&rng, BF16_ROWS);
         t.cols = 1 + (unsigned)rng_below(&rng, BF16_COLS);
         t.alpha = scales[turn / 3 % 3][0];
@@ -337,7 +356,7 @@ Test(gemm_bf16, every_level_computes_a_tile_with_the_same_bits)
         }
         for (size_t i = 0; i <= BF16_ROWS * LD; i++)
             cr_assert(same(c[0][i], c[1][i]), "turn %u, %u x %u x %zu, [%zu]: %a and %a", turn,
-                      t.rows, t.cols, n_pair, i, (double)c[0][i], (double)c[1][i]);
+                      t.rows, t.cols, n_word, i, (double)c[0][i], (double)c[1][i]);
         free(a);
         free(b);
     }
@@ -349,7 +368,7 @@ Test(gemm_bf16, every_transpose_is_within_the_rounding_bound_at_every_tail)
 {
     static const size_t others[] = { 1, 2, 7, 8, 9, 16, 17, 31, 33, 47, 48, 49, 64, 70 };
     enum { N_OTHER = sizeof others / sizeof others[0] };
-    const struct bf16_ops *ops[2];
+    const struct panel_ops *ops[2];
     unsigned n_ops = impls(ops);
     struct rng rng = { 7 };
     for (unsigned i = 0; i < n_ops; i++)
@@ -367,7 +386,7 @@ Test(gemm_bf16, every_transpose_is_within_the_rounding_bound_at_every_tail)
 Test(gemm_bf16, sums_over_many_blocks_stay_within_the_bound)
 {
     static const size_t depths[] = { 383, 384, 385, 767, 768, 769, 1000, 1153 };
-    const struct bf16_ops *ops[2];
+    const struct panel_ops *ops[2];
     unsigned n_ops = impls(ops);
     struct rng rng = { 9 };
     for (unsigned i = 0; i < n_ops; i++)
@@ -387,8 +406,8 @@ Test(gemm_bf16, large_products_are_right_and_the_same_for_any_number_of_threads)
         { 1701, 500, 400 }, { 300, 1500, 801 }, { 770, 790, 390 },
         { 129, 48, 3000 },  { 5, 4099, 70 },    { 2048, 384, 129 }
     };
-    const struct bf16_ops *ops[2];
-    const struct bf16_ops *best = ops[impls(ops) - 1];
+    const struct panel_ops *ops[2];
+    const struct panel_ops *best = ops[impls(ops) - 1];
     struct rng rng = { 13 };
     struct err e = ERR_INIT;
     struct pool *pools[3] = { NULL };
@@ -421,7 +440,7 @@ Test(gemm_bf16, large_products_are_right_and_the_same_for_any_number_of_threads)
 Test(gemm_bf16, whole_products_have_the_reference_s_bits)
 {
     static const size_t shapes[][3] = { { 150, 100, 900 }, { 40, 130, 385 }, { 7, 200, 65 } };
-    const struct bf16_ops *ops[2];
+    const struct panel_ops *ops[2];
     if (impls(ops) < 2)
         return;
     struct rng rng = { 17 };
@@ -451,7 +470,7 @@ static float nan_draw(struct rng *rng)
 
 Test(gemm_bf16, beta_zero_does_not_read_c_and_alpha_zero_neither_a_nor_b)
 {
-    const struct bf16_ops *ops[2];
+    const struct panel_ops *ops[2];
     unsigned n_ops = impls(ops);
     struct rng rng = { 19 };
     for (unsigned i = 0; i < n_ops; i++) {
@@ -483,7 +502,7 @@ Test(gemm_bf16, beta_zero_does_not_read_c_and_alpha_zero_neither_a_nor_b)
 Test(gemm_bf16, nan_and_infinity_reach_their_row_or_column_only)
 {
     enum { M = 21, N = 59, K = 401, I = 13, J = 52, P = 400 };
-    const struct bf16_ops *ops[2];
+    const struct panel_ops *ops[2];
     unsigned n_ops = impls(ops);
     struct rng rng = { 23 };
     for (unsigned i = 0; i < n_ops; i++)
@@ -525,7 +544,7 @@ Test(gemm_bf16, denormal_operands_count_as_zero_and_denormal_sums_are_flushed)
         { 0x1p-126F, 0x1p100F, 0x1p-26F }, { 0x1p-64F, 0x1p-64F, 0 },
         { 0x1p-63F, 0x1p-63F, 0x1p-126F }, { 0x1.8p-64F, 0x1p-63F, 0 },
     };
-    const struct bf16_ops *ops[2];
+    const struct panel_ops *ops[2];
     for (unsigned i = 0, n = impls(ops); i < n; i++)
         for (size_t c = 0; c < sizeof cases / sizeof cases[0]; c++) {
             float got = 5;
@@ -548,8 +567,8 @@ Test(gemm_bf16, denormal_operands_count_as_zero_and_denormal_sums_are_flushed)
 Test(gemm_bf16, the_order_of_a_sum_depends_on_k_only)
 {
     struct rng rng = { 29 };
-    const struct bf16_ops *ops[2];
-    const struct bf16_ops *best = ops[impls(ops) - 1];
+    const struct panel_ops *ops[2];
+    const struct panel_ops *best = ops[impls(ops) - 1];
     struct problem p = problem_make(&rng, 2, (size_t[]){ 200, 300, 500 }, 0, plain);
     run(best, NULL, &p.g);
     for (unsigned pick = 0; pick < 200; pick++) {
@@ -571,7 +590,7 @@ Test(gemm_bf16, blocks_of_k_cover_it_without_an_empty_one)
 {
     for (size_t k = 1; k < 40000; k++) {
         size_t d = bf16_depth(k), blocks = (k + d - 1) / d;
-        cr_assert(d % BF16_STEP == 0 && d <= BF16_DEPTH && d > 0, "%zu: %zu", k, d);
+        cr_assert(d % PANEL_STEP == 0 && d <= BF16_DEPTH && d > 0, "%zu: %zu", k, d);
         cr_assert_eq(blocks, (k + BF16_DEPTH - 1) / BF16_DEPTH, "%zu: %zu", k, d);
     }
 }
@@ -579,11 +598,11 @@ Test(gemm_bf16, blocks_of_k_cover_it_without_an_empty_one)
 /* One scratch serves products of any shape up to its size, one after the other. */
 Test(gemm_bf16, scratch_of_the_largest_shape_serves_the_smaller_ones)
 {
-    const struct bf16_ops *ops[2];
-    const struct bf16_ops *best = ops[impls(ops) - 1];
+    const struct panel_ops *ops[2];
+    const struct panel_ops *best = ops[impls(ops) - 1];
     struct rng rng = { 31 };
     struct err e = ERR_INIT;
-    struct gemm_bf16 *s = NULL;
+    struct gemm_panel *s = NULL;
     struct pool *pool = NULL;
     cr_assert_eq(pool_create(3, &pool, &e), ST_OK);
     cr_assert_eq(bf16_create(best, 140, 300, 400, &s, &e), ST_OK, "%s", e.msg);
@@ -592,18 +611,18 @@ Test(gemm_bf16, scratch_of_the_largest_shape_serves_the_smaller_ones)
         for (unsigned x = 0; x < 3 && turn; x++)
             d[x] = rng_below(&rng, d[x] + 1);
         struct problem p = problem_make(&rng, turn % 4, d, 0, plain);
-        gemm_bf16(s, turn % 2 ? pool : NULL, &p.g);
+        gemm_panel(s, turn % 2 ? pool : NULL, &p.g);
         expect_product(&p, name_of(best));
         problem_free(&p);
     }
-    gemm_bf16_free(s);
+    gemm_panel_free(s);
     pool_free(pool);
 }
 
 Test(gemm_bf16, sizes_beyond_the_address_space_are_refused)
 {
     struct err e = ERR_INIT;
-    struct gemm_bf16 *s = NULL;
+    struct gemm_panel *s = NULL;
     size_t big = (size_t)1 << 40;
     cr_expect_eq(gemm_bf16_bytes(big, big, big), 0);
     cr_expect_eq(gemm_bf16_bytes(SIZE_MAX, 1, 1), 0);
@@ -611,15 +630,15 @@ Test(gemm_bf16, sizes_beyond_the_address_space_are_refused)
     cr_expect_null(s);
     size_t bytes = gemm_bf16_bytes(2048, 4096, 384);
     cr_expect(bytes >= (2048 + 4096) * 384 * 2 && bytes < (2048 + 4096) * 384 * 2 + (4u << 20));
-    gemm_bf16_free(NULL);
+    gemm_panel_free(NULL);
 }
 
 Test(gemm_bf16, a_processor_without_the_instructions_is_told_so)
 {
     struct err e = ERR_INIT;
-    struct gemm_bf16 *s = NULL;
-    enum status st = gemm_bf16_create(8, 8, 8, &s, &e);
-    cr_expect_eq(st, gemm_bf16_supported() ? ST_OK : ST_UNSUPPORTED, "%s", e.msg);
-    cr_expect_eq(s != NULL, gemm_bf16_supported());
-    gemm_bf16_free(s);
+    struct gemm_panel *s = NULL;
+    enum status st = gemm_panel_create(GEMM_BF16, gemm_bf16_bytes(8, 8, 8), &s, &e);
+    cr_expect_eq(st, gemm_panel_supported(GEMM_BF16) ? ST_OK : ST_UNSUPPORTED, "%s", e.msg);
+    cr_expect_eq(s != NULL, gemm_panel_supported(GEMM_BF16));
+    gemm_panel_free(s);
 }

@@ -21,7 +21,7 @@ static bool open_rig(struct net_rig *r, enum net_gemm gemm, struct pool *pool)
     struct net_opts o = rig_opts(&s);
     o.gemm = gemm;
     o.pool = pool;
-    if (gemm == NET_GEMM_BF16 && !gemm_bf16_supported()) {
+    if (gemm == NET_GEMM_BF16 && !gemm_panel_supported(GEMM_BF16)) {
         fprintf(stderr, "SKIPPED: a network in bf16 (no AVX-512 BF16 here)\n");
         return false;
     }

@@ -1,5 +1,5 @@
-/* engine/kernel/gemm_bf16.c - bf16 products: packs both operands once and computes C from the
- * panels. Arithmetic and layout are defined in gemm_bf16_internal.h; this file owns the cutting: k
+/* engine/kernel/gemm_panel.c - products of ours: packs both operands once and computes C from the
+ * panels. Arithmetic and layout are defined in gemm_panel_internal.h; this file owns the cutting: k
  * into blocks (which fixes the order of the sums and depends on k alone), the work into tasks for
  * the pool (which fixes nothing but speed).
  *
@@ -10,7 +10,7 @@
  * numbers in this file's history. */
 #include "engine/base/arena.h"
 #include "engine/base/num.h"
-#include "engine/kernel/gemm_bf16_internal.h"
+#include "engine/kernel/gemm_panel_internal.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -26,8 +26,8 @@ enum {
     LINE = 64
 };
 
-struct gemm_bf16 {
-    const struct bf16_ops *ops;
+struct gemm_panel {
+    const struct panel_ops *ops;
     struct arena mem;
     uint32_t *room;
     size_t n_word;
@@ -35,7 +35,7 @@ struct gemm_bf16 {
 
 struct operand {
     const float *src; /* stored [x, k] (along_k) or [k, x] */
-    size_t ld, n_x, width;
+    size_t ld, n_x, width, unit;
     bool along_k;
 };
 
@@ -48,7 +48,7 @@ struct panels {
 
 struct product {
     const struct gemm_call *g;
-    const struct bf16_ops *ops;
+    const struct panel_ops *ops;
     size_t depth;
     struct operand shared, cut;
     bool cut_b; /* the strips are columns of op(B) */
@@ -63,75 +63,75 @@ static size_t ceil_div(size_t a, size_t b)
     return a / b + (a % b != 0);
 }
 
-size_t bf16_depth(size_t k)
+static size_t least(size_t a, size_t b)
 {
-    size_t n_block = k ? ceil_div(k, BF16_DEPTH) : 1;
-    return ceil_div(ceil_div(k ? k : 1, n_block), BF16_STEP) * BF16_STEP;
+    return a < b ? a : b;
 }
 
-/* Words of both packed operands; false: more than the address space. Panels round x up, and so do
- * strips, when each of a pool's threads has a place for one: by less than STRIP_A. */
-static bool call_words(size_t m, size_t n, size_t k, size_t *ret)
+size_t panel_depth(const struct panel_ops *ops, size_t k)
 {
-    size_t x, words, bytes;
-    if (!num_add(m, n, &x) || !num_add(x, 2 * STRIP_A, &x) ||
-        !num_mul(x, ceil_div(k ? k : 1, 2), &words) || !num_mul(words, sizeof(uint32_t), &bytes))
+    size_t n_block = k ? ceil_div(k, ops->depth) : 1;
+    return ceil_div(ceil_div(k ? k : 1, n_block), PANEL_STEP) * PANEL_STEP;
+}
+
+/* Columns are what is cut, else rows. */
+static bool cuts_b(size_t m, size_t n)
+{
+    return n / 2 > m || (n / 2 == m && n % 2);
+}
+
+/* x of the shared operand, and of the places where strips of the other one are packed; both rounded
+ * up to whole panels and strips. False: overflow. */
+static bool words_of(size_t shared, size_t cut, size_t n_thread, size_t *ret)
+{
+    size_t slots;
+    if (shared > SIZE_MAX / 4 || cut > SIZE_MAX / 4)
+        return false;
+    cut = num_align(cut, STRIP_A);
+    if (n_thread && num_mul(n_thread, STRIP_A, &slots))
+        cut = least(cut, slots);
+    *ret = ceil_div(shared, PACK_X) * PACK_X + cut;
+    return true;
+}
+
+/* The most that a product of up to m x n takes, whichever of its operands is cut. */
+bool panel_words(const struct panel_ops *ops, const size_t mnk[3], size_t n_thread, size_t *ret)
+{
+    size_t m = mnk[0], n = mnk[1], rows, cols, words, bytes;
+    size_t n_most = m > n / 2 ? n : 2 * m, m_most = least(m, n ? (n - 1) / 2 : 0);
+    if (!words_of(n_most, m, n_thread, &rows) || !words_of(m_most, n, n_thread, &cols) ||
+        !num_mul(rows > cols ? rows : cols, ceil_div(mnk[2] ? mnk[2] : 1, ops->per_word), &words) ||
+        !num_mul(words, sizeof(uint32_t), &bytes))
         return false;
     *ret = words;
     return bytes <= PTRDIFF_MAX;
 }
 
-size_t gemm_bf16_bytes(size_t m, size_t n, size_t k)
+enum status panel_create(const struct panel_ops *ops, size_t words, struct gemm_panel **ret,
+                         struct err *err)
 {
-    size_t words;
-    if (!call_words(m, n, k, &words))
-        return 0;
-    return sizeof(struct gemm_bf16) + num_align(words * sizeof(uint32_t), 2 << 20);
-}
-
-bool gemm_bf16_supported(void)
-{
-#ifdef STROBE_SIMD_BF16
-    return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512bf16");
-#else
-    return false;
-#endif
-}
-
-enum status bf16_create(const struct bf16_ops *ops, size_t m, size_t n, size_t k,
-                        struct gemm_bf16 **ret, struct err *err)
-{
-    size_t words;
-    if (!call_words(m, n, k, &words))
-        return err_set(err, ST_NOMEM, "bf16 product of %zu x %zu x %zu: too large", m, n, k);
-    struct gemm_bf16 *s = calloc(1, sizeof *s);
+    struct gemm_panel *s = calloc(1, sizeof *s);
     if (!s)
-        return err_set(err, ST_NOMEM, "bf16 product: state");
+        return err_set(err, ST_NOMEM, "matrix products: state");
     s->ops = ops;
     s->n_word = words;
-    if (arena_init(&s->mem, words * sizeof(uint32_t), "bf16 operands", err) != ST_OK)
+    if (arena_init(&s->mem, words * sizeof(uint32_t), "packed operands", err) != ST_OK)
         goto fail;
     s->room = arena_alloc(&s->mem, words * sizeof(uint32_t), 64);
     assert(s->room);
     *ret = s;
     return ST_OK;
 fail:
-    gemm_bf16_free(s);
+    gemm_panel_free(s);
     return err->code;
 }
 
-enum status gemm_bf16_create(size_t m, size_t n, size_t k, struct gemm_bf16 **ret, struct err *err)
+size_t panel_bytes(size_t words)
 {
-#ifdef STROBE_SIMD_BF16
-    if (gemm_bf16_supported())
-        return bf16_create(&bf16_avx512, m, n, k, ret, err);
-#endif
-    return err_set(err, ST_UNSUPPORTED, "bf16 products need a processor with AVX-512 BF16");
+    return sizeof(struct gemm_panel) + num_align(words * sizeof(uint32_t), 2 << 20);
 }
 
-void gemm_bf16_free(struct gemm_bf16 *s)
+void gemm_panel_free(struct gemm_panel *s)
 {
     if (!s)
         return;
@@ -139,14 +139,9 @@ void gemm_bf16_free(struct gemm_bf16 *s)
     free(s);
 }
 
-static size_t least(size_t a, size_t b)
-{
-    return a < b ? a : b;
-}
-
 static size_t padded_x(const struct operand *o, size_t n_x)
 {
-    size_t unit = o->width < BF16_LANES ? BF16_LANES : o->width;
+    size_t unit = o->width < o->unit ? o->unit : o->width;
     return ceil_div(n_x, unit) * unit;
 }
 
@@ -155,31 +150,31 @@ static const float *source_at(const struct operand *o, size_t x, size_t k)
     return o->src + (o->along_k ? x * o->ld + k : k * o->ld + x);
 }
 
-/* Pairs of the block that starts at k0. */
-static size_t block_pairs(const struct product *p, size_t k0)
+/* Words along k of the block that starts at k0. */
+static size_t block_words(const struct product *p, size_t k0)
 {
-    return ceil_div(least(p->g->k - k0, p->depth), 2);
+    return ceil_div(least(p->g->k - k0, p->depth), p->ops->per_word);
 }
 
-static uint32_t *panel_at(const struct panels *s, size_t x, size_t k0, size_t n_pair)
+static uint32_t *panel_at(const struct panels *s, size_t x, size_t word0, size_t n_word)
 {
-    return s->at + s->x_pad * (k0 / 2) + (x - s->x0) * n_pair;
+    return s->at + s->x_pad * word0 + (x - s->x0) * n_word;
 }
 
-/* x and k: multiples of a panel's width and of BF16_STEP; [k, k + n_k) lies in one block. */
+/* x and k: multiples of a panel's width and of PANEL_STEP; [k, k + n_k) lies in one block. */
 static void pack_piece(const struct product *p, const struct operand *o, const struct panels *to,
                        size_t x, size_t n_x, size_t k, size_t n_k)
 {
-    size_t k0 = k / p->depth * p->depth, n_pair = block_pairs(p, k0);
-    struct bf16_pack job = {
+    size_t per = p->ops->per_word, k0 = k / p->depth * p->depth, n_word = block_words(p, k0);
+    struct panel_pack job = {
         .src = source_at(o, x, k),
         .ld = o->ld,
         .along_k = o->along_k,
         .n_x = n_x,
         .n_k = n_k,
-        .dst = panel_at(to, x, k0, n_pair) + (k - k0) / 2 * o->width,
+        .dst = panel_at(to, x, k0 / per, n_word) + (k - k0) / per * o->width,
         .width = o->width,
-        .stride = n_pair * o->width,
+        .stride = n_word * o->width,
     };
     p->ops->pack(&job);
 }
@@ -213,7 +208,7 @@ static struct ahead ahead_of(const struct product *p, size_t strip, size_t k0)
         return (struct ahead){ .n_run = 0 };
     struct ahead a = { .src = (const char *)source_at(o, x, k0) };
     size_t n_x = least(o->n_x - x, p->strip), n_k = least(p->g->k - k0, p->depth);
-    size_t run = p->depth / 2 / BF16_AHEAD;
+    size_t run = p->depth * sizeof(float) / LINE;
     a.step = o->along_k ? LINE : ld;
     a.per_row = o->along_k ? 1 : ceil_div(n_x * sizeof(float), LINE);
     a.to_next = o->along_k ? ld : run * ld;
@@ -234,7 +229,7 @@ static struct ahead ahead_pick(const struct product *p, size_t i, size_t h, size
     return (struct ahead){ .n_run = 0 };
 }
 
-static void ahead_take(struct ahead *a, struct bf16_tile *t)
+static void ahead_take(struct ahead *a, struct panel_tile *t)
 {
     t->ahead = NULL;
     if (a->at == a->n_run)
@@ -255,18 +250,19 @@ static void area_block(const struct product *p, const struct panels *a, const st
                        struct area c, size_t k0, struct ahead *next)
 {
     const struct gemm_call *g = p->g;
-    size_t n_pair = block_pairs(p, k0);
-    struct bf16_tile t = { .n_pair = n_pair,
-                           .ldc = g->ldc,
-                           .alpha = (float)g->alpha,
-                           .beta = k0 ? 1.0F : (float)g->beta };
-    for (size_t n = c.n0; n < c.n1; n += BF16_COLS)
-        for (size_t m = c.m0; m < c.m1; m += BF16_ROWS) {
-            t.a = panel_at(a, m, k0, n_pair);
-            t.b = panel_at(b, n, k0, n_pair);
+    size_t n_word = block_words(p, k0), word0 = k0 / p->ops->per_word;
+    size_t rows = p->ops->rows, cols = p->ops->cols;
+    struct panel_tile t = { .n_word = n_word,
+                            .ldc = g->ldc,
+                            .alpha = (float)g->alpha,
+                            .beta = k0 ? 1.0F : (float)g->beta };
+    for (size_t n = c.n0; n < c.n1; n += cols)
+        for (size_t m = c.m0; m < c.m1; m += rows) {
+            t.a = panel_at(a, m, word0, n_word);
+            t.b = panel_at(b, n, word0, n_word);
             t.c = (float *)g->c + m * g->ldc + n;
-            t.rows = (unsigned)least(c.m1 - m, BF16_ROWS);
-            t.cols = (unsigned)least(c.n1 - n, BF16_COLS);
+            t.rows = (unsigned)least(c.m1 - m, rows);
+            t.cols = (unsigned)least(c.n1 - n, cols);
             ahead_take(next, &t);
             p->ops->tile(&t);
         }
@@ -295,16 +291,16 @@ static void strip_task(void *arg, size_t i, unsigned worker)
 /* Lays out the packed operands in `room`. */
 static void cut_strips(struct product *p, uint32_t *room)
 {
-    size_t n_k2 = ceil_div(p->g->k, 2);
+    size_t n_words = ceil_div(p->g->k, p->ops->per_word);
     p->whole = (struct panels){ room, 0, padded_x(&p->shared, p->shared.n_x) };
-    p->slots = room + p->whole.x_pad * n_k2; /* x_pad: a multiple of 16, so 64-byte aligned */
+    p->slots = room + p->whole.x_pad * n_words; /* x_pad: a multiple of 16, so 64-byte aligned */
     p->strip = p->cut_b ? STRIP_B : STRIP_A;
     if (ceil_div(p->cut.n_x, p->strip) < STRIPS_WANTED)
         p->strip = STRIP_MIN;
     p->n_strip = ceil_div(p->cut.n_x, p->strip);
-    p->slot_words = padded_x(&p->cut, p->strip) * n_k2;
+    p->slot_words = padded_x(&p->cut, p->strip) * n_words;
     p->pack_x = p->shared.along_k ? PACK_X : PACK_X_LONG;
-    p->pack_k = p->shared.along_k ? p->depth : BF16_STEP;
+    p->pack_k = p->shared.along_k ? p->depth : PANEL_STEP;
     p->packs_x = ceil_div(p->shared.n_x, p->pack_x);
 }
 
@@ -318,8 +314,9 @@ static void scale_row(void *arg, size_t i, unsigned worker)
         c[j] = beta == 0 ? 0 : beta * c[j];
 }
 
-void gemm_bf16(struct gemm_bf16 *s, struct pool *pool, const struct gemm_call *g)
+void gemm_panel(struct gemm_panel *s, struct pool *pool, const struct gemm_call *g)
 {
+    const struct panel_ops *ops = s->ops;
     if (g->m == 0 || g->n == 0)
         return;
     if (g->k == 0 || g->alpha == 0) {
@@ -327,18 +324,19 @@ void gemm_bf16(struct gemm_bf16 *s, struct pool *pool, const struct gemm_call *g
         pool_run(pool, g->m, scale_row, &scale);
         return;
     }
-    struct operand a = { g->a, g->lda, g->m, BF16_ROWS, !g->ta };
-    struct operand b = { g->b, g->ldb, g->n, BF16_COLS, g->tb };
-    bool cut_b = g->n > 2 * g->m;
+    struct operand a = { g->a, g->lda, g->m, ops->rows, ops->unit, !g->ta };
+    struct operand b = { g->b, g->ldb, g->n, ops->cols, ops->unit, g->tb };
+    bool cut_b = cuts_b(g->m, g->n);
     struct product p = { .g = g,
-                         .ops = s->ops,
-                         .depth = bf16_depth(g->k),
+                         .ops = ops,
+                         .depth = panel_depth(ops, g->k),
                          .shared = cut_b ? a : b,
                          .cut = cut_b ? b : a,
                          .cut_b = cut_b,
                          .n_thread = pool_threads(pool) };
     size_t words;
-    assert(call_words(g->m, g->n, g->k, &words) && words <= s->n_word);
+    assert(panel_words(ops, (size_t[]){ g->m, g->n, g->k }, p.n_thread, &words) &&
+           words <= s->n_word);
     cut_strips(&p, s->room);
     pool_run(pool, p.packs_x * ceil_div(g->k, p.pack_k), pack_task, &p);
     pool_run(pool, p.n_strip, strip_task, &p);
