@@ -10,11 +10,11 @@
  */
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "recsys/recsys.h"
 #include "server/eval_feed.h"
 #include "server/eval_job.h"
 #include "server/eval_reader.h"
 #include "server/http_parts.h"
-#include "recsys/recsys.h"
 #include "server/jobs.h"
 #include "server/serve.h"
 
@@ -273,8 +273,8 @@ static enum status start_jobs(const struct serve_opts *o, struct http *h, struct
     return eval_feed_create(o->data_dir, o->eval_store, &h->srv.eval_feed, err);
 }
 
-/* A recommender that cannot be opened (a damaged log, say) is told to those who ask for it; the rest
- * of the server works. */
+/* A recommender that cannot be opened (a damaged log, say) is told to those who ask for it; the
+ * rest of the server works. */
 static void start_recsys(const struct serve_opts *o, struct http *h)
 {
     char dir[4096];
