@@ -16,7 +16,7 @@ enum reply_kind {
     REPLY_FATAL    /* no question will be answered: key refused, no such model, quota used up */
 };
 
-struct reply {
+struct backend_reply {
     void *tag; /* as given to backend_ask() */
     enum reply_kind kind;
     long status;                                     /* HTTP; 0: none */
@@ -25,7 +25,7 @@ struct reply {
     int64_t prompt_tokens, cached_tokens, completion_tokens, latency_us, at_ms;
     uint64_t retry_after_ns; /* 0: not said */
 };
-typedef void reply_fn(void *ctx, const struct reply *r);
+typedef void reply_fn(void *ctx, const struct backend_reply *r);
 
 struct backend;
 struct backend_ops {

@@ -213,15 +213,15 @@ static void forget(struct local *l, struct ask *a)
 
 static void hand_out(struct local *l, struct ask *a, reply_fn *fn, void *ctx)
 {
-    struct reply r = { .tag = a->tag,
-                       .request_hash = a->hash,
-                       .at_ms = a->sent_ms,
-                       .text = buf_view(&a->text),
-                       .finish = str_c(gen_finish_name(a->finish)),
-                       .prompt_tokens = a->prompt_tokens,
-                       .cached_tokens = a->cached_tokens,
-                       .completion_tokens = a->completion_tokens,
-                       .latency_us = (int64_t)((clock_ns() - a->sent_ns) / 1000) };
+    struct backend_reply r = { .tag = a->tag,
+                               .request_hash = a->hash,
+                               .at_ms = a->sent_ms,
+                               .text = buf_view(&a->text),
+                               .finish = str_c(gen_finish_name(a->finish)),
+                               .prompt_tokens = a->prompt_tokens,
+                               .cached_tokens = a->cached_tokens,
+                               .completion_tokens = a->completion_tokens,
+                               .latency_us = (int64_t)((clock_ns() - a->sent_ns) / 1000) };
     forget(l, a);
     l->base.prefill_tokens += a->prompt_tokens - a->cached_tokens;
     if (a->finish == FINISH_ERROR || a->finish == FINISH_CANCELLED) {
@@ -253,7 +253,7 @@ static void local_wake(struct backend *b)
     queue_try_push(of(b)->done, &of(b)->wake);
 }
 
-static void nobody(void *ctx, const struct reply *r)
+static void nobody(void *ctx, const struct backend_reply *r)
 {
 }
 

@@ -318,7 +318,7 @@ static enum status http_ask(struct backend *b, void *tag, struct str question, s
 /* ---- answers ---- */
 
 struct verdict {
-    struct reply reply;
+    struct backend_reply reply;
     char error[ERROR_MAX];
     char finish[32];
 };
@@ -489,7 +489,7 @@ static int64_t count_of(const json_t *usage, const char *key)
     return n > 0 && n < (json_int_t)1 << 40 ? (int64_t)n : 0;
 }
 
-static void usage_of(const json_t *doc, struct reply *r)
+static void usage_of(const json_t *doc, struct backend_reply *r)
 {
     const json_t *u = json_object_get(doc, "usage");
     r->prompt_tokens = count_of(u, "prompt_tokens");

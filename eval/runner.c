@@ -127,7 +127,7 @@ static char *copy(struct str s, size_t most, size_t *n)
     return len ? str_dup((struct str){ s.p, len }) : NULL;
 }
 
-static struct outcome *new_outcome(struct work *w, const struct reply *r)
+static struct outcome *new_outcome(struct work *w, const struct backend_reply *r)
 {
     struct outcome *o = calloc(1, sizeof *o);
     size_t ignored;
@@ -152,7 +152,7 @@ static struct outcome *new_outcome(struct work *w, const struct reply *r)
 }
 
 /* Hands it to the writer; waits while that is behind. */
-static void settle(struct runner *r, struct work *w, const struct reply *reply,
+static void settle(struct runner *r, struct work *w, const struct backend_reply *reply,
                    enum attempt_outcome what, enum sample_state to, bool keep)
 {
     struct outcome *o = new_outcome(w, reply);
@@ -176,7 +176,7 @@ static void settle(struct runner *r, struct work *w, const struct reply *reply,
 
 /* ---- replies ---- */
 
-static void note_failure(struct runner *r, const struct reply *reply)
+static void note_failure(struct runner *r, const struct backend_reply *reply)
 {
     uint32_t limit = r->o->outage_after ? r->o->outage_after : OUTAGE_AFTER;
     snprintf(r->problem, sizeof r->problem, "%.*s", (int)reply->error.n, reply->error.p);
@@ -188,7 +188,7 @@ static void note_failure(struct runner *r, const struct reply *reply)
              r->o->where ? r->o->where : "the endpoint", r->failures, r->problem);
 }
 
-static void on_retry(struct runner *r, struct work *w, const struct reply *reply)
+static void on_retry(struct runner *r, struct work *w, const struct backend_reply *reply)
 {
     uint32_t most = r->o->attempts ? r->o->attempts : ATTEMPTS;
     char error[sizeof w->last_error];
@@ -208,7 +208,7 @@ static void on_retry(struct runner *r, struct work *w, const struct reply *reply
     put_later(r, w, backoff(r, w->tries));
 }
 
-static void on_ok(struct runner *r, struct work *w, const struct reply *reply)
+static void on_ok(struct runner *r, struct work *w, const struct backend_reply *reply)
 {
     r->failures = 0;
     r->ever_ok = true;
@@ -219,7 +219,7 @@ static void on_ok(struct runner *r, struct work *w, const struct reply *reply)
     settle(r, w, reply, ATTEMPT_OK, SAMPLE_DONE, false);
 }
 
-static void on_reply(void *ctx, const struct reply *reply)
+static void on_reply(void *ctx, const struct backend_reply *reply)
 {
     struct runner *r = ctx;
     struct work *w = reply->tag;
@@ -319,7 +319,7 @@ static int ask_some(struct runner *r, struct err *err)
             put_later(r, w, 2000000);
             return 2;
         } else if (e.code == ST_ARG || e.code == ST_RANGE) {
-            struct reply bad = { .kind = REPLY_BAD, .error = str_c(e.msg) };
+            struct backend_reply bad = { .kind = REPLY_BAD, .error = str_c(e.msg) };
             on_retry(r, w, &bad);
         } else {
             work_free(w);

@@ -10,6 +10,7 @@
 struct server;
 struct jobs;
 struct eval_reader;
+struct eval_feed;
 
 enum method { METHOD_GET, METHOD_POST, METHOD_DELETE, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER };
 
@@ -52,6 +53,7 @@ struct server {
     struct engine *engine;     /* NULL: none */
     struct jobs *jobs;         /* NULL: no data directory */
     struct eval_reader *evals; /* NULL: no data directory */
+    struct eval_feed *eval_feed;
     struct metrics *metrics;
     const char *static_dir;
     int64_t started;
@@ -147,6 +149,15 @@ void api_job_cancel(struct call *c);
 void api_job_events(struct call *c);
 void api_job_metrics(struct call *c);
 void api_job_log(struct call *c);
+void api_eval_runs(struct call *c);
+void api_eval_make(struct call *c);
+void api_eval_run(struct call *c);
+void api_eval_samples(struct call *c);
+void api_eval_sample(struct call *c);
+void api_eval_events(struct call *c);
+void api_eval_pause(struct call *c);
+void api_eval_cancel(struct call *c);
+void api_eval_resume(struct call *c);
 void api_eval_report(struct call *c);
 void api_eval_export(struct call *c);
 void api_eval_compare(struct call *c);

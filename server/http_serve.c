@@ -10,6 +10,8 @@
  */
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
+#include "server/eval_feed.h"
+#include "server/eval_job.h"
 #include "server/eval_reader.h"
 #include "server/http_parts.h"
 #include "server/jobs.h"
@@ -262,9 +264,11 @@ static enum status start_jobs(const struct serve_opts *o, struct http *h, struct
                             .n_worker = o->n_job,
                             .allow_paths = o->allow_paths,
                             .has_verb = program ? NULL : o->has_verb };
-    if (!o->data_dir || jobs_create(&jo, &h->srv.jobs, err) != ST_OK)
+    eval_job_setup(h->srv.engine, o->data_dir, o->eval_store);
+    if (!o->data_dir || jobs_create(&jo, &h->srv.jobs, err) != ST_OK ||
+        eval_reader_create(o->data_dir, o->eval_store, &h->srv.evals, err) != ST_OK)
         return err->code;
-    return eval_reader_create(o->data_dir, o->eval_store, &h->srv.evals, err);
+    return eval_feed_create(o->data_dir, o->eval_store, &h->srv.eval_feed, err);
 }
 
 enum status serve_run(const struct serve_opts *o, struct engine *engine, struct err *err)
@@ -302,6 +306,7 @@ enum status serve_run(const struct serve_opts *o, struct engine *engine, struct 
         drain(h, o->drain_s ? o->drain_s : 30);
     }
     stop(h, fd);
+    eval_feed_free(h->srv.eval_feed);
     eval_reader_free(h->srv.evals);
     jobs_free(h->srv.jobs);
     auth_clear(&h->auth);

@@ -2,6 +2,7 @@
 #include "server/job_kinds.h"
 
 #include "engine/engine.h"
+#include "server/eval_job.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -23,6 +24,7 @@ const struct job_kind *job_kinds(size_t *n)
         { .name = "reward", .verb = "reward", .paths = align_paths },
         { .name = "ppo", .verb = "ppo", .paths = align_paths },
         { .name = "soup", .verb = "soup", .paths = soup_paths },
+        { .name = "eval", .check = eval_job_check, .run = eval_job_run },
     };
     *n = sizeof kinds / sizeof kinds[0];
     return kinds;

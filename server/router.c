@@ -38,9 +38,18 @@ static const struct route routes[] = {
     { METHOD_GET, "/api/jobs/{id}/events", api_job_events, 0 },
     { METHOD_GET, "/api/jobs/{id}/metrics", api_job_metrics, 0 },
     { METHOD_GET, "/api/jobs/{id}/log", api_job_log, 0 },
+    { METHOD_GET, "/api/evals/runs", api_eval_runs, 0 },
+    { METHOD_POST, "/api/evals/runs", api_eval_make, 0 },
+    { METHOD_GET, "/api/evals/runs/{id}", api_eval_run, 0 },
+    { METHOD_GET, "/api/evals/runs/{id}/samples", api_eval_samples, 0 },
+    { METHOD_GET, "/api/evals/runs/{id}/events", api_eval_events, 0 },
+    { METHOD_POST, "/api/evals/runs/{id}/pause", api_eval_pause, 0 },
+    { METHOD_POST, "/api/evals/runs/{id}/cancel", api_eval_cancel, 0 },
+    { METHOD_POST, "/api/evals/runs/{id}/resume", api_eval_resume, 0 },
     { METHOD_GET, "/api/evals/runs/{id}/report", api_eval_report, 0 },
     { METHOD_GET, "/api/evals/runs/{id}/export", api_eval_export, 0 },
     { METHOD_POST, "/api/evals/compare", api_eval_compare, 0 },
+    { METHOD_GET, "/api/evals/runs/*", api_eval_sample, 0 },
     { METHOD_GET, "/*", api_asset, ROUTE_OPEN },
 };
 enum { N_ROUTE = sizeof routes / sizeof routes[0] };
