@@ -404,6 +404,18 @@ static const struct node *inlined(struct reader *r, const struct node *n)
     return copy;
 }
 
+/* "@1+: expression" holds at those levels only. */
+static bool cond_levels(struct reader *r, struct str *text, unsigned *levels)
+{
+    size_t colon = str_find(*text, STR(":"), 0);
+    if (text->n == 0 || text->p[0] != '@')
+        return true;
+    if (colon == SIZE_MAX || !text_levels((struct str){ text->p + 1, colon - 1 }, levels))
+        return refuse(r, "levels of a condition are written \"@1+: expression\"");
+    *text = str_trim((struct str){ text->p + colon + 1, text->n - colon - 1 });
+    return true;
+}
+
 static bool read_where(struct reader *r, const json_t *list)
 {
     struct template *t = r->t;
@@ -417,7 +429,8 @@ static bool read_where(struct reader *r, const json_t *list)
         *c = (struct cond){ .text = own(r, json_str(v)), .levels = LEVELS_ALL };
         if (!c->text.p)
             return no_memory(r);
-        if (!parse(r, c->text, &c->expr)) {
+        struct str text = c->text;
+        if (!cond_levels(r, &text, &c->levels) || !parse(r, text, &c->expr)) {
             err_ctx(r->err, "where %zu", i + 1);
             return false;
         }

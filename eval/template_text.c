@@ -62,8 +62,7 @@ static bool literal(struct walk *w, size_t from, size_t to)
     return add(w, (struct piece){ .text = s, .var = -1 });
 }
 
-/* "1+": that level and those above; "0-": and those below; "-1": it alone. */
-static bool level_bits(struct str s, unsigned *ret)
+bool text_levels(struct str s, unsigned *ret)
 {
     char sign = s.n > 1 ? s.p[s.n - 1] : 0;
     if (sign == '+' || sign == '-')
@@ -85,7 +84,7 @@ static bool level_bits(struct str s, unsigned *ret)
 static bool open_section(struct walk *w, struct str inside)
 {
     unsigned bits;
-    if (!level_bits((struct str){ inside.p + 1, inside.n - 1 }, &bits))
+    if (!text_levels((struct str){ inside.p + 1, inside.n - 1 }, &bits))
         return fail(w, w->at, "a section begins as {#1}, {#1+} or {#0-}");
     if (w->depth == NEST_MAX)
         return fail(w, w->at, "sections nested deeper than 8");

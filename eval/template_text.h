@@ -13,4 +13,7 @@ struct text_reader {
 /* False: err says why and at which byte. */
 bool text_pieces(struct text_reader *r, struct str text, bool expressions, struct pieces *ret);
 
+/* "1+": that level and those above; "0-": and those below; "-1": it alone. LEVEL_BIT()s. */
+bool text_levels(struct str s, unsigned *ret);
+
 #endif
