@@ -96,6 +96,21 @@ static int by_template(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* The first `cols` of: original, mean log10 of the numbers, words. */
+static void adjusted_fit(const struct report *r, const struct answer **v, size_t n, size_t cols,
+                         struct design *d, struct fit *f, struct err *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        const double x[3] = { v[i]->original, v[i]->log_number, v[i]->words / 10 };
+        d->group[i] = v[i]->tmpl;
+        d->k[i] = report_is_right(r, v[i]);
+        d->n[i] = 1;
+        memcpy(d->x + cols * i, x, cols * sizeof *x);
+    }
+    struct model_rows rows = { n, cols, d->group, d->k, d->n, d->x };
+    clogit_fit(&rows, 0, f, err);
+}
+
 /* With the size of the numbers and the length of the question held fixed. JSON null: not known. */
 static json_t *adjusted(const struct report *r, size_t cond, struct err *err)
 {
@@ -114,24 +129,21 @@ static json_t *adjusted(const struct report *r, size_t cond, struct err *err)
     }
     if (err->code == ST_OK)
         qsort(v, n, sizeof(const struct answer *), by_template);
-    for (size_t i = 0; err->code == ST_OK && i < n; i++) {
-        d.group[i] = v[i]->tmpl;
-        d.k[i] = report_is_right(r, v[i]);
-        d.n[i] = 1;
-        d.x[3 * i] = v[i]->original;
-        d.x[3 * i + 1] = v[i]->log_number;
-        d.x[3 * i + 2] = v[i]->words / 10;
-    }
-    struct model_rows rows = { n, 3, d.group, d.k, d.n, d.x };
-    struct fit f;
-    if (err->code == ST_OK && n == 0)
+    struct fit f = { .flags = FIT_COLLINEAR };
+    size_t cols = 3; /* the question's length goes first when it cannot be told from the template */
+    for (; err->code == ST_OK && n && cols > 1 && f.flags & FIT_COLLINEAR; cols--)
+        adjusted_fit(r, v, n, cols, &d, &f, err);
+    cols++;
+    if (err->code == ST_OK && n == 0) {
         ret = json_null();
-    else if (err->code == ST_OK && clogit_fit(&rows, 0, &f, err) == ST_OK) {
+    } else if (err->code == ST_OK) {
+        bool words = cols > 2;
         ret = fit_json(&f, 0);
         json_object_set_new(ret, "log10_number", json_num(f.flags ? (double)NAN : f.beta[1]));
         json_object_set_new(ret, "p_number", json_num(f.wald_p[1]));
-        json_object_set_new(ret, "ten_words", json_num(f.flags ? (double)NAN : f.beta[2]));
-        json_object_set_new(ret, "p_words", json_num(f.wald_p[2]));
+        json_object_set_new(ret, "ten_words",
+                            json_num(f.flags || !words ? (double)NAN : f.beta[2]));
+        json_object_set_new(ret, "p_words", json_num(words ? f.wald_p[2] : (double)NAN));
     }
     design_free(&d);
     free(v);

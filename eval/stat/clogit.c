@@ -26,6 +26,7 @@ struct node {
 const char *fit_flag_name(unsigned flags)
 {
     return flags & FIT_EMPTY           ? "nothing to fit"
+           : flags & FIT_COLLINEAR     ? "collinear"
            : flags & FIT_SEPARATED     ? "separated"
            : flags & FIT_NOT_CONVERGED ? "not converged"
            : flags & FIT_SINGULAR      ? "singular"
@@ -105,8 +106,8 @@ static unsigned climb(const struct model_rows *r, struct node *node, double *bet
         *steps = it;
         memcpy(l, s->info, sizeof l);
         memcpy(move, s->grad, sizeof move);
-        if (!small_cholesky(l, p))
-            return FIT_SEPARATED;
+        if (!small_cholesky(l, p)) /* at 0 nothing is separated yet */
+            return it == 0 ? FIT_COLLINEAR : FIT_SEPARATED;
         small_solve(l, p, move);
         small_inverse(l, p, cov);
         for (size_t j = 0; j < p; j++) {

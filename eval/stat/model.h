@@ -26,7 +26,8 @@ enum fit_flag {
     FIT_NOT_CONVERGED = 1, /* the gradient did not vanish */
     FIT_SINGULAR = 2,      /* the random intercept's variance is 0 */
     FIT_SEPARATED = 4,     /* a covariate tells right from wrong: its coefficient has no end */
-    FIT_EMPTY = 8          /* nothing to fit: all right or all wrong */
+    FIT_EMPTY = 8,         /* nothing to fit: all right or all wrong */
+    FIT_COLLINEAR = 16     /* a covariate does not vary inside templates, or repeats another */
 };
 /* "ok", "not converged", ... the first that holds; static storage. */
 const char *fit_flag_name(unsigned flags);

@@ -10,7 +10,8 @@ bool small_cholesky(double *a, size_t n)
             double s = a[i * n + j];
             for (size_t k = 0; k < j; k++)
                 s -= a[i * n + k] * a[j * n + k];
-            if (i == j && !(s > 0))
+            /* What is left of a dependent row is rounding. */
+            if (i == j && !(s > 1e-13 * a[i * n + i]))
                 return false;
             a[i * n + j] = i == j ? sqrt(s) : s / a[j * n + j];
         }

@@ -88,7 +88,7 @@ export function BarFigure({ title, name, rows, dots, unit, about, children }) {
 }
 
 // ---- model against model: a dot per template ----
-const P = { left: 44, right: 14, top: 12, bottom: 42 };
+const P = { left: 44, right: 26, top: 12, bottom: 42 };
 
 function PairedSvg({ dots, a, b }) {
   const [box, width] = useWidth();

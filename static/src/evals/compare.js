@@ -22,7 +22,7 @@ function Result({ doc }) {
       <thead><tr><th>condition</th><th class="num">questions</th><th class="num">first</th><th class="num">second</th><th class="num">difference</th><th class="num">95 %</th><th class="num">p</th><th class="num">Holm</th><th class="num">only first</th><th class="num">only second</th><th>within 5 points</th></tr></thead>
       <tbody>${doc.conditions.map((c) => html`<tr key=${conditionName(c)}><td>${conditionName(c)}</td><td class="num">${count(c.items)}</td><td class="num">${points(c.accuracy_a)}</td><td class="num">${points(c.accuracy_b)}</td><td class="num">${signed(c.paired.difference)}</td><td class="num">${span(c.paired.interval)}</td><td class="num">${pValue(c.p)}</td><td class="num">${pValue(c.p_holm)}</td><td class="num">${count(c.only_a)}</td><td class="num">${count(c.only_b)}</td><td>${c.equivalence.shown ? 'shown' : 'not shown'}</td></tr>`)}</tbody></table></div>
       <p class="note">p: sign flips of template differences; Holm over the conditions.</p></${Figure}>
-    ${doc.conditions.map((c) => html`<${Paired} key=${conditionName(c)} c=${c} a=${a} b=${b} name=${name} />`)}`;
+    <div class="two">${doc.conditions.map((c) => html`<${Paired} key=${conditionName(c)} c=${c} a=${a} b=${b} name=${name} />`)}</div>`;
 }
 
 export function Compare({ ids }) {

@@ -42,8 +42,8 @@ function Accuracy({ doc, name }) {
   const rows = doc.conditions.map((c) => [conditionName(c), c.templates, c.asked, c.scored, c.correct, n(c.accuracy), n(c.accuracy_of_asked), i(c.fixed, 'low'), i(c.fixed, 'high'), i(c.random, 'low'), i(c.random, 'high')]);
   return html`<${Figure} title="Accuracy" name="${name}-accuracy" header=${header} rows=${rows}>
     <div class="scroll" tabindex="0" role="region" aria-label="Accuracy by condition"><table><thead><tr><th>condition</th><th class="num">accuracy</th><th class="num">these templates</th><th class="num">such templates</th><th class="num">scored / asked</th><th class="num">templates</th><th class="num">ICC</th></tr></thead>
-    <tbody>${doc.conditions.map((c) => html`<tr key=${conditionName(c)}><td>${conditionName(c)}</td><td class="num"><b>${points(c.accuracy)} %</b></td><td class="num">${span(c.fixed)}</td><td class="num">${span(c.random)}</td><td class="num">${count(c.scored)} / ${count(c.asked)}</td><td class="num">${c.templates}</td><td class="num">${c.decomposition ? c.decomposition.icc.toFixed(2) : '\u2013'}</td></tr>`)}</tbody></table></div>
-    <p class="note">95 % intervals in percent. These templates: only the wordings vary. Such templates: the population that these stand for. ICC: share of an answer's variance that is between templates.</p></${Figure}>`;
+    <tbody>${doc.conditions.map((c) => html`<tr key=${conditionName(c)}><td>${conditionName(c)}</td><td class="num"><b>${points(c.accuracy)} %</b></td><td class="num">${span(c.fixed)}${c.bound ? ' \u2020' : ''}</td><td class="num">${span(c.random)}${c.bound ? ' \u2020' : ''}</td><td class="num">${count(c.scored)} / ${count(c.asked)}</td><td class="num">${c.templates}</td><td class="num">${c.decomposition ? c.decomposition.icc.toFixed(2) : '\u2013'}</td></tr>`)}</tbody></table></div>
+    <p class="note">95 % intervals in percent. These templates: only the wordings vary. Such templates: the population that these stand for. ICC: share of an answer's variance that is between templates.${doc.conditions.some((c) => c.bound) ? ' \u2020 exact one-sided bound: all answers alike.' : ''}</p></${Figure}>`;
 }
 
 const ofKind = (doc, kind) => doc.contrasts.filter((c) => c.kind === kind && c.paired && Number.isFinite(c.paired.difference));
@@ -100,7 +100,7 @@ function Findings({ doc, name }) {
   const variants = variantRows(doc);
   return html`${doc.suspect.map((s) => html`<${Alert} key=${s} warn>Suspect: ${s}.</${Alert}>`)}
     <${Accuracy} doc=${doc} name=${name} />
-    ${doc.conditions.filter((c) => c.histogram && c.sets.n > 1).map((c) => html`<${Histogram} key=${conditionName(c)} c=${c} name=${name} />`)}
+    <div class="two">${doc.conditions.filter((c) => c.histogram && c.sets.n > 1).map((c) => html`<${Histogram} key=${conditionName(c)} c=${c} name=${name} />`)}</div>
     ${drops.length ? html`<${BarFigure} title="Drop against the originals" name="${name}-drops" rows=${drops} unit="points, originals minus condition, with 95 % interval" about="Template by template. A run has one original of each template, so small drops cannot be told from chance." />` : null}
     ${family.length > 1 ? html`<${BarFigure} title="Names, numbers, surface, both" name="${name}-family" rows=${family} dots unit="accuracy with 95 % interval for such templates" />` : null}
     ${variants.length ? html`<${BarFigure} title="Variant against variant" name="${name}-variants" rows=${variants} unit="points, first minus second, with 95 % interval" />` : null}
@@ -108,7 +108,7 @@ function Findings({ doc, name }) {
     <${Noop} doc=${doc} name=${name} />
     ${doc.contrasts.length ? html`<${Tests} doc=${doc} name=${name} />` : null}
     <${Extraction} doc=${doc} name=${name} />
-    ${doc.plan ? html`<section class="card" aria-label="What this design can see"><h3>What this design can see</h3><${Facts} rows=${[['design', `${doc.plan.templates} templates, ${doc.plan.instances} instances each`], ['smallest drop against originals', `${points(doc.plan.smallest_drop_original)} points (80 % power)`], ['smallest difference between variants or models', `${points(doc.plan.smallest_difference_variants)} points`], ['instances for one point', doc.plan.instances_for_one_point ? count(doc.plan.instances_for_one_point) : 'over a million']]} /></section>` : null}
+    ${doc.plan ? html`<section class="card" aria-label="What this design can see"><h3>What this design can see</h3><div class="stack"><${Facts} rows=${[['design', `${doc.plan.templates} templates, ${doc.plan.instances} instances each`], ['smallest drop against originals', `${points(doc.plan.smallest_drop_original)} points (80 % power)`], ['smallest difference between variants or models', `${points(doc.plan.smallest_difference_variants)} points`], ['instances for one point', doc.plan.instances_for_one_point ? count(doc.plan.instances_for_one_point) : 'over a million']]} /></div></section>` : null}
     ${doc.notes.length ? html`<section class="card" aria-label="Notes"><h3>Notes</h3><ul>${doc.notes.map((n) => html`<li key=${n}>${n}</li>`)}</ul></section>` : null}`;
 }
 
@@ -117,7 +117,7 @@ const TABS = [['', 'Findings'], ['templates', 'Templates'], ['answers', 'Answers
 const value = (v) => (v === null || v === undefined ? 'none' : typeof v === 'object' ? JSON.stringify(v) : String(v));
 function Settings({ r, doc }) {
   const parts = ['model', 'prompt', 'decoding', 'primary', 'datasets'].map((k) => [k, (doc && doc.run[k]) ?? r[k]]).filter(([, v]) => v !== undefined && v !== null);
-  return html`<section class="card" aria-label="Settings"><h3>Settings</h3><${Facts} rows=${parts.flatMap(([k, v]) => (typeof v === 'object' && !Array.isArray(v) ? Object.entries(v).map(([name, x]) => [`${k}: ${name}`, value(x)]) : [[k, value(v)]]))} /></section>`;
+  return html`<section class="card" aria-label="Settings"><h3>Settings</h3><div class="stack"><${Facts} rows=${parts.flatMap(([k, v]) => (typeof v === 'object' && !Array.isArray(v) ? Object.entries(v).map(([name, x]) => [`${k}: ${name}`, value(x)]) : [[k, value(v)]]))} /></div></section>`;
 }
 
 const decode = (s) => { try { return decodeURIComponent(s || ''); } catch { return ''; } };

@@ -49,7 +49,7 @@ const OPS = {
   '/': (a, b) => (b[0] === 0n ? null : frac(a[0] * b[1], a[1] * b[0])),
 };
 const SAME = { '\u00d7': '*', x: '*', '\u00f7': '/', '\u2212': '-', '\u2013': '-' };
-const NUM = String.raw`\$?(\d[\d,]{0,14}(?:\.\d{1,8})?)%?`;
+const NUM = String.raw`\$?(\d(?:[\d,]{0,14}\d)?(?:\.\d{1,8})?)%?`;
 const STEP = new RegExp(String.raw`(?<![\d.,)/*+\-\u00d7\u00f7\u2212] ?)${NUM}\s*([-+*/x\u00d7\u00f7\u2212\u2013])\s*${NUM}\s*=\s*${NUM}(?!\s*[-+*/x\u00d7\u00f7]\s*\d)`, 'g');
 const MAX = 20000;
 

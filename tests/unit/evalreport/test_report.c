@@ -62,6 +62,13 @@ Test(evalreport, planted_skills_drops_and_significance_are_recovered)
     /* Nothing was planted between names and both. */
     c = contrast(doc, "names:both");
     cr_expect(num(c, "p") > 0.001 && fabs(num(json_object_get(c, "paired"), "difference")) < 0.06);
+    const json_t *fit = json_object_get(contrast(doc, "original:both"), "adjusted");
+    cr_expect(json_is_true(json_object_get(fit, "usable")),
+              "words say nothing inside a template: left out");
+    cr_expect(json_is_null(json_object_get(fit, "ten_words")) && num(fit, "p") > 0.001);
+    cr_expect(fabs(num(fit, "log_odds")) < 4 * num(fit, "se"));
+    fit = json_object_get(contrast(doc, "original:both"), "mixed_model");
+    cr_expect(json_is_true(json_object_get(fit, "usable")) && num(fit, "p") > 0.001);
     const json_t *ladder = json_array_get(json_object_get(doc, "levels"), 0);
     cr_expect(fabs(num(ladder, "slope") + 0.1) < 4 * num(ladder, "se"), "%g", num(ladder, "slope"));
     cr_expect(num(ladder, "p_permutation") < 1e-3 &&
@@ -233,8 +240,10 @@ Test(evalreport, one_template_and_one_set_are_not_dressed_up)
     struct planted p = { .n_template = 1, .n_set = 1, .seed = 2 };
     json_t *doc = planted_doc(&p);
     const json_t *both = condition(doc, "both", 0);
-    cr_expect(json_is_null(json_object_get(json_object_get(both, "random"), "low")));
-    cr_expect(json_is_null(json_object_get(both, "fixed")));
+    /* One answer, right or wrong: a one-sided bound of 95 %, whichever way. */
+    const json_t *random = json_object_get(both, "random");
+    cr_expect(json_is_true(json_object_get(both, "bound")));
+    cr_expect(fabs(num(random, "high") - num(random, "low") - 0.95) < 1e-12);
     cr_expect(json_is_null(json_object_get(both, "decomposition")));
     json_free(doc);
 }

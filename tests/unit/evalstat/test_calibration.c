@@ -73,7 +73,8 @@ Test(evalcalibration, the_stratified_test_rejects_as_often_as_it_says)
         struct rejections c = simulate(worlds[i], SIMULATIONS, 100 + i);
         printf("world %zu: mid-p %.4f, exact %.4f, unpaired %.4f\n", i, c.mid, c.exact, c.unpaired);
         cr_expect(c.mid >= 0.035 && c.mid <= 0.065, "world %zu: mid-p rejects %.4f", i, c.mid);
-        cr_expect(c.exact >= 0.035 && c.exact <= 0.065, "world %zu: exact rejects %.4f", i, c.exact);
+        cr_expect(c.exact >= 0.035 && c.exact <= 0.065, "world %zu: exact rejects %.4f", i,
+                  c.exact);
         cr_expect(c.unpaired < c.mid, "world %zu: unpaired rejects %.4f", i, c.unpaired);
     }
 }

@@ -222,6 +222,10 @@ Test(evalstat_models, a_separated_conditional_fit_is_flagged)
     cr_assert_eq(clogit_fit(&r, 0, &f, &err), ST_OK, "%s", err.msg);
     cr_expect(f.flags & FIT_SEPARATED, "%s", fit_flag_name(f.flags));
     cr_expect(isnan(f.wald_p[0]) && isnan(f.lrt_p));
+    for (uint32_t i = 0; i < 40; i++)
+        x[i] = i / 4; /* constant inside each group */
+    cr_assert_eq(clogit_fit(&r, 0, &f, &err), ST_OK);
+    cr_expect(f.flags & FIT_COLLINEAR, "%s", fit_flag_name(f.flags));
     n[3] = 2;
     cr_expect_eq(clogit_fit(&r, 0, &f, &err), ST_ARG);
     err_clear(&err);
