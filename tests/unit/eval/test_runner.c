@@ -573,6 +573,8 @@ Test(runner, settings_are_checked_by_name)
         { ",\"variants\":[\"both@9\"]", "variants" },
         { ",\"variants\":\"both\"", "variants" },
         { ",\"concurrency\":0", "concurrency" },
+        { ",\"extra\":{\"stream\":true}", "extra" },
+        { ",\"extra\":[]", "extra" },
         { ",\"templates\":[1]", "templates" },
         { ",\"shots\":\"all\"", "shots" },
         { ",\"name\":\"a\\u0000b\"", "name" },
