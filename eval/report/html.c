@@ -133,11 +133,12 @@ static void condition_table(struct buf *out, const json_t *doc)
 {
     size_t i;
     const json_t *c;
-    buf_z(out, "<h2>Accuracy</h2><div "
-               "class=\"scroll\"><table><thead><tr><th>condition</th><th>templates</th>"
-               "<th>scored / asked</th><th>right</th><th>accuracy</th><th>these "
-               "templates</th><th>such templates</th>"
-               "<th>sets: sd</th><th>expected sd</th><th>ICC</th></tr></thead><tbody>");
+    buf_z(out,
+          "<h2>Accuracy</h2><div "
+          "class=\"scroll\" tabindex=\"0\"><table><thead><tr><th>condition</th><th>templates</th>"
+          "<th>scored / asked</th><th>right</th><th>accuracy</th><th>these "
+          "templates</th><th>such templates</th>"
+          "<th>sets: sd</th><th>expected sd</th><th>ICC</th></tr></thead><tbody>");
     json_array_foreach(json_object_get(doc, "conditions"), i, c)
     {
         const json_t *d = json_object_get(c, "decomposition"), *sets = json_object_get(c, "sets");
@@ -227,7 +228,8 @@ static void contrast_table(struct buf *out, const json_t *doc)
     const json_t *c;
     buf_z(
         out,
-        "<h2>Tests</h2><div class=\"scroll\"><table><thead><tr><th>contrast</th><th>templates</th>"
+        "<h2>Tests</h2><div class=\"scroll\" "
+        "tabindex=\"0\"><table><thead><tr><th>contrast</th><th>templates</th>"
         "<th>difference</th><th>95 %</th><th>p</th><th>Holm</th><th>mixed model</th><th>size held "
         "fixed</th>"
         "<th>equivalent</th></tr></thead><tbody>");
@@ -305,10 +307,11 @@ static void noop(struct buf *out, const json_t *doc)
     const json_t *v;
     if (json_array_size(json_object_get(doc, "noop")) == 0)
         return;
-    buf_z(out, "<h2>Clauses that change nothing</h2><div "
-               "class=\"scroll\"><table><thead><tr><th>condition</th><th>clauses</th>"
-               "<th>scored</th><th>accuracy</th><th>wrong</th><th>fell for the "
-               "trap</th><th>share</th><th>95 %</th></tr></thead><tbody>");
+    buf_z(out,
+          "<h2>Clauses that change nothing</h2><div "
+          "class=\"scroll\" tabindex=\"0\"><table><thead><tr><th>condition</th><th>clauses</th>"
+          "<th>scored</th><th>accuracy</th><th>wrong</th><th>fell for the "
+          "trap</th><th>share</th><th>95 %</th></tr></thead><tbody>");
     json_array_foreach(json_object_get(doc, "noop"), i, v)
     {
         static const char *const which[] = { "all", "accepted" };
@@ -337,7 +340,7 @@ static void profiles(struct buf *out, const json_t *doc)
     if (json_array_size(list) == 0)
         return;
     buf_z(out, "<h2>How much of it is extraction</h2><div "
-               "class=\"scroll\"><table><thead><tr><th>condition</th>");
+               "class=\"scroll\" tabindex=\"0\"><table><thead><tr><th>condition</th>");
     json_array_foreach(json_object_get(json_array_get(list, 0), "profiles"), j, p)
         buf_printf(out, "<th>%s</th>", text_of(p, "profile"));
     buf_z(out, "</tr></thead><tbody>");

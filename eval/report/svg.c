@@ -189,7 +189,9 @@ void svg_heat(struct buf *out, const json_t *heat)
     const json_t *head = json_object_get(heat, "conditions"),
                  *rows = json_object_get(heat, "templates"), *c, *t;
     size_t i, j;
-    buf_z(out, "<div class=\"scroll\"><table class=\"heat\"><thead><tr><th>template</th>");
+    buf_z(
+        out,
+        "<div class=\"scroll\" tabindex=\"0\"><table class=\"heat\"><thead><tr><th>template</th>");
     json_array_foreach(head, j, c)
     {
         buf_z(out, "<th>");

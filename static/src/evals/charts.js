@@ -63,6 +63,7 @@ export function Histogram({ c, name }) {
 // ---- bars or points with intervals, one row each ----
 // rows: {label, value, low, high, note, strong}
 export function Bars({ rows, dots, unit = 'points' }) {
+  if (!rows.length) return html`<p class="note">Too few templates for a figure.</p>`;
   const all = rows.flatMap((r) => [r.value, r.low, r.high].filter(Number.isFinite));
   let lo = Math.min(0, ...all);
   let hi = Math.max(0, ...all);

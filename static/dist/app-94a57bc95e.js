@@ -223,7 +223,7 @@ ${a}`:a,n=!0):r==="event"?t.event=a:r==="id"&&(t.id=a)}return n?t:null}async fun
     <${G$} h=${n} original=${o} name=${ve(e)} />
     <p class="row note keys"><span><svg width="26" height="8" aria-hidden="true"><path class="noise-line" d="M0 4H26" /></svg>what sampling alone lets expect</span>
       <span>mean ${Oe(r.mean)} %, sd ${Oe(r.sd)} (expected ${Oe(a.expected_set_sd)}), range ${Oe(r.min)} to ${Oe(r.max)}</span>
-      ${e.original_rank?f`<span>originals: z ${Number.isFinite(e.original_rank.z)?e.original_rank.z.toFixed(2):"\u2013"}, rank p ${e.original_rank.p_mid.toFixed(3)}</span>`:null}</p></${oe}>`}function K$({rows:e,dots:t,unit:n="points"}){let o=e.flatMap(u=>[u.value,u.low,u.high].filter(Number.isFinite)),l=Math.min(0,...o),r=Math.max(0,...o),a=Math.max(r-l,.01)*.04;l-=l<0?a:0,r+=a;let i=u=>100*(u-l)/(r-l);return f`<div class="ebars" role="list">${e.map(u=>f`<div class="ebar" role="listitem" key=${u.label}>
+      ${e.original_rank?f`<span>originals: z ${Number.isFinite(e.original_rank.z)?e.original_rank.z.toFixed(2):"\u2013"}, rank p ${e.original_rank.p_mid.toFixed(3)}</span>`:null}</p></${oe}>`}function K$({rows:e,dots:t,unit:n="points"}){if(!e.length)return f`<p class="note">Too few templates for a figure.</p>`;let o=e.flatMap(u=>[u.value,u.low,u.high].filter(Number.isFinite)),l=Math.min(0,...o),r=Math.max(0,...o),a=Math.max(r-l,.01)*.04;l-=l<0?a:0,r+=a;let i=u=>100*(u-l)/(r-l);return f`<div class="ebars" role="list">${e.map(u=>f`<div class="ebar" role="listitem" key=${u.label}>
     <span class="ename">${u.label}</span>
     <svg class="eplot" viewBox="0 0 100 20" preserveAspectRatio="none" aria-hidden="true">
       <path class="axis-line thin" d="M${i(0)} 0V20" />
