@@ -85,19 +85,26 @@ int64_t rat_floor(struct rational a)
     return a.n / a.d - (a.n < 0 && a.n % a.d != 0);
 }
 
+/* Straight from the parts: the quotient itself need not fit, its floor does. */
 bool rat_floordiv(struct rational a, struct rational b, struct rational *ret)
 {
-    struct rational q;
-    if (!rat_div(a, b, &q))
+    if (b.n == 0)
         return false;
-    *ret = rat_int(rat_floor(q));
-    return true;
+    wide n = (wide)a.n * b.d, d = (wide)a.d * b.n;
+    wide q = n / d - (n % d != 0 && (n < 0) != (d < 0));
+    return rat_make(q, 1, ret);
 }
 
 bool rat_mod(struct rational a, struct rational b, struct rational *ret)
 {
-    struct rational q, p;
-    return rat_floordiv(a, b, &q) && rat_mul(q, b, &p) && rat_sub(a, p, ret);
+    struct rational q;
+    if (!rat_floordiv(a, b, &q))
+        return false;
+    /* a - q b over the common denominator: |a - q b| < |b|, so the sum fits though a product of
+     * 64 and 128 bits might not; then the parts are too large anyway. */
+    wide qb;
+    return !__builtin_mul_overflow((wide)q.n * b.n, (wide)a.d, &qb) &&
+           rat_make((wide)a.n * b.d - qb, (wide)a.d * b.d, ret);
 }
 
 bool rat_pow(struct rational a, int exponent, struct rational *ret)
