@@ -161,6 +161,9 @@ void api_eval_resume(struct call *c);
 void api_eval_report(struct call *c);
 void api_eval_export(struct call *c);
 void api_eval_compare(struct call *c);
+void api_eval_templates(struct call *c);
+void api_eval_template(struct call *c);
+void api_eval_check(struct call *c);
 void api_asset(struct call *c);
 
 /* Heap: the struct holds every slot. free() it. NULL: no memory or no engine. */

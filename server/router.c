@@ -49,6 +49,9 @@ static const struct route routes[] = {
     { METHOD_GET, "/api/evals/runs/{id}/report", api_eval_report, 0 },
     { METHOD_GET, "/api/evals/runs/{id}/export", api_eval_export, 0 },
     { METHOD_POST, "/api/evals/compare", api_eval_compare, 0 },
+    { METHOD_GET, "/api/evals/templates", api_eval_templates, 0 },
+    { METHOD_POST, "/api/evals/templates", api_eval_check, 0 },
+    { METHOD_GET, "/api/evals/templates/{id}", api_eval_template, 0 },
     { METHOD_GET, "/api/evals/runs/*", api_eval_sample, 0 },
     { METHOD_GET, "/*", api_asset, ROUTE_OPEN },
 };
