@@ -69,7 +69,8 @@ struct http_opts {
     const char *key;                              /* NULL: none. Copied, never logged or stored */
     const char *learned;                          /* JSON from an earlier session; NULL */
     uint32_t connect_ms, first_byte_ms, total_ms; /* 0: 10 s, 120 s, 600 s */
-    bool insecure;                                /* accept any certificate */
+    const json_t *extra; /* members added to each request's body (top_p, reasoning_effort...) */
+    bool insecure;       /* accept any certificate */
 };
 enum status backend_http_open(const struct http_opts *h, const struct ask_opts *a,
                               struct backend **ret, struct err *err);

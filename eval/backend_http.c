@@ -48,7 +48,8 @@ struct http {
     CURLM *multi;
     struct curl_slist *headers;
     char *url;
-    struct buf head, tail; /* of the body, around the question; made for `learned` */
+    struct buf head, tail;   /* of the body, around the question; made for `learned` */
+    struct sha256 head_hash; /* of head: the same for every request */
     unsigned learned;
     struct request **all;
     size_t n_all, cap_all;
@@ -98,7 +99,6 @@ static enum status make_body(struct http *h, struct err *err)
         h->head.failed |= quoted.failed || prefix.failed;
         buf_clear(&quoted);
     }
-    buf_clear(&prefix);
     buf_printf(&h->tail, ",\"%s\":%u",
                h->learned & NO_MAX_TOKENS ? "max_completion_tokens" : "max_tokens", a->max_tokens);
     if (!(h->learned & NO_TEMPERATURE))
@@ -107,7 +107,18 @@ static enum status make_body(struct http *h, struct err *err)
         buf_printf(&h->tail, ",\"seed\":%llu", (unsigned long long)a->seed);
     if (!(h->learned & NO_STOP) && !a->chat)
         put_stops(a->prompt, &h->tail);
+    if (json_object_size(h->o.extra)) {
+        buf_reset(&prefix);
+        json_write(h->o.extra, &prefix, err);
+        buf_char(&h->tail, ',');
+        if (prefix.n > 2) /* without its braces */
+            buf_put(&h->tail, prefix.p + 1, prefix.n - 2);
+        h->tail.failed |= prefix.failed;
+    }
+    buf_clear(&prefix);
     buf_char(&h->tail, '}');
+    sha256_init(&h->head_hash);
+    sha256_add(&h->head_hash, buf_view(&h->head).p, h->head.n);
     if (buf_ok(&h->head, "request", err) == ST_OK)
         buf_ok(&h->tail, "request", err);
     return err->code;
@@ -274,12 +285,12 @@ static int64_t unix_ms(void)
     return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
 }
 
-static void hash_of(struct str s, char out[65])
+/* SHA-256 of the body, of which the first part is known. */
+static void hash_of(const struct http *h, struct str s, char out[65])
 {
-    struct sha256 h;
-    sha256_init(&h);
-    sha256_add(&h, s.p, s.n);
-    sha256_hex(&h, out);
+    struct sha256 state = h->head_hash;
+    sha256_add(&state, s.p + h->head.n, s.n - h->head.n);
+    sha256_hex(&state, out);
 }
 
 static enum status http_ask(struct backend *b, void *tag, struct str question, struct err *err)
@@ -300,7 +311,8 @@ static enum status http_ask(struct backend *b, void *tag, struct str question, s
     r->learned = h->learned;
     r->sent_ns = clock_ns();
     r->sent_ms = unix_ms();
-    hash_of(buf_view(&r->out), r->hash);
+    if (!r->out.failed)
+        hash_of(h, buf_view(&r->out), r->hash);
     bool ok = !r->out.failed &&
               curl_easy_setopt(r->easy, CURLOPT_POSTFIELDSIZE, (long)r->out.n) == CURLE_OK &&
               curl_easy_setopt(r->easy, CURLOPT_POSTFIELDS, r->out.p) == CURLE_OK &&

@@ -31,10 +31,12 @@ struct program {
     uint32_t var_instr[TPL_VARS_MAX]; /* UINT32_MAX: not named */
     uint32_t fix[TPL_VARS_MAX];       /* the instruction that fixes it, UINT32_MAX */
     struct value value[TPL_VARS_MAX]; /* for trees */
+    bool in_tree[TPL_VARS_MAX];
     const int *depth;
     struct mem *mem;
     struct mem scratch;
     uint64_t steps;
+    uint16_t fn_is_int, fn_int, fn_divides;
     bool full;
 };
 
@@ -111,8 +113,10 @@ static uint32_t compile_tree(struct program *p, const struct node *n)
     struct instr in = { .op = EXPR_LIST, .var = -1, .depth = -1, .tree = n, .r = { 0, 1 } };
     expr_vars(n, seen);
     for (int i = 0; i < TPL_VARS_MAX; i++)
-        if (seen[i] && p->depth[i] > in.depth)
-            in.depth = p->depth[i];
+        if (seen[i]) {
+            p->in_tree[i] = true;
+            in.depth = p->depth[i] > in.depth ? p->depth[i] : in.depth;
+        }
     return put(p, in);
 }
 
@@ -163,7 +167,12 @@ struct program *program_make(const struct template *t, const struct cond *const 
     uint32_t at[TPL_CONDS_MAX];
     if (!p)
         return NULL;
-    *p = (struct program){ .n_depth = n_depth, .depth = depth, .mem = mem };
+    *p = (struct program){ .n_depth = n_depth,
+                           .depth = depth,
+                           .mem = mem,
+                           .fn_is_int = (uint16_t)expr_fn_find(STR("is_int")),
+                           .fn_int = (uint16_t)expr_fn_find(STR("int")),
+                           .fn_divides = (uint16_t)expr_fn_find(STR("divides")) };
     if (!prepare(p, n))
         return NULL;
     for (uint32_t i = 0; i < n; i++)
@@ -183,7 +192,8 @@ struct program *program_make(const struct template *t, const struct cond *const 
 
 void program_bind(struct program *p, uint32_t var, const struct value *v)
 {
-    p->value[var] = *v;
+    if (p->in_tree[var])
+        p->value[var] = *v;
     if (p->var_instr[var] != UINT32_MAX) {
         struct instr *in = &p->instr[p->var_instr[var]];
         in->ok = v->kind == VALUE_NUM || v->kind == VALUE_BOOL;
@@ -215,16 +225,15 @@ static bool general(struct program *p, struct instr *in)
 static bool call(struct program *p, struct instr *in)
 {
     const struct rational *a = &p->instr[in->kid[0]].r;
-    const char *name = expr_fn(in->fn)->name;
-    if (name[0] == 'i' && name[1] == 's') { /* is_int */
+    if (in->fn == p->fn_is_int) {
         in->r = rat_int(a->d == 1);
         return true;
     }
-    if (name[0] == 'i') { /* int */
+    if (in->fn == p->fn_int) {
         in->r = rat_int(a->d == 1 ? a->n : rat_trunc(*a));
         return true;
     }
-    if (name[0] == 'd') { /* divides */
+    if (in->fn == p->fn_divides) {
         const struct rational *b = &p->instr[in->kid[1]].r;
         struct rational q;
         if (a->d == 1 && b->d == 1 && b->n) {
@@ -322,6 +331,11 @@ bool program_run(struct program *p, int depth)
             return false;
     }
     return true;
+}
+
+bool program_has_steps(const struct program *p, int depth)
+{
+    return p->n_step[depth + 1] != 0;
 }
 
 bool program_fixes(const struct program *p, uint32_t var)

@@ -16,6 +16,8 @@ struct program *program_make(const struct template *t, const struct cond *const 
 void program_bind(struct program *p, uint32_t var, const struct value *v);
 /* Runs depth's instructions (-1: those without variables). False: a condition does not hold. */
 bool program_run(struct program *p, int depth);
+/* Does anything depend on this depth's variables? */
+bool program_has_steps(const struct program *p, int depth);
 /* A condition "var == expression" whose right side is known above the variable's depth: then the
  * value is fixed. False: there is none for this variable, or it has no value. */
 bool program_fixes(const struct program *p, uint32_t var);

@@ -18,6 +18,27 @@ static wide gcd(wide a, wide b)
     return a;
 }
 
+/* Stein's algorithm: nearly all numbers here fit 64 bits, and a 128-bit division is slow. */
+static uint64_t gcd64(uint64_t a, uint64_t b)
+{
+    if (b < UINT32_MAX && b) /* a small denominator: one division, then few steps */
+        a %= b;
+    if (a == 0 || b == 0)
+        return a | b;
+    int shift = __builtin_ctzll(a | b);
+    a >>= __builtin_ctzll(a);
+    while (b) {
+        b >>= __builtin_ctzll(b);
+        if (a > b) {
+            uint64_t t = a;
+            a = b;
+            b = t;
+        }
+        b -= a;
+    }
+    return a << shift;
+}
+
 static bool fits(wide a)
 {
     return a >= INT64_MIN + 1 && a <= INT64_MAX; /* so that -n and |n| always exist */
@@ -31,7 +52,14 @@ bool rat_make(wide n, wide d, struct rational *ret)
         n = -n;
         d = -d;
     }
-    wide g = d == 1 ? 1 : gcd(wide_abs(n), d);
+    if (fits(n) && fits(d)) {
+        uint64_t small = d == 1 ? 1 : gcd64((uint64_t)wide_abs(n), (uint64_t)d);
+        *ret = small == 1
+                   ? (struct rational){ (int64_t)n, (int64_t)d }
+                   : (struct rational){ (int64_t)n / (int64_t)small, (int64_t)d / (int64_t)small };
+        return true;
+    }
+    wide g = gcd(wide_abs(n), d);
     n /= g;
     d /= g;
     if (!fits(n) || !fits(d))
@@ -50,6 +78,8 @@ bool rat_add(struct rational a, struct rational b, struct rational *ret)
         *ret = rat_int(s);
         return true;
     }
+    if (a.d == b.d)
+        return rat_make((wide)a.n + b.n, a.d, ret);
     return rat_make((wide)a.n * b.d + (wide)b.n * a.d, (wide)a.d * b.d, ret);
 }
 
@@ -85,19 +115,26 @@ int64_t rat_floor(struct rational a)
     return a.n / a.d - (a.n < 0 && a.n % a.d != 0);
 }
 
+/* Straight from the parts: the quotient itself need not fit, its floor does. */
 bool rat_floordiv(struct rational a, struct rational b, struct rational *ret)
 {
-    struct rational q;
-    if (!rat_div(a, b, &q))
+    if (b.n == 0)
         return false;
-    *ret = rat_int(rat_floor(q));
-    return true;
+    wide n = (wide)a.n * b.d, d = (wide)a.d * b.n;
+    wide q = n / d - (n % d != 0 && (n < 0) != (d < 0));
+    return rat_make(q, 1, ret);
 }
 
 bool rat_mod(struct rational a, struct rational b, struct rational *ret)
 {
-    struct rational q, p;
-    return rat_floordiv(a, b, &q) && rat_mul(q, b, &p) && rat_sub(a, p, ret);
+    struct rational q;
+    if (!rat_floordiv(a, b, &q))
+        return false;
+    /* a - q b over the common denominator: |a - q b| < |b|, so the sum fits though a product of
+     * 64 and 128 bits might not; then the parts are too large anyway. */
+    wide qb;
+    return !__builtin_mul_overflow((wide)q.n * b.n, (wide)a.d, &qb) &&
+           rat_make((wide)a.n * b.d - qb, (wide)a.d * b.d, ret);
 }
 
 bool rat_pow(struct rational a, int exponent, struct rational *ret)
@@ -114,6 +151,8 @@ bool rat_pow(struct rational a, int exponent, struct rational *ret)
 
 int rat_cmp(struct rational a, struct rational b)
 {
+    if (a.d == b.d)
+        return a.n < b.n ? -1 : a.n > b.n;
     wide l = (wide)a.n * b.d, r = (wide)b.n * a.d;
     return l < r ? -1 : l > r;
 }

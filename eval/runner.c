@@ -36,6 +36,7 @@ struct runner {
     bool stopping;
     uint64_t stop_ns;
     bool drop;
+    bool learned; /* the endpoint refused something in this session */
     char problem[200];
     char note[ERR_MSG_MAX];
 };
@@ -390,6 +391,7 @@ static void look_around(struct runner *r)
     struct backend *b = r->o->backend;
     if (b->learned_anew && !atomic_load(&r->w.learned_set)) {
         b->learned_anew = false;
+        r->learned = true;
         snprintf(r->w.learned, sizeof r->w.learned, "%.*s", (int)b->learned.n, b->learned.p);
         atomic_store(&r->w.learned_set, true);
     }
@@ -496,6 +498,8 @@ enum status runner_run(const struct runner_opts *o, enum run_ending *ret, struct
     if (broken.code != ST_OK && err->code == ST_OK)
         *err = broken;
     free_works(r);
+    if (r->learned && err->code == ST_OK)
+        run_store_update(o->store, o->run, NULL, NULL, o->backend->learned.p, err);
     tell(r, true);
     if (err->code == ST_OK)
         end(r, err);

@@ -72,17 +72,13 @@ static bool covered(const struct series *p, uint32_t slot)
 static uint64_t original_way(const struct template *t, const struct slot *s)
 {
     uint32_t cand[TPL_PICK_MAX];
-    for (uint64_t i = 0; i < s->size && i < 100000; i++) {
-        bool same = true;
-        slot_decode(s, i, cand);
-        for (uint32_t k = 0; k < s->n_var && same; k++) {
-            const struct tvar *v = &t->var[s->var[k]];
-            same = v->has_original && value_eq(&s->cand[cand[k]].v, &v->original);
-        }
-        if (same)
-            return i;
+    for (uint32_t k = 0; k < s->n_var; k++) {
+        const struct tvar *v = &t->var[s->var[k]];
+        cand[k] = v->has_original ? 0 : s->n;
+        while (cand[k] < s->n && !value_eq(&s->cand[cand[k]].v, &v->original))
+            cand[k]++;
     }
-    return s->size;
+    return slot_encode(s, cand);
 }
 
 static void mix_add(struct mix *m, uint32_t what, uint64_t size, uint64_t original)

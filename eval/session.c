@@ -202,8 +202,12 @@ static json_t *decoding_doc(const struct session *s)
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++)
         json_array_append_new(list, json_text(str_c(stop[i])));
-    return json_pack("{s:f, s:I, s:I, s:o}", "temperature", s->ask.temperature, "max_tokens",
-                     (json_int_t)s->ask.max_tokens, "seed", (json_int_t)s->ask.seed, "stop", list);
+    json_t *doc =
+        json_pack("{s:f, s:I, s:I, s:o}", "temperature", s->ask.temperature, "max_tokens",
+                  (json_int_t)s->ask.max_tokens, "seed", (json_int_t)s->ask.seed, "stop", list);
+    if (doc && s->set.extra)
+        json_object_set_new(doc, "extra", json_deep_copy(s->set.extra));
+    return doc;
 }
 
 static json_t *datasets_doc(const struct session *s)
@@ -377,6 +381,7 @@ static enum status open_backend(struct session *s, struct err *err)
                            .model = t->model,
                            .key = t->key_env ? getenv(t->key_env) : NULL,
                            .learned = s->row.learned,
+                           .extra = t->extra,
                            .connect_ms = (uint32_t)t->connect_ms,
                            .first_byte_ms = (uint32_t)t->first_byte_ms,
                            .total_ms = (uint32_t)t->total_ms };

@@ -13,6 +13,7 @@ struct engine;
  *   name, variants ["both@1"...], count, seed, templates [ID...], max_items      which questions
  *   endpoint, model, api "chat"|"completions"|"auto", key_env                    who is asked
  *   prompt (file), shots, max_tokens, temperature, sample_seed, profile          how
+ *   extra {...}: members added to each request of an endpoint
  *   concurrency, rpm, tpm, attempts, max_requests, max_total_tokens, max_seconds, max_cost,
  *   price_in, price_out, connect_ms, first_byte_ms, total_ms                     within what
  *   primary {contrast, margin, ...}                                 what is claimed beforehand
@@ -30,7 +31,7 @@ struct eval_settings {
     struct run_limits limits;
     struct pace_opts pace;
     int64_t attempts, connect_ms, first_byte_ms, total_ms, backoff_ms, outage_after, patience_ms;
-    const json_t *primary;
+    const json_t *primary, *extra;
 };
 enum { SETTINGS_PARAM_MAX = 64 };
 /* param: the setting that is wrong, "" none. Unknown ones are errors. ST_ARG, ST_RANGE. */

@@ -112,7 +112,9 @@ static enum status load(struct set *s, const struct set_opts *o, struct err *err
     for (size_t i = 0; i < o->n_path; i++)
         if (library_add(&s->lib, o->path[i], s->pools, o->max_items, err) != ST_OK)
             return err->code;
-    if (o->n_path == 0 && library_add_builtin(&s->lib, s->pools, err) != ST_OK)
+    if (o->text.n && library_add_text(&s->lib, o->text, "text", 0, s->pools, err) != ST_OK)
+        return err->code;
+    if (o->n_path == 0 && !o->text.n && library_add_builtin(&s->lib, s->pools, err) != ST_OK)
         return err->code;
     s->family = calloc(s->lib.n + 1, sizeof *s->family);
     if (!s->family)

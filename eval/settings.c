@@ -132,9 +132,33 @@ static enum status check_words(struct eval_settings *s, char param[SETTINGS_PARA
     return ST_OK;
 }
 
+/* What a request says by itself may not be said twice. */
+static enum status check_extra(const json_t *extra, char param[SETTINGS_PARAM_MAX], struct err *err)
+{
+    static const char *const own[] = {
+        "model",       "messages", "prompt", "stream", "n", "max_tokens", "max_completion_tokens",
+        "temperature", "stop",     "seed"
+    };
+    struct buf text = BUF_INIT;
+    if (!extra)
+        return ST_OK;
+    snprintf(param, SETTINGS_PARAM_MAX, "extra");
+    if (!json_is_object(extra))
+        return err_set(err, ST_ARG, "'extra' must be an object");
+    for (size_t i = 0; i < sizeof own / sizeof own[0]; i++)
+        if (json_object_get(extra, own[i]))
+            return err_set(err, ST_ARG, "'extra' may not hold '%s'", own[i]);
+    if (json_write(extra, &text, err) == ST_OK && text.n > 4096)
+        err_set(err, ST_ARG, "'extra' is longer than 4096 bytes");
+    buf_clear(&text);
+    if (err->code == ST_OK)
+        param[0] = '\0';
+    return err->code;
+}
+
 static bool known(const char *key)
 {
-    static const char *const more[] = { "variants", "templates", "primary", "rpm", "tpm" };
+    static const char *const more[] = { "variants", "templates", "primary", "extra", "rpm", "tpm" };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
         if (strcmp(key, fields[i].name) == 0)
             return true;
@@ -176,7 +200,9 @@ enum status eval_settings_read(const json_t *doc, struct eval_settings *ret,
                                  .rpm = (uint64_t)rpm,
                                  .tpm = (uint64_t)tpm };
     s.primary = json_object_get(doc, "primary");
-    if (read_lists(doc, &s, param, err) != ST_OK || check_words(&s, param, err) != ST_OK)
+    s.extra = json_object_get(doc, "extra");
+    if (read_lists(doc, &s, param, err) != ST_OK || check_extra(s.extra, param, err) != ST_OK ||
+        check_words(&s, param, err) != ST_OK)
         goto bad;
     *ret = s;
     return ST_OK;

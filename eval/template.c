@@ -203,6 +203,29 @@ void slot_decode(const struct slot *s, uint64_t index, uint32_t *cand)
         cand[k] = (uint32_t)((index + k) % s->n);
 }
 
+uint64_t slot_encode(const struct slot *s, const uint32_t *cand)
+{
+    uint64_t index = 0, radix = 1;
+    for (uint32_t k = 0; k < s->n_var; k++) {
+        uint32_t smaller = 0;
+        if (cand[k] >= s->n)
+            return s->size;
+        if (s->pick != PICK_DISTINCT) {
+            if (cand[k] != (cand[0] + k) % s->n)
+                return s->size;
+            continue;
+        }
+        for (uint32_t j = 0; j < k; j++) {
+            if (cand[j] == cand[k])
+                return s->size;
+            smaller += cand[j] < cand[k];
+        }
+        index += (cand[k] - smaller) * radix;
+        radix *= s->n - k;
+    }
+    return s->pick == PICK_DISTINCT ? index : cand[0];
+}
+
 /* ---- levels ---- */
 
 static void mark(const struct template *t, const struct node *n, bool *used)

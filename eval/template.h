@@ -179,6 +179,8 @@ bool template_cond_applies(const struct template *t, const struct cond *c, int l
                            const bool *used);
 /* The values of the slot's way `index`: candidates' numbers per place. */
 void slot_decode(const struct slot *s, uint64_t index, uint32_t *cand);
+/* The index of these candidates; s->size: they are no way to draw. */
+uint64_t slot_encode(const struct slot *s, const uint32_t *cand);
 
 /* A native template from its JSON object. path names it in messages. Findings that make it
  * unusable are errors; ST_FORMAT, ST_NOMEM. */

@@ -316,9 +316,21 @@ void api_eval_sample(struct call *c)
 
 /* ---- making ---- */
 
-/* Settings that only a command line may give: they name files of this machine. */
-static enum status check_body(const json_t *doc, const struct asked *a, struct err *err)
+/* A client names the address, so it must not choose among all secrets of the environment. */
+static bool may_name_key(const char *name)
 {
+    return !name || str_ends(str_c(name), STR("_API_KEY")) ||
+           str_starts(str_c(name), STR("STROBE_EVAL_"));
+}
+
+/* Settings that only a command line may give: they name files and secrets of this machine. */
+static enum status check_body(const json_t *doc, struct err *err)
+{
+    if (!may_name_key(json_string_value(json_object_get(doc, "key_env"))))
+        return err_set(
+            err, ST_ARG,
+            "'key_env' must end with _API_KEY or begin with STROBE_EVAL_: other variables "
+            "of the server are not sent anywhere");
     if (json_object_get(doc, "prompt"))
         return err_set(err, ST_ARG, "'prompt' names a file and is the command line's");
     if (!json_object_get(doc, "endpoint") && json_object_get(doc, "model")) {
@@ -331,7 +343,6 @@ static enum status check_body(const json_t *doc, const struct asked *a, struct e
     }
     if (!json_object_get(doc, "endpoint") && !eval_job_engine())
         return err_set(err, ST_ARG, "the server has no model loaded: give 'endpoint' and 'model'");
-    (void)a;
     return ST_OK;
 }
 
@@ -363,12 +374,12 @@ static bool start_job(struct server *srv, const char *run, struct err *err)
     return false;
 }
 
-static enum status make(struct asked *a, struct run_store *store, json_t *doc,
+static enum status make(const struct asked *a, struct run_store *store, json_t *doc,
                         struct session_out *out, char param[SETTINGS_PARAM_MAX], struct err *err)
 {
     struct eval_settings s;
     struct set *set = NULL;
-    if (check_body(doc, a, err) != ST_OK || eval_settings_read(doc, &s, param, err) != ST_OK)
+    if (check_body(doc, err) != ST_OK || eval_settings_read(doc, &s, param, err) != ST_OK)
         return err->code;
     struct set_opts so = { .only = s.only,
                            .n_only = s.n_only,

@@ -97,7 +97,7 @@ static enum status all_samples(struct reporting *r, struct run_store *s, const c
     return err->code;
 }
 
-static enum status write_doc(struct cli *c, struct reporting *r, json_t *doc, struct err *err)
+static enum status write_doc(struct reporting *r, json_t *doc, struct err *err)
 {
     struct buf b = BUF_INIT;
     if (strcmp(r->format, "json") == 0) {
@@ -158,7 +158,7 @@ enum status cli_eval_report(struct cli *c, struct err *err)
         if (all_samples(&r, s, rest[0], err) == ST_OK)
             put_out(&r, &b, err);
     } else if (report_of_run(s, rest[0], &doc, err) == ST_OK) {
-        write_doc(c, &r, doc, err);
+        write_doc(&r, doc, err);
     }
     buf_clear(&b);
     json_free(doc);
@@ -167,38 +167,6 @@ enum status cli_eval_report(struct cli *c, struct err *err)
 }
 
 /* ---- compare ---- */
-
-static double number(const json_t *v, const char *key)
-{
-    return json_number_value(json_object_get(v, key));
-}
-
-static void compare_text(const json_t *doc, struct buf *out)
-{
-    const json_t *c;
-    size_t i;
-    buf_printf(
-        out,
-        "%.0f questions that both answered; difference: first minus second, in points\n\n"
-        "condition        items   first  second  difference           95 %%         p      Holm\n",
-        number(doc, "items"));
-    json_array_foreach(json_object_get(doc, "conditions"), i, c)
-    {
-        const json_t *p = json_object_get(c, "paired"), *v = json_object_get(p, "interval");
-        char name[32], interval[32];
-        long long level = json_integer_value(json_object_get(c, "level"));
-        const char *variant = json_string_value(json_object_get(c, "variant"));
-        if (level)
-            snprintf(name, sizeof name, "%.20s %+lld", variant, level);
-        else
-            snprintf(name, sizeof name, "%.20s", variant);
-        snprintf(interval, sizeof interval, "%.1f to %.1f", 1e2 * number(v, "low"),
-                 1e2 * number(v, "high"));
-        buf_printf(out, "%-16s %5.0f  %6.1f  %6.1f  %+10.1f  %14s  %8.4f  %8.4f\n", name,
-                   number(c, "items"), 1e2 * number(c, "accuracy_a"), 1e2 * number(c, "accuracy_b"),
-                   1e2 * number(p, "difference"), interval, number(c, "p"), number(c, "p_holm"));
-    }
-}
 
 enum status cli_eval_compare(struct cli *c, struct err *err)
 {
@@ -219,16 +187,8 @@ enum status cli_eval_compare(struct cli *c, struct err *err)
         return err_set(err, ST_ARG, "which two runs? ids or names");
     if (open_store(&r, &s, err) != ST_OK)
         return err->code;
-    if (report_of_runs(s, rest[0], rest[1], &doc, err) == ST_OK) {
-        struct buf b = BUF_INIT;
-        if (strcmp(r.format, "text") == 0) {
-            compare_text(doc, &b);
-            put_out(&r, &b, err);
-        } else {
-            write_doc(c, &r, doc, err);
-        }
-        buf_clear(&b);
-    }
+    if (report_of_runs(s, rest[0], rest[1], &doc, err) == ST_OK)
+        write_doc(&r, doc, err);
     json_free(doc);
     run_store_close(s);
     return err->code;

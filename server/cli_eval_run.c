@@ -15,7 +15,7 @@ struct running {
     struct cli_suite suite;
     struct cli_model model;
     struct cli_eval_store at;
-    const char *endpoint, *key_env, *api, *prompt, *name, *profile, *run, *primary;
+    const char *extra, *endpoint, *key_env, *api, *prompt, *name, *profile, *run, *primary;
     uint64_t max_tokens, shots, sample_seed, concurrency, rpm, tpm, attempts, requests,
         total_tokens, limit, timeout;
     double temp, seconds, cost, price_in, price_out;
@@ -64,6 +64,9 @@ static void declare_who(struct cli_opts *o, struct running *g)
             (struct opt){ "temp", 0, OPT_REAL, &g->temp, 0, 100, "T", "0 is greedy (default 0)" });
     cli_opt(o, (struct opt){ "sample-seed", 0, OPT_COUNT, &g->sample_seed, 0, 9007199254740992.0,
                              "S", "of the sampler (default 0)" });
+    cli_opt(o, (struct opt){ "extra", 0, OPT_STR, &g->extra, 0, 0, "JSON",
+                             "members added to each request of an endpoint, e.g. "
+                             "{\"reasoning_effort\":\"low\"}" });
     cli_opt(o, (struct opt){ "profile", 0, OPT_STR, &g->profile, 0, 0, "NAME",
                              "extraction that \"right\" means: flexible (default), strict, apple, "
                              "gsm8k...; all are computed" });
@@ -204,6 +207,14 @@ static void fill(struct running *g)
     if (g->primary)
         json_object_set_new(d, "primary",
                             json_pack("{s:o}", "contrast", json_text(str_c(g->primary))));
+}
+
+static enum status fill_extra(struct running *g, struct err *err)
+{
+    json_t *extra = NULL;
+    if (g->extra && json_parse(str_c(g->extra), "--extra", &extra, err) == ST_OK)
+        json_object_set_new(g->doc, "extra", extra);
+    return err->code;
 }
 
 /* ---- progress ---- */
@@ -391,7 +402,9 @@ static enum status run(struct running *g, struct err *err)
         g->doc = json_object();
     if (g->doc || stored_settings(g, store, err) == ST_OK) {
         fill(g);
-        if (g->resume)
+        if (fill_extra(g, err) != ST_OK)
+            ; /* said */
+        else if (g->resume)
             with_engine(g, store, NULL, err);
         else
             with_set(g, store, rest, n_rest, err);

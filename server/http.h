@@ -186,6 +186,9 @@ void api_recsys_metrics(struct call *c);
 void api_duo_traces(struct call *c);
 void api_duo_trace(struct call *c);
 void api_duo_figure(struct call *c);
+void api_eval_templates(struct call *c);
+void api_eval_template(struct call *c);
+void api_eval_check(struct call *c);
 void api_asset(struct call *c);
 
 /* Heap: the struct holds every slot. free() it. NULL: no memory or no engine. */

@@ -161,31 +161,33 @@ static double number_of(const json_t *v)
     return (double)NAN;
 }
 
-/* Covariates and the audit's word, from the item's JSON; absent ones are NaN. */
-static void covariates(struct answer *a, struct str info)
+/* Covariates and the audit's word, from the item's JSON and text; NaN where nothing is told. */
+static void covariates(struct answer *a, struct str info, struct str question)
 {
     struct err ignored = ERR_INIT;
     json_t *doc = NULL;
+    const json_t *v;
+    double sum = 0, words = 0;
+    size_t i, n = 0;
     a->log_number = a->words = (double)NAN;
     if (info.n == 0 || json_parse(info, "info", &doc, &ignored) != ST_OK)
         return;
-    const json_t *list = json_object_get(doc, "numbers"), *v;
-    double sum = 0;
-    size_t i, n = 0;
-    json_array_foreach(list, i, v)
+    json_array_foreach(json_object_get(doc, "spans"), i, v)
     {
-        double x = fabs(number_of(v));
+        double x = fabs(number_of(json_object_get(v, "number")));
         if (x > 0) {
             sum += log10(x);
             n++;
         }
     }
+    for (size_t k = 0; k < question.n; k++)
+        words += question.p[k] > ' ' && (k == 0 || question.p[k - 1] <= ' ');
     if (n)
         a->log_number = sum / (double)n;
-    if (json_is_number(json_object_get(doc, "words")))
-        a->words = json_number_value(json_object_get(doc, "words"));
-    const char *status = json_string_value(json_object_get(doc, "clause_status"));
-    a->accepted = status && strcmp(status, "accepted") == 0;
+    if (words > 0)
+        a->words = words;
+    const char *audit = json_string_value(json_object_get(doc, "audit"));
+    a->accepted = audit && strcmp(audit, "accepted") == 0;
     json_free(doc);
 }
 
@@ -249,7 +251,7 @@ enum status report_add(struct report *r, const struct run_sample *s, struct err 
     for (int p = 0; p < EXTRACT_PROFILES; p++)
         a.right |= (uint16_t)(s->correct[p] << p);
     a.key = key_of(s);
-    covariates(&a, s->info);
+    covariates(&a, s->info, s->question);
     r->failed += s->state == SAMPLE_FAILED;
     r->pending += s->state == SAMPLE_PENDING || s->state == SAMPLE_LEASED;
     r->repeats += s->repeat > 0;

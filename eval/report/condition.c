@@ -156,10 +156,40 @@ static enum status set_part(struct report *r, const struct table *t, const struc
     return err->code;
 }
 
+static json_t *with_se(struct interval i, double se)
+{
+    json_t *v = json_interval(i);
+    json_object_set_new(v, "se", json_num(se));
+    return v;
+}
+
+/* Of exactly these templates, and of such templates. Where every answer is right, or wrong, there
+ * is no spread to go by: exact one-sided bounds then ("bound"), over answers and over templates. */
+static void two_intervals(const struct table *t, struct tally all, size_t n, json_t *v)
+{
+    double se = (double)NAN;
+    bool bound = all.n && (all.k == 0 || all.k == all.n);
+    json_t *fixed = json_null(), *random = json_null();
+    if (bound) {
+        fixed = with_se(interval_extreme(all.k, all.n, REPORT_LEVEL), se);
+        random = with_se(interval_extreme(all.k ? n : 0, n, REPORT_LEVEL), se);
+    } else if (all.n) {
+        struct interval i = interval_fixed(t->tally, t->n_tmpl, REPORT_LEVEL, &se);
+        /* One answer a template: no variance within it to see. */
+        if (all.n > n)
+            fixed = with_se(i, se);
+        i = interval_random(t->tally, t->n_tmpl, REPORT_LEVEL, &se);
+        random = with_se(i, se);
+    }
+    json_object_set_new(v, "bound", json_boolean(bound));
+    json_object_set_new(v, "fixed", fixed);
+    json_object_set_new(v, "random", random);
+}
+
 static void interval_part(const struct table *t, json_t *v, struct err *err)
 {
     struct tally all = cells_total(table_cells(t));
-    double se, *rate = malloc((t->n_tmpl + 1) * sizeof *rate), sum = 0;
+    double *rate = malloc((t->n_tmpl + 1) * sizeof *rate), sum = 0;
     size_t n = 0;
     if (!rate) {
         err_set(err, ST_NOMEM, "intervals");
@@ -171,21 +201,9 @@ static void interval_part(const struct table *t, json_t *v, struct err *err)
     json_object_set_new(v, "templates", json_integer((json_int_t)n));
     json_object_set_new(v, "mean_of_templates", n ? json_num(sum / (double)n) : json_null());
     json_object_set_new(v, "wilson", json_interval(interval_wilson(all.k, all.n, REPORT_LEVEL)));
-    json_object_set_new(v, "extreme",
-                        all.n && (all.k == 0 || all.k == all.n)
-                            ? json_interval(interval_extreme(all.k, all.n, REPORT_LEVEL))
-                            : json_null());
-    struct interval f = interval_fixed(t->tally, t->n_tmpl, REPORT_LEVEL, &se);
-    json_t *fixed = json_interval(f);
-    json_object_set_new(fixed, "se", json_num(se));
-    bool one_each = all.n == n; /* one answer a template: no variance within it to see */
-    if (one_each)
-        json_free(fixed);
-    json_object_set_new(v, "fixed", one_each ? json_null() : fixed);
-    f = interval_random(t->tally, t->n_tmpl, REPORT_LEVEL, &se);
-    json_t *random = json_interval(f), *boot = json_null();
-    json_object_set_new(random, "se", json_num(se));
-    json_object_set_new(v, "random", random);
+    two_intervals(t, all, n, v);
+    struct interval f;
+    json_t *boot = json_null();
     if (n >= 2 && interval_bootstrap(rate, n, REPORT_LEVEL, RESAMPLES, SEED, &f, err) == ST_OK)
         boot = json_interval(f);
     json_object_set_new(v, "bootstrap", boot);

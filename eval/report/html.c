@@ -14,7 +14,7 @@ static const char style[] =
     "--strong:#8fb0ff;--mark:#ff9a90;--h0:#5f2a20;--h1:#5c3c14;--h2:#544a12;--h3:#3a4a1c;--h4:#"
     "1f4a2c}}"
     "body{background:var(--bg);color:var(--ink);font:15px/1.5 "
-    "system-ui,sans-serif;max-width:60rem;margin:0 auto;"
+    "system-ui,sans-serif;max-width:76rem;margin:0 auto;"
     "padding:1rem}h1{font-size:1.5rem}h2{font-size:1.15rem;margin:2rem 0 .5rem;border-top:1px "
     "solid var(--line);"
     "padding-top:1rem}h3{font-size:1rem;margin:1rem 0 "
@@ -23,7 +23,7 @@ static const char style[] =
     "right;padding:.25rem "
     ".5rem;border-bottom:1px solid "
     "var(--line);white-space:nowrap}th:first-child,td:first-child{text-align:left}"
-    "svg{width:100%;max-width:40rem;height:auto;display:block}svg "
+    "svg{width:100%;max-width:44rem;height:auto;display:block}svg "
     "text{font-size:12px;fill:var(--ink)}.bar{fill:"
     "var(--bar)}.bar.strong{fill:var(--strong)}.axis{stroke:var(--soft);fill:none}.noise{stroke:"
     "var(--ink);fill:none;"
@@ -133,11 +133,12 @@ static void condition_table(struct buf *out, const json_t *doc)
 {
     size_t i;
     const json_t *c;
-    buf_z(out, "<h2>Accuracy</h2><div "
-               "class=\"scroll\"><table><thead><tr><th>condition</th><th>templates</th>"
-               "<th>scored / asked</th><th>right</th><th>accuracy</th><th>these "
-               "templates</th><th>such templates</th>"
-               "<th>sets: sd</th><th>expected sd</th><th>ICC</th></tr></thead><tbody>");
+    buf_z(out,
+          "<h2>Accuracy</h2><div "
+          "class=\"scroll\" tabindex=\"0\"><table><thead><tr><th>condition</th><th>templates</th>"
+          "<th>scored / asked</th><th>right</th><th>accuracy</th><th>these "
+          "templates</th><th>such templates</th>"
+          "<th>sets: sd</th><th>expected sd</th><th>ICC</th></tr></thead><tbody>");
     json_array_foreach(json_object_get(doc, "conditions"), i, c)
     {
         const json_t *d = json_object_get(c, "decomposition"), *sets = json_object_get(c, "sets");
@@ -227,7 +228,8 @@ static void contrast_table(struct buf *out, const json_t *doc)
     const json_t *c;
     buf_z(
         out,
-        "<h2>Tests</h2><div class=\"scroll\"><table><thead><tr><th>contrast</th><th>templates</th>"
+        "<h2>Tests</h2><div class=\"scroll\" "
+        "tabindex=\"0\"><table><thead><tr><th>contrast</th><th>templates</th>"
         "<th>difference</th><th>95 %</th><th>p</th><th>Holm</th><th>mixed model</th><th>size held "
         "fixed</th>"
         "<th>equivalent</th></tr></thead><tbody>");
@@ -305,10 +307,11 @@ static void noop(struct buf *out, const json_t *doc)
     const json_t *v;
     if (json_array_size(json_object_get(doc, "noop")) == 0)
         return;
-    buf_z(out, "<h2>Clauses that change nothing</h2><div "
-               "class=\"scroll\"><table><thead><tr><th>condition</th><th>clauses</th>"
-               "<th>scored</th><th>accuracy</th><th>wrong</th><th>fell for the "
-               "trap</th><th>share</th><th>95 %</th></tr></thead><tbody>");
+    buf_z(out,
+          "<h2>Clauses that change nothing</h2><div "
+          "class=\"scroll\" tabindex=\"0\"><table><thead><tr><th>condition</th><th>clauses</th>"
+          "<th>scored</th><th>accuracy</th><th>wrong</th><th>fell for the "
+          "trap</th><th>share</th><th>95 %</th></tr></thead><tbody>");
     json_array_foreach(json_object_get(doc, "noop"), i, v)
     {
         static const char *const which[] = { "all", "accepted" };
@@ -337,7 +340,7 @@ static void profiles(struct buf *out, const json_t *doc)
     if (json_array_size(list) == 0)
         return;
     buf_z(out, "<h2>How much of it is extraction</h2><div "
-               "class=\"scroll\"><table><thead><tr><th>condition</th>");
+               "class=\"scroll\" tabindex=\"0\"><table><thead><tr><th>condition</th>");
     json_array_foreach(json_object_get(json_array_get(list, 0), "profiles"), j, p)
         buf_printf(out, "<th>%s</th>", text_of(p, "profile"));
     buf_z(out, "</tr></thead><tbody>");
@@ -404,53 +407,4 @@ enum status report_html(const json_t *doc, struct buf *out, struct err *err)
     lines(out, json_object_get(doc, "notes"), "<li>", "</li>");
     buf_z(out, "</ul></body></html>\n");
     return buf_ok(out, "HTML report", err);
-}
-
-/* ---- for a terminal ---- */
-
-void report_text(const json_t *doc, struct buf *out)
-{
-    const json_t *run = json_object_get(doc, "run"), *n = json_object_get(doc, "counts"), *c;
-    size_t i;
-    buf_printf(out, "run %s, model %s, profile %s\n%.0f asked, %.0f scored, %.0f right\n",
-               text_of(run, "id"), text_of(json_object_get(run, "model"), "name"),
-               text_of(doc, "profile"), number(n, "asked"), number(n, "scored"),
-               number(n, "correct"));
-    json_array_foreach(json_object_get(doc, "suspect"), i, c)
-        buf_printf(out, "suspect: %s\n", json_string_value(c));
-    buf_z(out, "\ncondition       templates   scored    right  accuracy  these templates   such "
-               "templates\n");
-    json_array_foreach(json_object_get(doc, "conditions"), i, c)
-    {
-        const json_t *f = json_object_get(c, "fixed"), *r = json_object_get(c, "random");
-        char name[32], fixed[24] = "", random[24] = "";
-        json_int_t level = json_integer_value(json_object_get(c, "level"));
-        snprintf(name, sizeof name, level ? "%.20s %+lld" : "%.20s", text_of(c, "variant"),
-                 (long long)level);
-        if (isfinite(number(f, "low")))
-            snprintf(fixed, sizeof fixed, "%.1f to %.1f", 1e2 * number(f, "low"),
-                     1e2 * number(f, "high"));
-        if (isfinite(number(r, "low")))
-            snprintf(random, sizeof random, "%.1f to %.1f", 1e2 * number(r, "low"),
-                     1e2 * number(r, "high"));
-        buf_printf(out, "%-16s %8.0f %8.0f %8.0f  %6.1f %%  %15s  %15s\n", name,
-                   number(c, "templates"), number(c, "scored"), number(c, "correct"),
-                   1e2 * number(c, "accuracy"), fixed, random);
-    }
-    if (json_array_size(json_object_get(doc, "contrasts")))
-        buf_z(out, "\ncontrast                 templates  difference           95 %         p      "
-                   "Holm\n");
-    json_array_foreach(json_object_get(doc, "contrasts"), i, c)
-    {
-        const json_t *p = json_object_get(c, "paired"), *v = json_object_get(p, "interval");
-        char interval[32];
-        snprintf(interval, sizeof interval, "%.1f to %.1f", 1e2 * number(v, "low"),
-                 1e2 * number(v, "high"));
-        buf_printf(out, "%-24s %9.0f  %+9.1f  %14s  %8.4f  %8.4f%s\n", text_of(c, "id"),
-                   number(p, "templates"), 1e2 * number(p, "difference"), interval, number(c, "p"),
-                   number(c, "p_holm"),
-                   json_is_true(json_object_get(c, "primary")) ? "  primary" : "");
-    }
-    json_array_foreach(json_object_get(doc, "notes"), i, c)
-        buf_printf(out, "%s%s\n", i ? "" : "\n", json_string_value(c));
 }

@@ -44,7 +44,7 @@ void report_csv_head(struct buf *out);
 void report_csv_sample(const struct run_sample *s, enum extract_profile p, struct buf *out);
 enum status report_json_sample(const struct run_sample *s, enum extract_profile p, struct buf *out,
                                struct err *err);
-/* The figures for people, on a terminal. */
+/* The figures for people, on a terminal; of a report or a comparison. */
 void report_text(const json_t *doc, struct buf *out);
 
 #endif

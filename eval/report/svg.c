@@ -65,6 +65,7 @@ struct frame {
 };
 static double px(const struct frame *f, double x)
 {
+    x = fmin(fmax(x, f->x0), f->x1);
     return LEFT + (x - f->x0) / (f->x1 - f->x0) * (WIDE - LEFT - RIGHT);
 }
 static double py(const struct frame *f, double y)
@@ -74,7 +75,8 @@ static double py(const struct frame *f, double y)
 
 static void axis_percent(struct buf *out, const struct frame *f)
 {
-    double step = (f->x1 - f->x0) / 6, unit = step > 0.05   ? 0.1
+    double step = (f->x1 - f->x0) / 6, unit = step > 0.1    ? 0.25
+                                              : step > 0.05 ? 0.1
                                               : step > 0.02 ? 0.05
                                               : step > 0.01 ? 0.02
                                                             : 0.01;
@@ -111,6 +113,8 @@ void svg_histogram(struct buf *out, const json_t *cond, double original)
         f.x0 = fmin(f.x0, original - 2 * width);
         f.x1 = fmax(f.x1, original + 2 * width);
     }
+    f.x0 = fmax(f.x0, -0.03); /* with few templates a bin is wide */
+    f.x1 = fmin(f.x1, 1.03);
     buf_printf(
         out, "<svg viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"Histogram of set accuracies\">",
         WIDE, TOP + HIGH + BOTTOM);
@@ -189,7 +193,9 @@ void svg_heat(struct buf *out, const json_t *heat)
     const json_t *head = json_object_get(heat, "conditions"),
                  *rows = json_object_get(heat, "templates"), *c, *t;
     size_t i, j;
-    buf_z(out, "<div class=\"scroll\"><table class=\"heat\"><thead><tr><th>template</th>");
+    buf_z(
+        out,
+        "<div class=\"scroll\" tabindex=\"0\"><table class=\"heat\"><thead><tr><th>template</th>");
     json_array_foreach(head, j, c)
     {
         buf_z(out, "<th>");

@@ -33,16 +33,19 @@ function HistogramSvg({ h, original, name }) {
     ends[0] = Math.min(ends[0], original - 2 * h.width);
     ends[1] = Math.max(ends[1], original + 2 * h.width);
   }
+  ends[0] = Math.max(ends[0], -0.03);
+  ends[1] = Math.min(ends[1], 1.03);
+  const inside = (v) => Math.min(ends[1], Math.max(ends[0], v));
   const top = Math.max(1, ...h.counts, ...(h.expected || []));
   const x = (v) => H.left + ((v - ends[0]) / (ends[1] - ends[0])) * (width - H.left - H.right);
   const y = (v) => H.top + (1 - v / top) * H.high;
   const at = Number.isFinite(original) ? x(original) : null;
   return html`<div ref=${box}><svg class="drawn" width=${width} height=${H.top + H.high + H.bottom} role="img" aria-label="Histogram of the accuracies of the sets of ${name}; the Table button shows the numbers">
     <text x=${H.left - 6} y=${H.top + 8} text-anchor="end">${Math.round(top)}</text><text x=${H.left - 6} y=${H.top + H.high} text-anchor="end">0</text>
-    ${h.counts.map((c, i) => html`<rect key=${i} class="hbar" x=${x(h.start + h.width * i) + 0.5} y=${y(c)} width=${Math.max(1, x(h.start + h.width * (i + 1)) - x(h.start + h.width * i) - 1)} height=${H.top + H.high - y(c)} />`)}
+    ${h.counts.map((c, i) => html`<rect key=${i} class="hbar" x=${x(inside(h.start + h.width * i)) + 0.5} y=${y(c)} width=${Math.max(1, x(inside(h.start + h.width * (i + 1))) - x(inside(h.start + h.width * i)) - 1)} height=${H.top + H.high - y(c)} />`)}
     <path class="axis-line" d="M${H.left} ${H.top + H.high}H${width - H.right}" />
     ${ticks(ends[0], ends[1], width - H.left - H.right).map((t) => html`<text key=${t} x=${x(t)} y=${H.top + H.high + 16} text-anchor="middle">${Math.round(100 * t)} %</text>`)}
-    ${h.expected ? html`<path class="noise-line" d=${h.expected.map((e, i) => `${i ? 'L' : 'M'}${x(h.start + h.width * (i + 0.5)).toFixed(1)} ${y(Math.min(top, e)).toFixed(1)}`).join('')} />` : null}
+    ${h.expected ? html`<path class="noise-line" d=${h.expected.map((e, i) => `${i ? 'L' : 'M'}${x(inside(h.start + h.width * (i + 0.5))).toFixed(1)} ${y(Math.min(top, e)).toFixed(1)}`).join('')} />` : null}
     ${at === null ? null : html`<path class="orig-line" d="M${at} ${H.top}V${H.top + H.high}" /><text class="orig-text" x=${Math.min(Math.max(at, H.left + 50), width - 62)} y=${H.top + H.high + 33} text-anchor="middle">originals ${points(original)} %</text>`}
   </svg></div>`;
 }
@@ -63,6 +66,7 @@ export function Histogram({ c, name }) {
 // ---- bars or points with intervals, one row each ----
 // rows: {label, value, low, high, note, strong}
 export function Bars({ rows, dots, unit = 'points' }) {
+  if (!rows.length) return html`<p class="note">Too few templates for a figure.</p>`;
   const all = rows.flatMap((r) => [r.value, r.low, r.high].filter(Number.isFinite));
   let lo = Math.min(0, ...all);
   let hi = Math.max(0, ...all);

@@ -8,7 +8,7 @@ import { submit } from './data.js';
 
 const VARIANTS = [['original', 'original'], ['names', 'names'], ['numbers', 'numbers'], ['surface', 'surface forms'], ['both', 'names and numbers'], ['noop', 'with a clause that changes nothing'], ['noop-control', 'that clause without its number'],
   ['both@-1', 'one clause less (level \u22121)'], ['both@1', 'one clause more (level +1)'], ['both@2', 'two clauses more (level +2)']];
-const START = { name: '', where: 'engine', endpoint: '', model: '', key_env: '', api: 'chat', count: '10', seed: '1', max_tokens: '512', temperature: '0', limit: '', primary: 'original:both', margin: '5', chosen: ['original', 'both', 'noop'] };
+const START = { name: '', where: 'engine', endpoint: '', model: '', key_env: '', api: 'chat', count: '10', seed: '1', max_tokens: '512', temperature: '0', only: '', primary: 'original:both', margin: '5', chosen: ['original', 'both', 'noop'] };
 
 function body(f) {
   const b = { variants: f.chosen, count: Number(f.count), seed: Number(f.seed), max_tokens: Number(f.max_tokens), temperature: Number(f.temperature) };
@@ -19,7 +19,8 @@ function body(f) {
     b.api = f.api;
     if (f.key_env.trim()) b.key_env = f.key_env.trim();
   }
-  if (f.limit) b.max_items = Number(f.limit);
+  const only = f.only.split(/[\s,]+/).filter(Boolean);
+  if (only.length) b.templates = only;
   if (f.primary) b.primary = { contrast: f.primary, margin: Number(f.margin) / 100 };
   return b;
 }
@@ -64,6 +65,7 @@ export function Form({ open, onMade }) {
     <div class="fields"><${Field} label="Claim declared beforehand"><select value=${declared.includes(f.primary) ? f.primary : ''} onChange=${set('primary')}><option value="">none</option>${declared.map((c) => html`<option key=${c} value=${c}>${c.replace(':', ' against ')}</option>`)}</select></${Field}>
       <${Field} label="Margin of \u201cno difference\u201d, points"><input type="number" min="0.1" max="50" step="any" value=${f.margin} onInput=${set('margin')} /></${Field}></div>
     <details><summary>More settings</summary><div class="fields">
+      <${Field} label="Only these templates"><input placeholder="all; or ids with commas" value=${f.only} onInput=${set('only')} ...${wrong('templates')} /></${Field}>
       <${Field} label="Seed of the questions"><input type="number" min="0" max="9007199254740991" required value=${f.seed} onInput=${set('seed')} ...${wrong('seed')} /></${Field}>
       <${Field} label="Longest answer, tokens"><input type="number" min="1" max="1000000" required value=${f.max_tokens} onInput=${set('max_tokens')} ...${wrong('max_tokens')} /></${Field}>
       <${Field} label="Temperature"><input type="number" min="0" max="2" step="any" required value=${f.temperature} onInput=${set('temperature')} ...${wrong('temperature')} /></${Field}>

@@ -52,11 +52,10 @@ static void write_text(struct text *x, const struct planted *p, int part, int se
         snprintf(x->response, sizeof x->response, "%d apples cost %d * %d = %d. The answer is %d",
                  a, a, b, right ? a * b : a * b + 1, right ? 7 : 12);
     snprintf(x->info, sizeof x->info,
-             "{\"numbers\":[%d,\"3/"
-             "4\",12],\"words\":%d,\"clause_status\":\"accepted\",\"traps\":[\"12\"],"
+             "{\"audit\":\"accepted\",\"traps\":[{\"value\":\"12\",\"why\":\"ans+k\"}],"
              "\"spans\":[{\"name\":\"who\",\"kind\":\"name\",\"begin\":0,\"end\":%d},"
-             "{\"name\":\"n\",\"kind\":\"number\",\"begin\":%d,\"end\":%d}]}",
-             1 + (t + set) % 40, 30 + t % 7, at, at + 6, at + 7 + (a > 9));
+             "{\"name\":\"n\",\"kind\":\"number\",\"begin\":%d,\"end\":%d,\"number\":\"%d/2\"}]}",
+             at, at + 6, at + 7 + (a > 9), 1 + (t + set) % 40);
 }
 
 static bool one(const struct planted *p, int part, int set, int t, int64_t ord, run_sample_fn *fn,

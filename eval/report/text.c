@@ -1,0 +1,135 @@
+/* eval/report/text.c - the document for a terminal. */
+#include "eval/report/internal.h"
+
+#include <math.h>
+
+static const char *text_of(const json_t *v, const char *key)
+{
+    const char *s = json_string_value(json_object_get(v, key));
+    return s ? s : "";
+}
+
+/* A figure as text, factor: 100 for percent; "-" when there is none. */
+static const char *figure(const json_t *v, const char *key, double factor, int digits, char out[16])
+{
+    const json_t *x = json_object_get(v, key);
+    if (json_is_number(x))
+        snprintf(out, 16, "%.*f", digits, factor * json_number_value(x));
+    else
+        snprintf(out, 16, "-");
+    return out;
+}
+
+static const char *range(const json_t *v, char out[32])
+{
+    char a[16], b[16];
+    if (json_is_number(json_object_get(v, "low")))
+        snprintf(out, 32, "%s to %s", figure(v, "low", 100, 1, a), figure(v, "high", 100, 1, b));
+    else
+        snprintf(out, 32, "-");
+    return out;
+}
+
+static void condition_name(const json_t *c, char out[40])
+{
+    long long level = json_integer_value(json_object_get(c, "level"));
+    if (level)
+        snprintf(out, 40, "%.20s %+lld", text_of(c, "variant"), level);
+    else
+        snprintf(out, 40, "%.20s", text_of(c, "variant"));
+}
+
+static long long whole(const json_t *v, const char *key)
+{
+    return json_integer_value(json_object_get(v, key));
+}
+
+static void conditions(const json_t *doc, struct buf *out)
+{
+    const json_t *c;
+    size_t i;
+    buf_z(out, "\ncondition         templates   scored    right  accuracy  these templates   such "
+               "templates\n");
+    json_array_foreach(json_object_get(doc, "conditions"), i, c)
+    {
+        char name[40], accuracy[16], fixed[32], random[32];
+        condition_name(c, name);
+        buf_printf(
+            out, "%-18s %8lld %8lld %8lld  %6s %%  %15s  %15s\n", name, whole(c, "templates"),
+            whole(c, "scored"), whole(c, "correct"), figure(c, "accuracy", 100, 1, accuracy),
+            range(json_object_get(c, "fixed"), fixed), range(json_object_get(c, "random"), random));
+    }
+}
+
+static void contrasts(const json_t *doc, struct buf *out)
+{
+    const json_t *c;
+    size_t i;
+    if (json_array_size(json_object_get(doc, "contrasts")) == 0)
+        return;
+    buf_z(out,
+          "\ncontrast                 templates  difference            95 %         p      Holm\n");
+    json_array_foreach(json_object_get(doc, "contrasts"), i, c)
+    {
+        const json_t *p = json_object_get(c, "paired");
+        char d[16], interval[32], raw[16], holm[16];
+        buf_printf(out, "%-24s %9lld  %10s  %14s  %8s  %8s%s\n", text_of(c, "id"),
+                   whole(p, "templates"), figure(p, "difference", 100, 1, d),
+                   range(json_object_get(p, "interval"), interval), figure(c, "p", 1, 4, raw),
+                   figure(c, "p_holm", 1, 4, holm),
+                   json_is_true(json_object_get(c, "primary")) ? "  primary" : "");
+    }
+}
+
+static void pairs(const json_t *doc, struct buf *out)
+{
+    const json_t *c;
+    size_t i;
+    buf_printf(out,
+               "first %s (%s), second %s (%s)\n%lld questions that both answered; differences are "
+               "first minus "
+               "second, in points\n\ncondition            items   first  second  difference        "
+               "    95 %%   "
+               "      p      Holm\n",
+               text_of(json_object_get(doc, "a"), "id"),
+               text_of(json_object_get(json_object_get(doc, "a"), "model"), "name"),
+               text_of(json_object_get(doc, "b"), "id"),
+               text_of(json_object_get(json_object_get(doc, "b"), "model"), "name"),
+               whole(doc, "items"));
+    json_array_foreach(json_object_get(doc, "conditions"), i, c)
+    {
+        const json_t *p = json_object_get(c, "paired");
+        char name[40], a[16], b[16], d[16], interval[32], raw[16], holm[16];
+        condition_name(c, name);
+        buf_printf(out, "%-18s %7lld  %6s  %6s  %10s  %14s  %8s  %8s\n", name, whole(c, "items"),
+                   figure(c, "accuracy_a", 100, 1, a), figure(c, "accuracy_b", 100, 1, b),
+                   figure(p, "difference", 100, 1, d),
+                   range(json_object_get(p, "interval"), interval), figure(c, "p", 1, 4, raw),
+                   figure(c, "p_holm", 1, 4, holm));
+    }
+}
+
+static void lines(const json_t *list, const char *before, struct buf *out)
+{
+    const json_t *v;
+    size_t i;
+    json_array_foreach(list, i, v) buf_printf(out, "%s%s\n", before, json_string_value(v));
+}
+
+void report_text(const json_t *doc, struct buf *out)
+{
+    const json_t *run = json_object_get(doc, "run"), *n = json_object_get(doc, "counts");
+    if (json_object_get(doc, "a")) {
+        pairs(doc, out);
+        return;
+    }
+    buf_printf(out, "run %s, model %s, profile %s\n%lld asked, %lld scored, %lld right\n",
+               text_of(run, "id"), text_of(json_object_get(run, "model"), "name"),
+               text_of(doc, "profile"), whole(n, "asked"), whole(n, "scored"), whole(n, "correct"));
+    lines(json_object_get(doc, "suspect"), "suspect: ", out);
+    conditions(doc, out);
+    contrasts(doc, out);
+    if (json_array_size(json_object_get(doc, "notes")))
+        buf_char(out, '\n');
+    lines(json_object_get(doc, "notes"), "", out);
+}
