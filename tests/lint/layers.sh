@@ -24,6 +24,8 @@ check train 'engine/train/*.[ch]' 'engine/(base|kernel|io|model|flash|train)/'
 check recsys 'recsys/*.[ch]' '(recsys/|engine/(base|kernel)/)'
 check duo 'engine/duo/*.[ch]' 'engine/(base|kernel|io|model|infer|train|duo)/'
 check engine 'engine/*.[ch]' 'engine/'
+check evalstat 'eval/stat/*.[ch]' '(engine/base/|eval/stat/)'
+check evalreport 'eval/report/*.[ch]' '(engine/base/|eval/)'
 check eval 'eval/*.[ch]' '(engine/engine\.h|engine/base/|eval/)'
 # The command line (main.c, cli*, options*) wires options to modules; the rest of the server sees
 # the facade, eval and base only.
