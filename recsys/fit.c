@@ -4,6 +4,7 @@
 #include "engine/base/rng.h"
 #include "recsys/fit_internal.h"
 #include "recsys/heldout.h"
+#include "recsys/return_time.h"
 
 #include <stdlib.h>
 
@@ -37,6 +38,20 @@ struct fit_opts fit_defaults(unsigned terms)
     for (uint32_t m = 0; m < o.n_scale; m++)
         o.scale[m] = (struct rkernel){ .w = 1 / scales[m], .order = 1 };
     return o;
+}
+
+void fit_best(struct fit_opts *o)
+{
+    static const struct {
+        double hours;
+        uint32_t order, last_only;
+    } k[] = { { 1 / 3.0, 2, 1 }, { 1, 2, 1 },   { 6, 2, 1 },   { 24, 2, 1 },
+              { 72, 2, 1 },      { 168, 2, 1 }, { 720, 1, 1 }, { 24, 1, 0 },
+              { 168, 1, 0 },     { 720, 1, 0 }, { 8760, 1, 0 } };
+    o->measure = MEASURE_ACTIVITY;
+    o->n_scale = sizeof k / sizeof k[0];
+    for (uint32_t m = 0; m < o->n_scale; m++)
+        o->scale[m] = (struct rkernel){ 1 / (k[m].hours * HOUR_S), k[m].order, k[m].last_only };
 }
 
 static bool within(double v, double min, double max)
@@ -317,12 +332,17 @@ static enum status run(struct loop *l, const struct calendar *zone, struct rmode
         return err->code;
     sizes(l->f, l->res);
     l->res->heldout = l->held ? l->best : (double)NAN;
-    if (l->best_model && !l->res->stopped) {
-        *ret = l->best_model;
+    struct rmodel *m = l->res->stopped ? NULL : l->best_model;
+    if (m)
         l->best_model = NULL;
-        return ST_OK;
+    else if (fit_model(l->f, l->ev, &m, err) != ST_OK)
+        return err->code;
+    if (rclock_fit(m, l->ev, err) != ST_OK) {
+        rmodel_free(m);
+        return err->code;
     }
-    return fit_model(l->f, l->ev, ret, err);
+    *ret = m;
+    return ST_OK;
 }
 
 enum status fit_run(const struct rs_events *ev, const struct fit_opts *o,
