@@ -214,12 +214,19 @@ struct loop {
     struct heldout *held;
     double best, last_elbo;
     uint32_t worse;
+    bool stopping;
     struct rmodel *best_model;
 };
 
-static bool stopped(const struct loop *l)
+/* All processes stop together: a signal may have reached some of them only. */
+static bool stopped(struct loop *l)
 {
-    return l->w && l->w->stop && *l->w->stop;
+    double n = l->w && l->w->stop && *l->w->stop;
+    struct err err = ERR_INIT;
+    if (l->o->comm)
+        l->o->comm->sum_f64(l->o->comm->ctx, &n, 1, &err);
+    l->stopping = l->stopping || n > 0;
+    return l->stopping;
 }
 
 /* The model that did best on held-out events is the one that is kept. */
@@ -277,7 +284,7 @@ static enum status checkpoint(struct loop *l, uint32_t done, bool last, struct e
 static enum status run_loop(struct loop *l, struct err *err)
 {
     uint32_t done = l->o->resume ? l->o->done : 0;
-    for (bool end = false; !end && done < l->o->iters && !stopped(l);) {
+    for (bool end = stopped(l); !end && done < l->o->iters && !l->stopping;) {
         struct fit_progress p = { .sweeps = l->o->iters,
                                   .elbo = (double)NAN,
                                   .heldout = (double)NAN,
@@ -298,12 +305,13 @@ static enum status run_loop(struct loop *l, struct err *err)
         if (l->o->learn_every && done % l->o->learn_every == 0 &&
             fit_scales_step(l->f, err) != ST_OK)
             return err->code;
-        if (checkpoint(l, done, end || done == l->o->iters || stopped(l), err) != ST_OK)
+        bool last = stopped(l) || end || done == l->o->iters;
+        if (checkpoint(l, done, last, err) != ST_OK)
             return err->code;
         l->res->sweep_s = p.sweep_s;
     }
     l->res->sweeps = done;
-    l->res->stopped = stopped(l);
+    l->res->stopped = l->stopping;
     return ST_OK;
 }
 
