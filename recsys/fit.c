@@ -215,7 +215,9 @@ static enum status judge(struct loop *l, struct fit_progress *p, struct err *err
         return ST_OK;
     if (fit_model(l->f, l->ev, &m, err) != ST_OK)
         return err->code;
-    p->heldout = heldout_score(l->held, m);
+    p->heldout = l->o->measure == MEASURE_ACTIVITY && !(m->terms & (RT_ITEMS | RT_CLUSTERS))
+                     ? heldout_choice(l->held, m)
+                     : heldout_score(l->held, m);
     if (p->heldout > l->best) {
         l->best = p->heldout;
         l->worse = 0;

@@ -24,7 +24,13 @@ struct fit_comm {
 };
 
 enum fit_start { START_WINDOW, START_FIRST }; /* where a user's exposure begins */
-enum fit_clock { CLOCK_GLOBAL, CLOCK_USER };  /* one time for all, or times of one's own */
+/* What compensates a user's rates. Wall time, as in the paper: rates must also explain when the
+ * user is active at all, and self-excitation of short scales takes over that task, to the ranking's
+ * loss. Activity: the user's exposure is spread evenly over the user's own events, so rates compete
+ * only for which item an event takes; when is left to the user's clock (return_time.h). All updates
+ * stay conjugate: only the integrals of the kernels change. */
+enum fit_measure { MEASURE_WALL, MEASURE_ACTIVITY };
+enum fit_clock { CLOCK_GLOBAL, CLOCK_USER }; /* one time for all, or times of one's own */
 
 struct fit_opts {
     unsigned terms; /* enum rterm */
@@ -44,6 +50,7 @@ struct fit_opts {
     double horizon_s; /* of friends' events; 0: none */
     enum fit_start start;
     enum fit_clock clock;
+    enum fit_measure measure;
     double lead_s;       /* START_FIRST: exposure begins that long before the first event */
     uint32_t iters;      /* sweeps at most; in batches: passes over the users */
     uint32_t batch;      /* users of a batch; 0: all, coordinate ascent */

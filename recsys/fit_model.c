@@ -33,6 +33,7 @@ static struct rmodel sizes_of(const struct fit *f, uint64_t n_edge)
                         .n_edge = n_edge,
                         .n_cluster = f->n_cluster,
                         .pooled = o->pooled,
+                        .activity = o->measure == MEASURE_ACTIVITY,
                         .unit_s = f->unit_s,
                         .start_s = f->t0_s,
                         .item_kernel = f->v->item_kernel,

@@ -218,7 +218,10 @@ static enum status open_view(struct fit *f, const struct rs_events *ev, const st
 {
     const struct fit_opts *o = f->o;
     double *start = zeros(ev->users.n, 8), *end = zeros(ev->users.n, 8);
-    struct view_opts vo = { .terms = o->terms, .zone = zone, .follows = o->follows };
+    struct view_opts vo = { .terms = o->terms,
+                            .zone = zone,
+                            .follows = o->follows,
+                            .activity = o->measure == MEASURE_ACTIVITY };
     if (!start || !end) {
         err_set(err, ST_NOMEM, "windows");
         goto done;

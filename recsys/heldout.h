@@ -13,6 +13,8 @@ enum status heldout_open(const struct rs_events *train, const struct rs_events *
                          bool own_clocks, struct heldout **ret, struct err *err);
 /* Per event, with time in seconds; -INFINITY when memory is short. */
 double heldout_score(struct heldout *h, const struct rmodel *m);
+/* Of the choice alone: mean ln (rate of the item taken / rate of all items). */
+double heldout_choice(struct heldout *h, const struct rmodel *m);
 void heldout_close(struct heldout *h);
 
 #endif

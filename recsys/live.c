@@ -183,8 +183,10 @@ enum status live_add(struct live *l, uint32_t u, uint32_t p, double t, double c,
         return err_set(err, ST_NOMEM, "live rates of %u pairs", l->n);
     decay(l, i, t);
     double *s = l->sum + (size_t)i * width(l);
-    for (uint32_t k = 0; k < m->n_scale; k++)
-        s[2 * k] += c;
+    for (uint32_t k = 0; k < m->n_scale; k++) {
+        s[2 * k] = m->scale[k].last_only ? 1 : s[2 * k] + c;
+        s[2 * k + 1] = m->scale[k].last_only ? 0 : s[2 * k + 1];
+    }
     s[2 * m->n_scale] += c;
     if (!l->n_ctx)
         return ST_OK;

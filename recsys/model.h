@@ -38,18 +38,24 @@ const char *rmodel_variant(unsigned terms); /* the name of a choice; "rpf" when 
 
 enum { RSCALES_MAX = 12, RFEATURES = 31, RSTRIDE = 16 };
 
-/* g(x) = w e^(-w x) for order 1, w^2 x e^(-w x) for order 2 (nothing at once, most at 1 / w). */
+/* g(x) = w e^(-w x) for order 1, w^2 x e^(-w x) for order 2 (nothing at once, most at 1 / w). With
+ * last_only only the last event of the user on the item counts, however many came before: habit
+ * without pile-up. Such kernels are of own events; friends' are summed always. */
 struct rkernel {
     double w; /* 1 / unit */
     uint32_t order;
-    uint32_t unused;
+    uint32_t last_only;
 };
 
 struct rmodel {
     unsigned terms; /* enum rterm */
     uint32_t n_user, n_item, k, stride, n_feat, n_scale;
-    double unit_s;         /* seconds of a unit; intensity per hour = per unit * 3600 / unit_s */
-    double start_s, end_s; /* the training window */
+    bool activity; /* fitted by the measure of activity (fit.h): rates are calibrated as means over
+                      the user's exposure; at a moment they share out the clock's rate. Fold-in:
+                      kernels are compensated by (exposure / events) * their sum over all items
+                      at each of the user's events */
+    double unit_s; /* seconds of a unit; intensity per hour = per unit * 3600 / unit_s */
+    double start_s, end_s;       /* the training window */
     uint64_t n_event, data_hash; /* events fitted; tells data apart (rs_data_hash) */
     struct rkernel scale[RSCALES_MAX];
     struct rkernel item_kernel; /* RT_ITEMS, RT_CLUSTERS */

@@ -27,7 +27,7 @@ struct head {
     char magic[8];
     uint32_t version, order;
     uint32_t terms, n_user, n_item, k, n_scale, n_cluster, n_clock, n_mu;
-    uint32_t pooled, clock_wins, n_section, n_zone;
+    uint32_t pooled, clock_wins, n_section, n_zone, activity, unused;
     uint64_t n_edge, n_event, data_hash, table;
     double unit_s, start_s, end_s;
     double a_theta, a_beta, a_tau, a_phi, a_hyper, b_hyper, a_mu, b_mu;
@@ -92,6 +92,7 @@ static struct head head_of(const struct rmodel *m)
     h.n_clock = m->n_clock;
     h.n_mu = m->n_mu;
     h.pooled = m->pooled;
+    h.activity = m->activity;
     h.clock_wins = m->clock_wins;
     h.n_zone = m->zone.n;
     h.n_edge = m->n_edge;
@@ -369,6 +370,7 @@ static void settings(struct rmodel *m, const struct head *h)
                           .n_mu = h->n_mu,
                           .n_edge = h->n_edge };
     m->pooled = h->pooled != 0;
+    m->activity = h->activity != 0;
     m->clock_wins = h->clock_wins != 0;
     m->n_event = h->n_event;
     m->data_hash = h->data_hash;

@@ -32,6 +32,12 @@ static inline void rtrace_add(const struct rmodel *m, struct rtrace *r, double c
 {
     for (uint32_t i = 0; i < m->n_scale; i++) {
         double d = late > 0 ? exp(-m->scale[i].w * late) : 1;
+        if (m->scale[i].last_only) { /* an older event than the last one changes nothing */
+            bool last = d >= r->s0[i];
+            r->s1[i] = last ? (late > 0 ? late * d : 0) : r->s1[i];
+            r->s0[i] = last ? d : r->s0[i];
+            continue;
+        }
         r->s0[i] += c * d;
         r->s1[i] += late > 0 ? c * late * d : 0;
     }

@@ -139,12 +139,17 @@ static void fill_x(struct view *v, uint64_t event, uint64_t n, const uint32_t *p
             if (i) {
                 uint64_t before = event + (place ? place[i - 1] : i - 1);
                 double dt = v->t[e] - v->t[before], d = exp(-w * dt);
-                s0 += (double)v->raw[before];
-                s1 = d * (s1 + dt * s0);
+                bool last = v->scale[m].last_only;
+                s0 = last ? 1 : s0 + (double)v->raw[before];
+                s1 = d * ((last ? 0 : s1) + dt * s0);
                 s0 *= d;
             }
             v->x[e * v->x_stride + m] = (real)(v->scale[m].order == 2 ? w * w * s1 : w * s0);
-            comp[m] += (double)v->raw[e] * view_window_integral(v->scale[m], v->t[e], start, end);
+            double until = end; /* a last-only kernel ends where the next event is */
+            if (v->scale[m].last_only && i + 1 < n)
+                until = v->t[event + (place ? place[i + 1] : i + 1)];
+            comp[m] += (v->scale[m].last_only ? 1 : (double)v->raw[e]) *
+                       view_window_integral(v->scale[m], v->t[e], start, until);
         }
     }
 }
@@ -326,10 +331,12 @@ static enum status build(struct view_build *b, const struct rs_events *ev,
     transpose(v, at);
     if (v->user_order && order_users(v, err) != ST_OK)
         goto done;
-    if ((v->terms & RT_CALENDAR) && occupy(b, err) != ST_OK)
+    if ((v->terms & RT_CALENDAR) && !b->o->activity && occupy(b, err) != ST_OK)
         goto done;
-    if (v->terms & RT_SOCIAL)
-        view_social(b, err);
+    if (v->terms & RT_SOCIAL && view_social(b, err) != ST_OK)
+        goto done;
+    if (b->o->activity)
+        view_activity(b, err);
 done:
     free(at);
     return err->code;

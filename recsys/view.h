@@ -28,6 +28,7 @@ struct view_opts {
     uint32_t n_scale;
     struct rkernel item_kernel;
     double unit_s;
+    bool activity; /* what a user is observed with: see struct fit_opts */
     const struct calendar *zone;
     const struct follows *follows; /* RT_SOCIAL; sorted by user */
     double horizon;                /* units after which a friend's event is forgotten; 0: never */

@@ -17,6 +17,8 @@ struct view_build {
 
 double view_kernel_integral(struct rkernel k, double x);
 double view_window_integral(struct rkernel k, double t, double start, double end);
+/* The same integrals by the measure of activity: view_activity.c. */
+enum status view_activity(struct view_build *b, struct err *err);
 /* Edges and triggers. */
 enum status view_social(struct view_build *b, struct err *err);
 

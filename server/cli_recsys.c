@@ -113,6 +113,9 @@ enum status recsys_scales(const char *text, struct rkernel *scale, uint32_t *n, 
             return err_set(err, ST_ARG, "--scales: durations with commas between, such as 1h,7d");
         memcpy(word, at, len);
         word[len] = 0;
+        bool last = len > 1 && word[len - 1] == '!';
+        if (last)
+            word[--len] = 0;
         bool bump = len > 2 && strcmp(word + len - 2, "*2") == 0;
         if (bump)
             word[len - 2] = 0;
@@ -122,8 +125,9 @@ enum status recsys_scales(const char *text, struct rkernel *scale, uint32_t *n, 
         if (!(s >= 1e-6))
             return err_set(err, ST_RANGE, "--scales: '%s' is no duration above a microsecond",
                            word);
-        scale[(*n)++] = (struct rkernel){ .w = 1 / s, .order = bump ? 2 : 1 };
-        at += len + (at[len] == ',');
+        scale[(*n)++] = (struct rkernel){ .w = 1 / s, .order = bump ? 2 : 1, .last_only = last };
+        at += strcspn(at, ",");
+        at += *at == ',';
     }
     return *n ? ST_OK : err_set(err, ST_ARG, "--scales: none given");
 }
@@ -182,6 +186,9 @@ void recsys_fit_opts(struct cli_opts *o, struct recsys_fit *f)
                              "window, first (default window; first with --clock user)" });
     cli_opt(o, (struct opt){ "lead", 0, OPT_STR, &f->lead, 0, 0, "TIME",
                              "with --start first: that long before it (default 1h)" });
+    cli_opt(o, (struct opt){ "measure", 0, OPT_STR, &f->measure, 0, 0, "KIND",
+                             "what rates must explain: wall (which item and when, as published) or "
+                             "activity (which item; when is the user's clock's)" });
     cli_opt(o, (struct opt){ "tau-prior", 0, OPT_STR, &f->prior, 0, 0, "KIND",
                              "pooled: one rate for all users and each scale; source: one per "
                              "source, as published (default pooled)" });
@@ -219,14 +226,17 @@ static enum status one_of(const char *flag, const char *word, const char *a, con
 
 static enum status words(const struct recsys_fit *f, struct fit_opts *r, struct err *err)
 {
-    bool own, first, source;
+    bool own, first, source, activity;
     if (one_of("--clock", f->clock, "global", "user", &own, err) != ST_OK ||
         one_of("--start", f->start, "window", "first", &first, err) != ST_OK ||
+        one_of("--measure", f->measure, "wall", "activity", &activity, err) != ST_OK ||
         one_of("--tau-prior", f->prior, "pooled", "source", &source, err) != ST_OK)
         return err->code;
     r->clock = own ? CLOCK_USER : CLOCK_GLOBAL;
     r->start = first || (own && !f->start) ? START_FIRST : START_WINDOW;
     r->pooled = !source;
+    if (f->measure)
+        r->measure = activity ? MEASURE_ACTIVITY : MEASURE_WALL;
     if ((f->scales && recsys_scales(f->scales, r->scale, &r->n_scale, err) != ST_OK) ||
         (f->lead && recsys_duration(f->lead, "--lead", &r->lead_s, err) != ST_OK) ||
         (f->horizon && recsys_duration(f->horizon, "--horizon", &r->horizon_s, err) != ST_OK) ||

@@ -24,7 +24,7 @@ enum status recsys_duration(const char *text, const char *what, double *ret_s, s
 struct recsys_fit {
     struct recsys_data data;
     const char *model, *scales, *zone, *cluster, *clock, *start, *prior, *lead, *horizon;
-    const char *item_scale;
+    const char *item_scale, *measure;
     uint64_t k, iters, batch, eval_every, patience, seed, learn;
     double a_theta, a_beta, a_tau, tol, prune, kappa;
 };
