@@ -18,6 +18,7 @@ struct pulse {
     double t; /* seconds */
     enum kind kind;
     double c[SERVED_KERNELS];
+    double c1[SERVED_KERNELS]; /* to the sums of dt e^(-w dt): where an event replaces an earlier */
 };
 
 struct pulses {
@@ -97,17 +98,42 @@ static double cross_pull(const struct clocks *c, uint32_t q)
     return sum;
 }
 
-static enum status add_own(struct clocks *c, int64_t end, struct err *err)
+/* Units since the user's event before on the same item, -1: none. */
+static double gap_before(const struct clocks *c, const struct served_event *e, uint32_t i)
+{
+    for (uint32_t j = i; j-- > 0;)
+        if (e[j].item == e[i].item)
+            return (double)(e[i].t - e[j].t) / 1e3 / c->g->m->unit_s;
+    return -1;
+}
+
+static struct pulse own_pulse(const struct clocks *c, const struct served_event *e, uint32_t i)
 {
     const struct rmodel *m = c->g->m;
+    struct pulse x = { .t = (double)e[i].t / 1e3, .kind = KIND_SELF };
+    double gap = -2;
+    for (uint32_t s = 0; s < m->n_scale; s++) {
+        double tau = (double)c->f.tau[s];
+        if (!m->scale[s].last_only) {
+            x.c[s] = tau * (double)e[i].weight;
+            continue;
+        }
+        gap = gap < -1 ? gap_before(c, e, i) : gap;
+        double left = gap >= 0 ? exp(-m->scale[s].w * gap) : 0;
+        x.c[s] = tau * (1 - left);
+        x.c1[s] = gap >= 0 ? -tau * gap * left : 0;
+    }
+    return x;
+}
+
+static enum status add_own(struct clocks *c, int64_t end, struct err *err)
+{
     struct served_event *e;
     uint32_t n;
     if (events_of(c->l, c->f.user, end, &e, &n, err) != ST_OK)
         return err->code;
     for (uint32_t i = 0; i < n && err->code == ST_OK; i++) {
-        struct pulse x = { .t = (double)e[i].t / 1e3, .kind = KIND_SELF };
-        for (uint32_t s = 0; s < m->n_scale; s++)
-            x.c[s] = (double)c->f.tau[s] * (double)e[i].weight;
+        struct pulse x = own_pulse(c, e, i);
         bool ok = (c->item != IDS_NONE && e[i].item != c->item) || put_pulse(&c->p, &x);
         double pull = c->f.phi > 0 ? cross_pull(c, gen_item_of(c->g, e[i].item)) : 0;
         if (pull > 0) {
@@ -196,8 +222,10 @@ static void sums_to(const struct clocks *c, struct sums *s, size_t *at, double t
     for (; *at < c->p.n && c->p.at[*at].t <= t; (*at)++) {
         const struct pulse *x = &c->p.at[*at];
         sums_decay(c->g, s, x->t);
-        for (uint32_t i = 0; i < c->g->n_kernel; i++)
+        for (uint32_t i = 0; i < c->g->n_kernel; i++) {
             s->a0[x->kind][i] += x->c[i];
+            s->a1[x->kind][i] += x->c1[i];
+        }
     }
     sums_decay(c->g, s, t);
 }
