@@ -116,9 +116,9 @@ static void activity_add(const struct rmodel *m, struct rtrace *all, const struc
 static void set_activity(struct fold *f, double exposure)
 {
     const struct rmodel *m = f->m;
-    struct rtrace all = { .t = f->n ? f->row[0].t : 0 };
     size_t inside = 0;
     qsort(f->row, f->n, sizeof *f->row, by_time);
+    struct rtrace all = { .t = f->n ? f->row[0].t : 0 };
     for (size_t i = 0; i < f->n; i++)
         inside += f->row[i].inside;
     double each = f->each = inside ? exposure / (double)inside : 0;

@@ -76,15 +76,13 @@ static void by_definition(const struct rmodel *m, const struct fold_event *e, si
             double z = 0, g[2] = { 0 };
             const float *beta = m->beta_log + (size_t)e[i].item * m->stride;
             for (size_t j = 0; j < n; j++)
-                for (int s = 0; s < 2 && e[j].item == e[i].item && e[j].t < e[i].t; s++)
-                    g[s] +=
-                        (double)e[j].weight * kernel(m->scale[s], (e[i].t - e[j].t) / m->unit_s);
+                for (int s = 0; s < 2; s++)
+                    g[s] += excites(m, e, n, i, j, e[i].item, s);
             for (int k = 0; k < K; k++)
                 z += log_[k] * (double)beta[k];
             for (int s = 0; s < 2; s++) {
                 z += tl[s] * g[s];
-                b[s] +=
-                    (double)e[i].weight * integral(m->scale[s], (o->end_s - e[i].t) / m->unit_s);
+                b[s] += compensated(m, e, n, i, s, o);
             }
             for (int k = 0; k < K; k++)
                 shape[k] += log_[k] * (double)beta[k] / z;
@@ -129,7 +127,7 @@ static void check_fixed_point(bool last_only, bool activity)
         cr_expect(fabs((double)f.theta[k] - theta[k]) < 2e-5 * theta[k] + 1e-9, "theta %d: %g, %g",
                   k, (double)f.theta[k], theta[k]);
     for (int s = 0; s < 2; s++)
-        cr_expect(fabs((double)f.tau[s] - tau[s]) < 2e-5 * tau[s], "tau %d: %g, %g", s,
+        cr_expect(fabs((double)f.tau[s] - tau[s]) < 2e-5 * tau[s], "last %d activity %d tau %d: %g, %g", last_only, activity, s,
                   (double)f.tau[s], tau[s]);
     folded_clear(&f);
     rmodel_free(m);
