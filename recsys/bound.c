@@ -76,7 +76,7 @@ static void tau_parts(const struct fit *f, double *kl, double *comp)
     for (uint64_t e = 0; f->terms & RT_SOCIAL && e < f->v->n_edge; e++)
         for (uint32_t m = 0; m < f->n_scale; m++) {
             uint64_t i = e * f->n_scale + m, h = mu_of(f, f->v->edge_from[e], m, 1);
-            if (f->scale_off[m])
+            if (edge_off(f, m))
                 continue;
             *kl += gamma_kl(f->edge_shape[i], f->edge_rate[i], f->o->a_tau, mu_mean(f, h),
                             ln_mean(f->mu_shape[h], f->mu_rate[h]));

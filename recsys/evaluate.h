@@ -50,6 +50,23 @@ struct eval_opts {
 enum status evaluate(struct scorer *m, const struct split *s, const struct eval_opts *o,
                      struct verdict *ret, struct err *err);
 
+/* ---- return times: each user's first test event, predicted at the end of training ---- */
+
+struct return_score {
+    uint64_t n;
+    double median_error_s, true_median_s;
+    double pinball_s[3]; /* mean quantile loss at 0.1, 0.5, 0.9 */
+    double coverage;     /* of the interval from 0.1 to 0.9 */
+};
+struct return_eval {
+    struct return_score clock, items, median_gap, median_gap_silent;
+};
+/* Silence until the training window's end is known (SPLIT_GLOBAL); with own clocks prediction is
+ * made at the user's last event. median_gap: the user's median gap, quantiles of own gaps;
+ * _silent: the same, but never less than the silence. m has a clock. */
+enum status evaluate_return(const struct rmodel *m, const struct split *s, enum split_kind kind,
+                            struct return_eval *ret, struct err *err);
+
 /* ---- scorers; each is told `train` on opening ---- */
 
 /* A model. It is borrowed; its numbers are those of the events. */

@@ -4,6 +4,7 @@
 #include "engine/base/rng.h"
 #include "recsys/fit_internal.h"
 #include "recsys/heldout.h"
+#include "recsys/return_time.h"
 
 #include <stdlib.h>
 
@@ -37,6 +38,20 @@ struct fit_opts fit_defaults(unsigned terms)
     for (uint32_t m = 0; m < o.n_scale; m++)
         o.scale[m] = (struct rkernel){ .w = 1 / scales[m], .order = 1 };
     return o;
+}
+
+void fit_best(struct fit_opts *o)
+{
+    static const struct {
+        double hours;
+        uint32_t order, last_only;
+    } k[] = { { 1 / 3.0, 2, 1 }, { 1, 2, 1 },   { 6, 2, 1 },   { 24, 2, 1 },
+              { 72, 2, 1 },      { 168, 2, 1 }, { 720, 1, 1 }, { 24, 1, 0 },
+              { 168, 1, 0 },     { 720, 1, 0 }, { 8760, 1, 0 } };
+    o->measure = MEASURE_ACTIVITY;
+    o->n_scale = sizeof k / sizeof k[0];
+    for (uint32_t m = 0; m < o->n_scale; m++)
+        o->scale[m] = (struct rkernel){ 1 / (k[m].hours * HOUR_S), k[m].order, k[m].last_only };
 }
 
 static bool within(double v, double min, double max)
@@ -199,12 +214,19 @@ struct loop {
     struct heldout *held;
     double best, last_elbo;
     uint32_t worse;
+    bool stopping;
     struct rmodel *best_model;
 };
 
-static bool stopped(const struct loop *l)
+/* All processes stop together: a signal may have reached some of them only. */
+static bool stopped(struct loop *l)
 {
-    return l->w && l->w->stop && *l->w->stop;
+    double n = l->w && l->w->stop && *l->w->stop;
+    struct err err = ERR_INIT;
+    if (l->o->comm)
+        l->o->comm->sum_f64(l->o->comm->ctx, &n, 1, &err);
+    l->stopping = l->stopping || n > 0;
+    return l->stopping;
 }
 
 /* The model that did best on held-out events is the one that is kept. */
@@ -262,7 +284,7 @@ static enum status checkpoint(struct loop *l, uint32_t done, bool last, struct e
 static enum status run_loop(struct loop *l, struct err *err)
 {
     uint32_t done = l->o->resume ? l->o->done : 0;
-    for (bool end = false; !end && done < l->o->iters && !stopped(l);) {
+    for (bool end = stopped(l); !end && done < l->o->iters && !l->stopping;) {
         struct fit_progress p = { .sweeps = l->o->iters,
                                   .elbo = (double)NAN,
                                   .heldout = (double)NAN,
@@ -283,12 +305,13 @@ static enum status run_loop(struct loop *l, struct err *err)
         if (l->o->learn_every && done % l->o->learn_every == 0 &&
             fit_scales_step(l->f, err) != ST_OK)
             return err->code;
-        if (checkpoint(l, done, end || done == l->o->iters || stopped(l), err) != ST_OK)
+        bool last = stopped(l) || end || done == l->o->iters;
+        if (checkpoint(l, done, last, err) != ST_OK)
             return err->code;
         l->res->sweep_s = p.sweep_s;
     }
     l->res->sweeps = done;
-    l->res->stopped = stopped(l);
+    l->res->stopped = l->stopping;
     return ST_OK;
 }
 
@@ -317,12 +340,17 @@ static enum status run(struct loop *l, const struct calendar *zone, struct rmode
         return err->code;
     sizes(l->f, l->res);
     l->res->heldout = l->held ? l->best : (double)NAN;
-    if (l->best_model && !l->res->stopped) {
-        *ret = l->best_model;
+    struct rmodel *m = l->res->stopped ? NULL : l->best_model;
+    if (m)
         l->best_model = NULL;
-        return ST_OK;
+    else if (fit_model(l->f, l->ev, &m, err) != ST_OK)
+        return err->code;
+    if (rclock_fit(m, l->ev, err) != ST_OK) {
+        rmodel_free(m);
+        return err->code;
     }
-    return fit_model(l->f, l->ev, ret, err);
+    *ret = m;
+    return ST_OK;
 }
 
 enum status fit_run(const struct rs_events *ev, const struct fit_opts *o,

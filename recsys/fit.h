@@ -68,7 +68,11 @@ struct fit_opts {
                                         of users and items are those of the fitted events */
     const struct fit_comm *comm;     /* NULL: one process */
 };
+/* As published: wall time, summed exponential kernels (1 h, 1 d, 7 d, 60 d). */
 struct fit_opts fit_defaults(unsigned terms);
+/* Measure and kernels that ranked best on the data in tests/bench/recsys: activity, kernels of the
+ * last event that peak at their scale, and summed ones. What the command line fits unless told. */
+void fit_best(struct fit_opts *o);
 /* Errors: ST_ARG, ST_RANGE: names the setting. */
 enum status fit_check(const struct fit_opts *o, struct err *err);
 

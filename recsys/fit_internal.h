@@ -90,6 +90,11 @@ static inline uint64_t mu_of(const struct fit *f, uint32_t v, uint32_t m, int ki
 {
     return f->o->pooled ? (uint64_t)kind * f->n_scale + m : (uint64_t)v * f->n_scale + m;
 }
+/* Friends' events are summed: kernels of the last event alone are not theirs. */
+static inline bool edge_off(const struct fit *f, uint32_t m)
+{
+    return f->scale_off[m] || f->scale[m].last_only;
+}
 static inline double mu_mean(const struct fit *f, uint64_t i)
 {
     return f->mu_shape[i] / f->mu_rate[i];

@@ -1,5 +1,6 @@
 /* recsys/fit_model.c - a fit's state as a model, and back: for warm starts and checkpoints. */
 #include "recsys/fit_internal.h"
+#include "recsys/return_time.h"
 
 #include <stdlib.h>
 
@@ -32,6 +33,7 @@ static struct rmodel sizes_of(const struct fit *f, uint64_t n_edge)
                         .n_mu = f->n_scale ? f->n_mu : 0,
                         .n_edge = n_edge,
                         .n_cluster = f->n_cluster,
+                        .n_clock = RCLOCK_LENGTHS,
                         .pooled = o->pooled,
                         .activity = o->measure == MEASURE_ACTIVITY,
                         .unit_s = f->unit_s,
@@ -113,7 +115,7 @@ static void put_edges(const struct fit *f, const struct rmodel *m)
             ((uint64_t *)m->edge_ptr)[u + 1] = m->edge_ptr[u];
     for (uint64_t i = 0; i < f->v->n_edge * f->n_scale; i++) {
         uint64_t at = first * f->n_scale + i;
-        bool off = f->scale_off[i % f->n_scale];
+        bool off = edge_off(f, (uint32_t)(i % f->n_scale));
         ((float *)m->edge_tau)[at] = off ? 0 : (float)(f->edge_shape[i] / f->edge_rate[i]);
         ((float *)m->edge_tau_log)[at] = (float)f->edge_tab[i];
         ((double *)m->edge_shape)[at] = f->edge_shape[i];

@@ -357,7 +357,9 @@ static void start_tau(struct fit *f)
     for (uint64_t i = 0; f->edge_tab && i < f->v->n_edge * f->n_scale; i++) {
         f->edge_shape[i] = f->o->a_tau;
         f->edge_rate[i] = f->o->a_tau / mean;
-        f->edge_tab[i] = (real)(exp_digamma(f->edge_shape[i]) / f->edge_rate[i]);
+        f->edge_tab[i] = edge_off(f, (uint32_t)(i % f->n_scale))
+                             ? 0
+                             : (real)(exp_digamma(f->edge_shape[i]) / f->edge_rate[i]);
     }
 }
 

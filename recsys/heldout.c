@@ -171,34 +171,21 @@ double heldout_score(struct heldout *h, const struct rmodel *m)
     return score;
 }
 
-/* Kernel sums of each user's events on all items, as rtrace.h keeps them of one. */
-struct totals {
-    const struct rmodel *m;
-    double *t, *s0, *s1; /* [users], [users, n_scale] */
-};
-
-static void totals_to(struct totals *x, uint32_t u, double t)
+static double sum_kernels(struct live *l, const struct rmodel *m, uint32_t u, double t,
+                          const float *tau)
 {
-    double dt = (t - x->t[u]) / x->m->unit_s;
-    for (uint32_t k = 0; dt > 0 && k < x->m->n_scale; k++) {
-        size_t i = (size_t)u * x->m->n_scale + k;
-        double d = exp(-x->m->scale[k].w * dt);
-        x->s1[i] = d * (x->s1[i] + dt * x->s0[i]);
-        x->s0[i] *= d;
+    double s0[RSCALES_MAX], s1[RSCALES_MAX], sum = 0;
+    live_user_kernels(l, u, t, s0, s1);
+    for (uint32_t k = 0; k < m->n_scale; k++) {
+        double w = m->scale[k].w;
+        sum += (double)tau[k] * (m->scale[k].order == 2 ? w * w * s1[k] : w * s0[k]);
     }
-    x->t[u] = t;
+    return sum;
 }
 
-static double kernel_of(const struct totals *x, uint32_t u, uint32_t k)
+/* Of all items at t, without item-to-item effects. */
+static double total_rate(struct live *l, const struct rmodel *m, uint32_t u, double t)
 {
-    size_t i = (size_t)u * x->m->n_scale + k;
-    double w = x->m->scale[k].w;
-    return x->m->scale[k].order == 2 ? w * w * x->s1[i] : w * x->s0[i];
-}
-
-static double total_rate(struct totals *x, uint32_t u, double t)
-{
-    const struct rmodel *m = x->m;
     uint32_t f[2];
     unsigned n = rmodel_features(m, t, f);
     double sum = 0;
@@ -206,41 +193,26 @@ static double total_rate(struct totals *x, uint32_t u, double t)
         for (unsigned j = 0; j < n; j++)
             for (uint32_t k = 0; k < m->k; k++)
                 sum += (double)rmodel_theta(m, u, f[i])[k] * m->beta_sum[f[j] * m->stride + k];
-    totals_to(x, u, t);
-    for (uint32_t k = 0; m->tau && k < m->n_scale; k++)
-        sum += (double)m->tau[(size_t)u * m->n_scale + k] * kernel_of(x, u, k);
-    for (uint64_t e = m->edge_ptr ? m->edge_ptr[u] : 0; m->edge_ptr && e < m->edge_ptr[u + 1];
-         e++) {
-        totals_to(x, m->edge_from[e], t);
-        for (uint32_t k = 0; k < m->n_scale; k++)
-            sum += (double)m->edge_tau[e * m->n_scale + k] * kernel_of(x, m->edge_from[e], k);
-    }
+    if (m->tau)
+        sum += sum_kernels(l, m, u, t, m->tau + (size_t)u * m->n_scale);
+    for (uint64_t e = m->edge_ptr ? m->edge_ptr[u] : 0; m->edge_ptr && e < m->edge_ptr[u + 1]; e++)
+        sum += sum_kernels(l, m, m->edge_from[e], t, m->edge_tau + e * m->n_scale);
     return sum;
 }
 
-static void totals_add(struct totals *x, uint32_t u, double t)
-{
-    totals_to(x, u, t);
-    for (uint32_t k = 0; k < x->m->n_scale; k++)
-        x->s0[(size_t)u * x->m->n_scale + k] += 1;
-}
-
-static double choices(struct heldout *h, struct totals *x, struct live *l, struct err *err)
+static double choices(struct heldout *h, const struct rmodel *m, struct live *l, struct err *err)
 {
     const struct rs_events *ev = h->later;
     double sum = 0;
-    for (uint64_t i = 0; i < h->train->n; i++)
-        totals_add(x, h->train->user[i], h->train->time[i]);
     for (uint64_t i = 0, j; i < ev->n && err->code == ST_OK; i = j) {
         for (j = i; j < ev->n && ev->time[j] == ev->time[i]; j++) {
             struct live_parts r = live_rate(l, ev->user[j], ev->item[j], ev->time[j]);
             double rate = r.base + r.self + r.social; /* item-to-item rates have no cheap total */
-            sum += log((rate > 1e-300 ? rate : 1e-300) / total_rate(x, ev->user[j], ev->time[j]));
+            sum +=
+                log((rate > 1e-300 ? rate : 1e-300) / total_rate(l, m, ev->user[j], ev->time[j]));
         }
-        for (uint64_t k = i; k < j; k++) {
+        for (uint64_t k = i; k < j; k++)
             live_add(l, ev->user[k], ev->item[k], ev->time[k], 1, err);
-            totals_add(x, ev->user[k], ev->time[k]);
-        }
     }
     return sum / (double)ev->n;
 }
@@ -250,18 +222,10 @@ double heldout_choice(struct heldout *h, const struct rmodel *m)
     struct live *l = NULL;
     struct err err = ERR_INIT;
     double score = -(double)INFINITY;
-    struct totals x = { .m = m,
-                        .t = calloc(h->n_user + (size_t)1, sizeof *x.t),
-                        .s0 = calloc((size_t)h->n_user * m->n_scale + 1, sizeof *x.s0),
-                        .s1 = calloc((size_t)h->n_user * m->n_scale + 1, sizeof *x.s1) };
-    if (x.t && x.s0 && x.s1 && live_open(m, &l, &err) == ST_OK &&
-        live_replay(l, h->train, &err) == ST_OK) {
-        double v = choices(h, &x, l, &err);
+    if (live_open(m, &l, &err) == ST_OK && live_replay(l, h->train, &err) == ST_OK) {
+        double v = choices(h, m, l, &err);
         score = err.code == ST_OK ? v : score;
     }
-    free(x.t);
-    free(x.s0);
-    free(x.s1);
     live_close(l);
     return score;
 }

@@ -310,6 +310,17 @@ void live_user_kernels(struct live *l, uint32_t u, double t, double *s0, double 
     }
 }
 
+void live_pair_kernels(struct live *l, uint32_t u, uint32_t p, double t, double *s0, double *s1)
+{
+    uint32_t i = find(l, u, p);
+    if (i != NO_TRACE)
+        decay(l, i, t);
+    for (uint32_t k = 0; k < l->m->n_scale; k++) {
+        s0[k] = i == NO_TRACE ? 0 : l->sum[(size_t)i * width(l) + 2 * (size_t)k];
+        s1[k] = i == NO_TRACE ? 0 : l->sum[(size_t)i * width(l) + 2 * (size_t)k + 1];
+    }
+}
+
 void live_each(struct live *l, uint32_t u, void (*fn)(void *ctx, uint32_t item, double last_s),
                void *ctx)
 {

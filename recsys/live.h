@@ -31,6 +31,8 @@ void live_scores(struct live *l, uint32_t u, double t, float *out);
 /* Own excitation of each scale summed over all items, at t: what the user's total rate decays
  * with. own, social [n_scale]: tau times kernel sums at the moment t. */
 void live_user_kernels(struct live *l, uint32_t u, double t, double *s0, double *s1);
+/* The same of one item. */
+void live_pair_kernels(struct live *l, uint32_t u, uint32_t p, double t, double *s0, double *s1);
 /* Items with traces of u: calls fn with each. */
 void live_each(struct live *l, uint32_t u, void (*fn)(void *ctx, uint32_t item, double last_s),
                void *ctx);

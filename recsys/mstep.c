@@ -26,7 +26,7 @@ static void friends_tau(struct fit *f, uint32_t u)
             f->edge_shape[i] = f->o->a_tau + f->edge_count[i];
             f->edge_rate[i] = mu_mean(f, mu_of(f, f->v->edge_from[e], m, 1)) + f->v->edge_comp[i];
             f->edge_tab[i] =
-                f->scale_off[m] ? 0 : (real)(exp_digamma(f->edge_shape[i]) / f->edge_rate[i]);
+                edge_off(f, m) ? 0 : (real)(exp_digamma(f->edge_shape[i]) / f->edge_rate[i]);
         }
 }
 
@@ -54,6 +54,8 @@ enum status mstep_mu(struct fit *f, struct err *err)
         }
     for (uint64_t e = 0; f->terms & RT_SOCIAL && e < f->v->n_edge; e++)
         for (uint32_t m = 0; m < f->n_scale; m++) {
+            if (edge_off(f, m))
+                continue;
             uint64_t i = e * f->n_scale + m, at = mu_of(f, f->v->edge_from[e], m, 1);
             sum[at] += f->edge_shape[i] / f->edge_rate[i];
             n[at] += 1;

@@ -115,6 +115,14 @@ static void plant_tau(struct rmodel *m, const struct plant_opts *o, struct rng *
 {
     for (uint64_t i = 0; m->tau && i < (uint64_t)m->n_user * m->n_scale; i++)
         ((float *)m->tau)[i] = (float)(o->branching / m->n_scale * sample_gamma(r, 4) / 4);
+    /* A subcritical plan has no user who explodes. */
+    for (uint32_t u = 0; m->tau && o->branching < 0.9 && u < m->n_user; u++) {
+        float *tau = (float *)m->tau + (uint64_t)u * m->n_scale, sum = 0;
+        for (uint32_t k = 0; k < m->n_scale; k++)
+            sum += tau[k];
+        for (uint32_t k = 0; k < m->n_scale && sum > 0.9F; k++)
+            tau[k] *= 0.9F / sum;
+    }
     for (uint64_t i = 0; m->edge_tau && i < m->n_edge * m->n_scale; i++)
         ((float *)m->edge_tau)[i] = (float)(o->social / m->n_scale * sample_gamma(r, 1));
 }

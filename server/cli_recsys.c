@@ -157,7 +157,8 @@ static void shape_opts(struct cli_opts *o, struct recsys_fit *f)
                              "factors (default 32; multiples of 16 waste nothing)" });
     cli_opt(o, (struct opt){ "scales", 0, OPT_STR, &f->scales, 0, 0, "LIST",
                              "mean delays of self-excitation, e.g. 1h,1d,7d,60d; 12h*2 peaks at "
-                             "12 hours" });
+                             "12 hours, 7d! counts the last event only (default: a set of both "
+                             "kinds)" });
     cli_opt(o, (struct opt){ "learn-scales", 0, OPT_COUNT, &f->learn, 0, 1000, "N",
                              "move the scales every N sweeps (default 0: fixed)" });
     cli_opt(o, (struct opt){ "prune", 0, OPT_REAL, &f->prune, 0, 0.5, "SHARE",
@@ -186,9 +187,11 @@ void recsys_fit_opts(struct cli_opts *o, struct recsys_fit *f)
                              "window, first (default window; first with --clock user)" });
     cli_opt(o, (struct opt){ "lead", 0, OPT_STR, &f->lead, 0, 0, "TIME",
                              "with --start first: that long before it (default 1h)" });
-    cli_opt(o, (struct opt){ "measure", 0, OPT_STR, &f->measure, 0, 0, "KIND",
-                             "what rates must explain: wall (which item and when, as published) or "
-                             "activity (which item; when is the user's clock's)" });
+    cli_opt(o, (struct opt){
+                   "measure", 0, OPT_STR, &f->measure, 0, 0, "KIND",
+                   "what rates must explain: wall (which item and when, as published) or "
+                   "activity (which item; when is the user's clock's; default, unless --scales are "
+                   "given)" });
     cli_opt(o, (struct opt){ "tau-prior", 0, OPT_STR, &f->prior, 0, 0, "KIND",
                              "pooled: one rate for all users and each scale; source: one per "
                              "source, as published (default pooled)" });
@@ -254,6 +257,11 @@ enum status recsys_fit_resolve(const struct cli *c, const struct recsys_fit *f,
     if (rmodel_terms(f->model ? f->model : "hrpf", &terms, err) != ST_OK)
         return err_ctx(err, "--model");
     struct fit_opts r = fit_defaults(terms);
+    if (!f->measure || strcmp(f->measure, "wall") != 0) {
+        r.measure = MEASURE_ACTIVITY;
+        if (!f->scales)
+            fit_best(&r);
+    }
     if (words(f, &r, err) != ST_OK)
         return err->code;
     if (f->model && strcmp(f->model, "iirpf") == 0 && !f->data.follows)

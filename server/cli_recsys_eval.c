@@ -23,7 +23,7 @@ struct table {
     const struct evaluate_cli *g;
     const struct split *s;
     struct eval_opts o;
-    json_t *list;
+    json_t *list, *returns;
     struct err *err;
 };
 
@@ -102,6 +102,46 @@ static double loglik_of(struct table *t, const struct rmodel *m)
     return v;
 }
 
+static json_t *return_json(const struct return_score *r)
+{
+    return json_pack("{s:I, s:f, s:f, s:[f,f,f], s:f}", "users", (json_int_t)r->n, "median_error_s",
+                     r->median_error_s, "true_median_s", r->true_median_s, "pinball_s",
+                     r->pinball_s[0], r->pinball_s[1], r->pinball_s[2], "coverage_80", r->coverage);
+}
+
+static void return_line(const char *name, const struct return_score *r)
+{
+    printf("  %-28s median error %9.2f h, quantile loss at 0.1/0.5/0.9 %.2f / %.2f / %.2f h, "
+           "coverage of 80%% %.2f\n",
+           name, r->median_error_s / 3600, r->pinball_s[0] / 3600, r->pinball_s[1] / 3600,
+           r->pinball_s[2] / 3600, r->coverage);
+}
+
+/* When the users of the last model come back. */
+static bool return_rows(struct table *t, const char *title, const struct rmodel *m)
+{
+    struct return_eval r;
+    bool own = t->g->split && strcmp(t->g->split, "user") == 0;
+    if (evaluate_return(m, t->s, own ? SPLIT_USER : SPLIT_GLOBAL, &r, t->err) != ST_OK)
+        return false;
+    if (!t->c->json) {
+        printf("return time, %s: %llu users, true median %.2f h; the model trusts the %s\n", title,
+               (unsigned long long)r.clock.n, r.clock.true_median_s / 3600,
+               m->clock_wins ? "user's clock" : "items' rates");
+        return_line("user's clock", &r.clock);
+        return_line("items' rates", &r.items);
+        return_line("own median gap", &r.median_gap);
+        return_line("own median gap, or silence", &r.median_gap_silent);
+    }
+    json_array_append_new(t->returns,
+                          json_pack("{s:s, s:s, s:o, s:o, s:o, s:o}", "model", title, "chosen",
+                                    m->clock_wins ? "clock" : "items", "clock",
+                                    return_json(&r.clock), "items", return_json(&r.items),
+                                    "median_gap", return_json(&r.median_gap), "median_gap_silent",
+                                    return_json(&r.median_gap_silent)));
+    return true;
+}
+
 /* "NAME" or "NAME:SCALES". */
 static bool model_row(struct table *t, const char *word, struct rmodel **keep)
 {
@@ -121,7 +161,7 @@ static bool model_row(struct table *t, const char *word, struct rmodel **keep)
     if (!fit_one(t, variant, colon ? colon + 1 : NULL, &m, &seconds))
         return false;
     bool ok = scorer_model(m, title, &t->s->train, &s, t->err) == ST_OK &&
-              one(t, &s, seconds, loglik_of(t, m));
+              one(t, &s, seconds, loglik_of(t, m)) && return_rows(t, title, m);
     if (keep && ok)
         *keep = m;
     else
@@ -230,6 +270,7 @@ static enum status run(struct cli *c, const struct evaluate_cli *g, const struct
                        .g = g,
                        .s = &s,
                        .list = json_array(),
+                       .returns = json_array(),
                        .err = err,
                        .o = { .frozen = g->frozen,
                               .bootstrap = g->bootstrap,
@@ -247,16 +288,17 @@ static enum status run(struct cli *c, const struct evaluate_cli *g, const struct
     if (ok && !g->models.n)
         ok = model_row(&t, "hrpf", NULL);
     if (ok && err->code == ST_OK && c->json) {
-        cli_print_json(json_pack("{s:{s:s, s:f, s:I, s:I, s:I, s:s}, s:o, s:o}", "split", "kind",
-                                 own ? "user" : "global", "share", g->share, "train",
+        cli_print_json(json_pack("{s:{s:s, s:f, s:I, s:I, s:I, s:s}, s:o, s:o, s:o}", "split",
+                                 "kind", own ? "user" : "global", "share", g->share, "train",
                                  (json_int_t)s.train.n, "test", (json_int_t)s.test.n, "dropped",
                                  (json_int_t)s.dropped, "mode",
                                  g->frozen ? "frozen" : "prequential", "health", health_json(&h),
-                                 "methods", t.list),
+                                 "methods", t.list, "return_time", t.returns),
                        err);
-        t.list = NULL;
+        t.list = t.returns = NULL;
     }
     json_free(t.list);
+    json_free(t.returns);
     split_clear(&s);
     return err->code;
 }
@@ -293,10 +335,4 @@ enum status cli_recsys_evaluate(struct cli *c, struct err *err)
         run(c, &g, &ev, err);
     events_clear(&ev);
     return err->code;
-}
-
-enum status cli_recsys_return_time(struct cli *c, struct err *err)
-{
-    (void)c;
-    return err_set(err, ST_UNSUPPORTED, "not built yet");
 }

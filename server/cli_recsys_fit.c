@@ -2,6 +2,7 @@
  * model lets a stopped or killed fit go on. */
 #include "engine/base/clock.h"
 #include "engine/base/file.h"
+#include "engine/train/dist.h"
 #include "server/cli_recsys.h"
 
 #include <errno.h>
@@ -41,6 +42,8 @@ struct run {
     FILE *metrics;
     uint64_t shown_ns;
     const char *phase;
+    struct dist *dist;
+    struct fit_comm comm; /* with dist */
 };
 
 /* ---- watching ---- */
@@ -84,7 +87,45 @@ static enum status on_checkpoint(void *ctx, const struct rmodel *m, uint32_t swe
 {
     struct run *r = ctx;
     (void)sweep;
+    if (r->dist && r->comm.rank != 0)
+        return ST_OK;
     return rmodel_save(m, r->checkpoint, err);
+}
+
+/* ---- several processes ---- */
+
+static enum status sum_f32(void *ctx, float *v, uint64_t n, struct err *err)
+{
+    const struct reduce *r = ctx;
+    if (n)
+        r->begin(r->ctx, v, 0, n);
+    return r->wait(r->ctx, err);
+}
+
+static enum status sum_f64(void *ctx, double *v, size_t n, struct err *err)
+{
+    const struct reduce *r = ctx;
+    return n ? r->sum(r->ctx, v, n, err) : ST_OK;
+}
+
+/* Rank 0 alone talks and writes. */
+static enum status join_ranks(struct run *r, struct err *err)
+{
+    if (!dist_launched())
+        return ST_OK;
+    if (dist_open(&r->dist, err) != ST_OK)
+        return err->code;
+    const struct reduce *d = dist_reduce(r->dist);
+    r->comm = (struct fit_comm){ .rank = d->rank,
+                                 .n_rank = d->n_rank,
+                                 .ctx = (void *)d,
+                                 .sum_f32 = sum_f32,
+                                 .sum_f64 = sum_f64 };
+    if (d->rank != 0)
+        r->c->quiet = true;
+    else if (!r->c->quiet)
+        fprintf(stderr, "%u processes fit together\n", d->n_rank);
+    return ST_OK;
 }
 
 /* ---- held-out events ---- */
@@ -268,11 +309,15 @@ static enum status run_fit(struct run *r, const struct rs_events *ev, struct err
                            .stop = &stop };
     if (recsys_fit_resolve(r->c, &r->g->fit, ev, &follows, &o, err) != ST_OK)
         goto done;
+    if (r->dist)
+        o.comm = &r->comm;
     if (follows.strangers + follows.self && !r->c->quiet)
         fprintf(stderr, "%llu edges; left out: %llu with a name without events, %llu to oneself\n",
                 (unsigned long long)follows.n, (unsigned long long)follows.strangers,
                 (unsigned long long)follows.self);
     if ((r->g->heldout > 0 ? two_fits : one_fit)(r, ev, &o, &w, &m, &res, err) != ST_OK)
+        goto done;
+    if (r->dist && r->comm.rank != 0)
         goto done;
     if (res.stopped) {
         if (rmodel_save(m, r->checkpoint, err) == ST_OK)
@@ -334,8 +379,9 @@ enum status cli_recsys_fit(struct cli *c, struct err *err)
         return err_ctx(err, "%s", g.metrics);
     }
     catch_signals();
-    if (recsys_read_events(&g.fit.data, &ev, err) == ST_OK)
+    if (join_ranks(&r, err) == ST_OK && recsys_read_events(&g.fit.data, &ev, err) == ST_OK)
         run_fit(&r, &ev, err);
+    dist_close(r.dist, err->code != ST_OK && err->code != ST_CANCELLED);
     events_clear(&ev);
     if (r.metrics)
         fclose(r.metrics);

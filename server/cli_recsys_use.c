@@ -2,6 +2,7 @@
 #include "engine/base/file.h"
 #include "engine/base/num.h"
 #include "recsys/live.h"
+#include "recsys/return_time.h"
 #include "recsys/simulate.h"
 #include "server/cli_recsys.h"
 
@@ -179,6 +180,108 @@ enum status cli_recsys_recommend(struct cli *c, struct err *err)
     if (rmodel_load(g.model, &m, err) == ST_OK &&
         (!g.data.events || recsys_read_events(&g.data, &ev, err) == ST_OK))
         recommend(c, &g, word[0], m, &ev, err);
+    events_clear(&ev);
+    rmodel_free(m);
+    return err->code;
+}
+
+/* ---- return-time ---- */
+
+struct return_cli {
+    struct recsys_data data;
+    const char *model, *at, *item, *by;
+};
+
+static const double shown[] = { 0.1, 0.25, 0.5, 0.75, 0.9 };
+enum { N_SHOWN = sizeof shown / sizeof shown[0] };
+
+static enum status print_return(const struct cli *c, const struct rmodel *m, uint32_t u,
+                                const char *by, double at, const double *q, struct err *err)
+{
+    if (c->json) {
+        json_t *v = json_array();
+        for (int i = 0; v && i < N_SHOWN; i++)
+            json_array_append_new(v, json_pack("{s:f, s:o}", "q", shown[i], "seconds",
+                                               isfinite(q[i]) ? json_real(q[i]) : json_null()));
+        return cli_print_json(json_pack("{s:o, s:f, s:s, s:o, s:{s:f, s:f}}", "user",
+                                        json_text(ids_name(&m->users, u)), "at", at, "by", by,
+                                        "quantiles", v, "median_error_s", "clock", m->loss_clock,
+                                        "items", m->loss_items),
+                              err);
+    }
+    for (int i = 0; i < N_SHOWN; i++)
+        printf("%2.0f%% within %.2f h\n", 100 * shown[i], q[i] / 3600);
+    printf("by %s (median error on the users' last gaps: clock %.2f h, items %.2f h)\n", by,
+           m->loss_clock / 3600, m->loss_items / 3600);
+    return ST_OK;
+}
+
+static enum status return_time(const struct cli *c, const struct return_cli *g, const char *user,
+                               const struct rmodel *m, const struct rs_events *ev, struct err *err)
+{
+    struct live *l = NULL;
+    double unit = 1, at = ev->n ? ev->time[ev->n - 1] : m->end_s, q[N_SHOWN], last_s;
+    uint32_t u = ids_find(&m->users, str_c(user)), p = IDS_NONE;
+    double *last = malloc((m->n_item + (size_t)1) * sizeof *last);
+    if (!last)
+        return err_set(err, ST_NOMEM, "return time");
+    if (u == IDS_NONE)
+        err_set(err, ST_NOTFOUND, "the model knows no user '%s'", user);
+    else if (g->item && (p = ids_find(&m->items, str_c(g->item))) == IDS_NONE)
+        err_set(err, ST_NOTFOUND, "the model knows no item '%s'", g->item);
+    else if ((!g->data.unit || events_unit(str_c(g->data.unit), &unit, err) == ST_OK) &&
+             (!g->at || events_time(str_c(g->at), unit, &at, err) == ST_OK) &&
+             live_open(m, &l, err) == ST_OK) {
+        bool items = g->item || (g->by ? strcmp(g->by, "items") == 0 : !m->clock_wins);
+        for (uint32_t i = 0; i < m->n_item; i++)
+            last[i] = -(double)INFINITY;
+        replay(m, ev, at, u, last, l, err);
+        last_s = m->last_s[u] <= at ? m->last_s[u] : at;
+        for (uint32_t i = 0; i < m->n_item; i++)
+            last_s = last[i] > last_s ? last[i] : last_s;
+        for (int i = 0; i < N_SHOWN; i++)
+            q[i] = g->item ? return_of_item(l, m, u, p, at, shown[i])
+                   : items ? return_by_items(l, m, u, at, shown[i])
+                           : return_by_clock(m, u, last_s, at, shown[i]);
+        if (err->code == ST_OK)
+            print_return(c, m, u, items ? "items" : "clock", at, q, err);
+    }
+    live_close(l);
+    free(last);
+    return err->code;
+}
+
+enum status cli_recsys_return_time(struct cli *c, struct err *err)
+{
+    struct return_cli g = { .model = NULL };
+    struct rs_events ev = EVENTS_INIT;
+    struct rmodel *m = NULL;
+    struct cli_opts o;
+    const char *word[1];
+    size_t n;
+    bool done;
+    cli_opts_init(&o, c, "strobe recsys return-time USER -m MODEL -e EVENTS [--at TIME] [options]",
+                  "Quantiles of the time until the user's next event, given silence until --at. By "
+                  "the user's clock or by the items' rates, whichever predicted better.");
+    cli_opt(&o, (struct opt){ "model", 'm', OPT_STR, &g.model, 0, 0, "FILE", "a fitted model" });
+    cli_opt(&o,
+            (struct opt){ "events", 'e', OPT_STR, &g.data.events, 0, 0, "FILE", "what happened" });
+    cli_opt(&o, (struct opt){ "at", 0, OPT_STR, &g.at, 0, 0, "TIME",
+                              "when (default: at the last event)" });
+    cli_opt(&o, (struct opt){ "item", 0, OPT_STR, &g.item, 0, 0, "ITEM",
+                              "until the user takes this item again" });
+    cli_opt(&o, (struct opt){ "by", 0, OPT_STR, &g.by, 0, 0, "WHAT",
+                              "clock or items (default: the better one)" });
+    recsys_data_opts(&o, &g.data);
+    if (cli_parse(&o, c, word, 1, &n, &done, err) != ST_OK || done)
+        return err->code;
+    if (n != 1 || !g.model)
+        return err_set(err, ST_ARG, "give a user and -m MODEL");
+    if (g.by && strcmp(g.by, "clock") != 0 && strcmp(g.by, "items") != 0)
+        return err_set(err, ST_ARG, "--by: '%s' is not clock or items", g.by);
+    if (rmodel_load(g.model, &m, err) == ST_OK &&
+        (!g.data.events || recsys_read_events(&g.data, &ev, err) == ST_OK))
+        return_time(c, &g, word[0], m, &ev, err);
     events_clear(&ev);
     rmodel_free(m);
     return err->code;
