@@ -148,7 +148,12 @@ void recsys_write_return(const struct gen *g, const char *user, int64_t at,
             buf_z(out, "null");
         buf_char(out, '}');
     }
-    buf_z(out, "],\"median_hours\":");
+    buf_printf(out, "],\"by\":\"%s\",\"other\":", r->by_clock ? "clock" : "items");
+    if (r->has_other)
+        put_numbers(out, r->other, QUERY_QUANTILES);
+    else
+        buf_z(out, "null");
+    buf_z(out, ",\"median_hours\":");
     put_number(out, r->hours[3]);
     buf_z(out, ",\"density\":{\"hours\":");
     put_numbers(out, r->point, r->n_point);
