@@ -4,6 +4,7 @@
  * with one (a0, a1) per kernel and kind, however many events and items there are: curves and
  * quantiles cost a few exponentials a point (reference/rpf.md 1.10). */
 #include "recsys/query_parts.h"
+#include "recsys/return_time.h"
 
 #include <stdlib.h>
 
@@ -18,6 +19,7 @@ struct pulse {
     double t; /* seconds */
     enum kind kind;
     double c[SERVED_KERNELS];
+    double c1[SERVED_KERNELS]; /* to the sums of dt e^(-w dt): where an event replaces an earlier */
 };
 
 struct pulses {
@@ -97,17 +99,42 @@ static double cross_pull(const struct clocks *c, uint32_t q)
     return sum;
 }
 
-static enum status add_own(struct clocks *c, int64_t end, struct err *err)
+/* Units since the user's event before on the same item, -1: none. */
+static double gap_before(const struct clocks *c, const struct served_event *e, uint32_t i)
+{
+    for (uint32_t j = i; j-- > 0;)
+        if (e[j].item == e[i].item)
+            return (double)(e[i].t - e[j].t) / 1e3 / c->g->m->unit_s;
+    return -1;
+}
+
+static struct pulse own_pulse(const struct clocks *c, const struct served_event *e, uint32_t i)
 {
     const struct rmodel *m = c->g->m;
+    struct pulse x = { .t = (double)e[i].t / 1e3, .kind = KIND_SELF };
+    double gap = -2;
+    for (uint32_t s = 0; s < m->n_scale; s++) {
+        double tau = (double)c->f.tau[s];
+        if (!m->scale[s].last_only) {
+            x.c[s] = tau * (double)e[i].weight;
+            continue;
+        }
+        gap = gap < -1 ? gap_before(c, e, i) : gap;
+        double left = gap >= 0 ? exp(-m->scale[s].w * gap) : 0;
+        x.c[s] = tau * (1 - left);
+        x.c1[s] = gap >= 0 ? -tau * gap * left : 0;
+    }
+    return x;
+}
+
+static enum status add_own(struct clocks *c, int64_t end, struct err *err)
+{
     struct served_event *e;
     uint32_t n;
     if (events_of(c->l, c->f.user, end, &e, &n, err) != ST_OK)
         return err->code;
     for (uint32_t i = 0; i < n && err->code == ST_OK; i++) {
-        struct pulse x = { .t = (double)e[i].t / 1e3, .kind = KIND_SELF };
-        for (uint32_t s = 0; s < m->n_scale; s++)
-            x.c[s] = (double)c->f.tau[s] * (double)e[i].weight;
+        struct pulse x = own_pulse(c, e, i);
         bool ok = (c->item != IDS_NONE && e[i].item != c->item) || put_pulse(&c->p, &x);
         double pull = c->f.phi > 0 ? cross_pull(c, gen_item_of(c->g, e[i].item)) : 0;
         if (pull > 0) {
@@ -196,8 +223,10 @@ static void sums_to(const struct clocks *c, struct sums *s, size_t *at, double t
     for (; *at < c->p.n && c->p.at[*at].t <= t; (*at)++) {
         const struct pulse *x = &c->p.at[*at];
         sums_decay(c->g, s, x->t);
-        for (uint32_t i = 0; i < c->g->n_kernel; i++)
+        for (uint32_t i = 0; i < c->g->n_kernel; i++) {
             s->a0[x->kind][i] += x->c[i];
+            s->a1[x->kind][i] += x->c1[i];
+        }
     }
     sums_decay(c->g, s, t);
 }
@@ -344,6 +373,84 @@ static void fill_return(const struct walk *w, uint32_t points, struct query_retu
     }
 }
 
+/* ---- the user's clock ---- */
+
+struct row {
+    float *count; /* [n_clock] */
+    uint32_t last;
+    double silent_s;
+};
+
+/* What the fit counted, and the gaps since. false: there is no clock, or no event yet. */
+static bool clock_row(const struct clocks *c, int64_t at, struct row *ret, struct err *err)
+{
+    const struct rmodel *m = c->g->m;
+    uint32_t mu = c->f.model_user, n;
+    struct served_event *e;
+    if (!m->n_clock || c->f.user == IDS_NONE ||
+        events_of(c->l, c->f.user, at, &e, &n, err) != ST_OK)
+        return false;
+    ret->count = n ? calloc(m->n_clock, sizeof *ret->count) : NULL;
+    ret->last = mu != IDS_NONE ? m->clock_last[mu] : m->n_clock;
+    if (ret->count && mu != IDS_NONE)
+        memcpy(ret->count, m->clock_count + (size_t)mu * m->n_clock,
+               m->n_clock * sizeof *ret->count);
+    double before = mu != IDS_NONE ? m->last_s[mu] : n ? (double)e[0].t / 1e3 : 0;
+    for (uint32_t i = 0; ret->count && i < n; i++) {
+        double t = (double)e[i].t / 1e3;
+        if (t <= before)
+            continue;
+        rclock_gap(m, ret->count, &ret->last, t - before);
+        before = t;
+    }
+    ret->silent_s = (double)at / 1e3 - before;
+    bool ok = ret->count && ret->silent_s >= 0; /* the past of a fitted user: items alone tell */
+    free(e);
+    if (!ok)
+        free(ret->count);
+    return ok;
+}
+
+/* The density is the slope of the quantiles. */
+static void clock_density(const struct rmodel *m, const struct row *r, uint32_t points,
+                          struct query_return *ret)
+{
+    double before = 0, q0 = 0;
+    ret->n_point = 0;
+    for (uint32_t i = 1; i <= points; i++) {
+        double q = 0.95 * i / points;
+        double h = return_by_row(m, r->count, r->last, r->silent_s, q) / 3600;
+        if (!isfinite(h))
+            return;
+        if (!(h > before + 1e-9))
+            continue;
+        ret->point[ret->n_point] = (before + h) / 2;
+        ret->density[ret->n_point++] = (q - q0) / (h - before);
+        before = h;
+        q0 = q;
+    }
+}
+
+/* The honest choice between the two ways was made by the fit; both are told. */
+static void ask_clock(const struct clocks *c, int64_t at, uint32_t points, struct query_return *ret,
+                      struct err *err)
+{
+    const struct rmodel *m = c->g->m;
+    struct row r;
+    if (!clock_row(c, at, &r, err))
+        return;
+    ret->has_other = true;
+    ret->by_clock = m->clock_wins || m->activity;
+    for (int i = 0; i < QUERY_QUANTILES; i++) {
+        double h = return_by_row(m, r.count, r.last, r.silent_s, query_quantiles[i]) / 3600;
+        ret->other[i] = ret->by_clock ? ret->hours[i] : h;
+        ret->hours[i] = ret->by_clock ? h : ret->hours[i];
+    }
+    if (ret->by_clock)
+        clock_density(m, &r, points < 60 ? points : 60, ret);
+    free(r.count);
+}
+
 static void clocks_clear(struct clocks *c)
 {
     face_clear(&c->f);
@@ -364,6 +471,7 @@ enum status query_return_time(struct served *l, struct gen *g, uint32_t user, in
         w.s.t = c.p.n ? c.p.at[0].t : (double)at / 1e3;
         sums_to(&c, &w.s, &next, (double)at / 1e3);
         fill_return(&w, points, ret);
+        ask_clock(&c, at, points, ret, err);
     }
     free(theta);
     clocks_clear(&c);

@@ -47,8 +47,13 @@ struct town {
         int day;
     } lately[LATELY]; /* a ring of discoveries, which friends hear of */
     unsigned n_lately;
+    struct trip {
+        int64_t ms;
+        unsigned who, place;
+    } * trip;
+    size_t n_trip, cap_trip;
+    bool failed;
     int64_t start_ms, now_ms;
-    struct buf *out;
 };
 
 static double uniform(struct town *t)
@@ -92,9 +97,37 @@ static void visit(struct town *t, unsigned who, unsigned place, int day)
     int64_t ms = t->start_ms + (int64_t)day * DAY_MS + (int64_t)(hour * 3600e3);
     if (ms >= t->now_ms)
         return;
-    put_person(t->out, who);
-    buf_printf(t->out, "\t%s %s\t%lld.%03lld\n", quarter[place / KINDS], kind_name[place % KINDS],
-               (long long)(ms / 1000), (long long)(ms % 1000));
+    if (t->n_trip == t->cap_trip) {
+        size_t cap = t->cap_trip ? t->cap_trip * 2 : 4096;
+        struct trip *more = realloc(t->trip, cap * sizeof *more);
+        t->failed |= !more;
+        if (!more)
+            return;
+        t->trip = more;
+        t->cap_trip = cap;
+    }
+    t->trip[t->n_trip++] = (struct trip){ ms, who, place };
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const struct trip *x = a, *y = b;
+    return x->ms != y->ms ? (x->ms > y->ms) - (x->ms < y->ms)
+                          : (x->who > y->who) - (x->who < y->who);
+}
+
+static void write_trips(const struct town *t, struct buf *out)
+{
+    if (t->n_trip)
+        qsort(t->trip, t->n_trip, sizeof *t->trip, by_time);
+    buf_z(out, "user\titem\ttime\n");
+    for (size_t i = 0; i < t->n_trip; i++) {
+        const struct trip *x = &t->trip[i];
+        put_person(out, x->who);
+        buf_printf(out, "\t%s %s\t%lld.%03lld\n", quarter[x->place / KINDS],
+                   kind_name[x->place % KINDS], (long long)(x->ms / 1000),
+                   (long long)(x->ms % 1000));
+    }
 }
 
 /* Something new: what a friend found lately, or anything. It may become a habit. */
@@ -159,15 +192,17 @@ enum status recsys_demo(int64_t now_ms, uint64_t seed, struct buf *events, struc
     t->rng.state = seed;
     t->now_ms = now_ms;
     t->start_ms = (now_ms / DAY_MS - DAYS + 1) * DAY_MS;
-    t->out = events;
     people(t, follows);
-    buf_z(events, "user\titem\ttime\n");
     for (int day = 0; day < DAYS; day++) {
         int64_t since = t->start_ms / DAY_MS + day; /* 1970-01-01 was a Thursday */
         bool weekend = (since + 3) % 7 >= 5;
         for (unsigned w = 0; w < PEOPLE; w++)
             live_day(t, w, day, weekend);
     }
+    write_trips(t, events);
+    if (t->failed)
+        err_set(err, ST_NOMEM, "demo");
+    free(t->trip);
     free(t);
     buf_ok(events, "demo", err);
     return buf_ok(follows, "demo", err);

@@ -6,13 +6,6 @@
 
 /* ---- what is left of events ---- */
 
-static double kernel_at(const struct gen *g, uint32_t i, double age)
-{
-    struct rkernel k = gen_kernel(g, i);
-    double d = exp(-k.w * age);
-    return k.order == 2 ? k.w * k.w * age * d : k.w * d;
-}
-
 /* The user has no event behind `at`: the traces tell. */
 static void from_traces(const struct gen *g, const struct gen_user *u, double t, struct lefts *ret)
 {
@@ -34,7 +27,8 @@ static void from_events(const struct gen *g, const struct served_user *u, uint32
         struct left *x = &ret->at[ret->n++];
         *x = (struct left){ .item = e->item, .n = 1, .last = e->t };
         for (uint32_t k = 0; k < g->n_kernel; k++)
-            x->k[k] = (double)e->weight * kernel_at(g, k, (t - (double)e->t / 1e3) / g->m->unit_s);
+            x->k[k] =
+                (double)e->weight * last_kernel(g, k, (t - (double)e->t / 1e3) / g->m->unit_s);
     }
 }
 

@@ -16,6 +16,7 @@ struct row {
     float weight;
     uint32_t order; /* in the caller's list */
     bool inside;    /* within the exposure */
+    double gap;     /* units since the event before on the item, -1 none */
     double kernel[RSCALES_MAX];
 };
 
@@ -28,7 +29,7 @@ struct fold {
     double *exposed;                    /* [n_theta]: sum of exposure x item sums, of the rate */
     double *beta;                       /* [stride]: of the event in hand */
     double tau[RSCALES_MAX], tau_log[RSCALES_MAX], tau_count[RSCALES_MAX], tail[RSCALES_MAX];
-    double eta;
+    double eta, each; /* each: units of exposure of an event, by activity */
 };
 
 void folded_clear(struct folded *f)
@@ -56,6 +57,18 @@ static int by_item_and_time(const void *a, const void *b)
     return x->order < y->order ? -1 : x->order > y->order;
 }
 
+/* Integral of an event's kernel; one that only the last event keeps ends with the next. */
+static void add_tail(struct fold *f, const struct row *r, double end, double next)
+{
+    const struct rmodel *m = f->m;
+    struct rtrace one = { .t = r->t };
+    rtrace_add(m, &one, (double)r->weight, 0);
+    for (uint32_t s = 0; s < m->n_scale; s++) {
+        double until = m->scale[s].last_only && next < end ? next : end;
+        f->tail[s] += rtrace_integral(m, &one, s, (until - one.t) / m->unit_s);
+    }
+}
+
 /* Kernel values do not depend on the parameters: once. Equal times do not excite each other. */
 static void set_kernels(struct fold *f, double end)
 {
@@ -70,12 +83,53 @@ static void set_kernels(struct fold *f, double end)
             for (uint32_t s = 0; s < m->n_scale; s++)
                 f->row[j].kernel[s] = rtrace_kernel(m, &tr, s);
         for (size_t k = i; k < j; k++) {
-            struct rtrace one = { .t = f->row[k].t };
+            bool more = k + 1 < f->n && f->row[k + 1].item == f->row[k].item;
             rtrace_add(m, &tr, (double)f->row[k].weight, 0);
-            rtrace_add(m, &one, (double)f->row[k].weight, 0);
-            for (uint32_t s = 0; s < m->n_scale; s++)
-                f->tail[s] += rtrace_integral(m, &one, s, (end - one.t) / m->unit_s);
+            f->row[k].gap = k > i ? 0 : fresh ? -1 : (f->row[k].t - f->row[k - 1].t) / m->unit_s;
+            if (!m->activity)
+                add_tail(f, &f->row[k], end, more ? f->row[k + 1].t : end);
         }
+    }
+}
+
+static int by_time(const void *a, const void *b)
+{
+    const struct row *x = a, *y = b;
+    return (x->t > y->t) - (x->t < y->t);
+}
+
+/* One more event in the sum over all items. */
+static void activity_add(const struct rmodel *m, struct rtrace *all, const struct row *r)
+{
+    for (uint32_t s = 0; s < m->n_scale; s++) {
+        double d = m->scale[s].last_only && r->gap >= 0 ? exp(-m->scale[s].w * r->gap) : 0;
+        if (d > 0) { /* the event before on the item no longer counts */
+            all->s0[s] -= d;
+            all->s1[s] -= r->gap * d;
+        }
+        all->s0[s] += m->scale[s].last_only ? 1 : (double)r->weight;
+    }
+}
+
+/* The measure of activity (fit.h): the exposure is spread over the user's own events; rows are in
+ * order of time from here on. */
+static void set_activity(struct fold *f, double exposure)
+{
+    const struct rmodel *m = f->m;
+    size_t inside = 0;
+    qsort(f->row, f->n, sizeof *f->row, by_time);
+    struct rtrace all = { .t = f->n ? f->row[0].t : 0 };
+    for (size_t i = 0; i < f->n; i++)
+        inside += f->row[i].inside;
+    double each = f->each = inside ? exposure / (double)inside : 0;
+    for (size_t i = 0, j; i < f->n; i = j) {
+        if (f->row[i].t > f->row[0].t)
+            rtrace_decay(m, &all, f->row[i].t);
+        for (j = i; j < f->n && f->row[j].t == f->row[i].t; j++)
+            for (uint32_t s = 0; f->row[j].inside && s < m->n_scale; s++)
+                f->tail[s] += each * rtrace_kernel(m, &all, s);
+        for (size_t k = i; k < j; k++)
+            activity_add(m, &all, &f->row[k]);
     }
 }
 
@@ -84,6 +138,14 @@ static void expose(struct fold *f, double start, double end)
 {
     const struct rmodel *m = f->m;
     uint32_t at[2];
+    for (size_t x = 0; m->activity && (m->terms & RT_CALENDAR) && x < f->n; x++)
+        for (unsigned i = 0; f->row[x].inside && i < 2; i++)
+            for (unsigned j = 0; j < 2; j++)
+                for (uint32_t k = 0; k < m->k; k++)
+                    f->exposed[(size_t)f->row[x].feature[i] * m->stride + k] +=
+                        f->each * m->beta_sum[(size_t)f->row[x].feature[j] * m->stride + k];
+    if (m->activity && (m->terms & RT_CALENDAR))
+        return;
     for (double t = start; t < end;) {
         unsigned n = rmodel_features(m, t, at);
         double step = n > 1 ? calendar_to_next(&m->zone, t) : end - t;
@@ -244,6 +306,8 @@ enum status fold_user(const struct rmodel *m, const struct fold_event *ev, size_
     }
     qsort(f.row, n, sizeof *f.row, by_item_and_time);
     set_kernels(&f, o->end_s);
+    if (m->activity)
+        set_activity(&f, (o->end_s - o->start_s) / m->unit_s);
     begin(&f, o);
     while (round < most && (round++, sweep(&f) > tolerance))
         ;

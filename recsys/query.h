@@ -50,8 +50,11 @@ enum status query_recommend(struct served *l, struct gen *g, const struct query 
 
 /* When the user's next event comes, given none between the last one and `at`. */
 struct query_return {
-    double hours[QUERY_QUANTILES];                             /* INFINITY: perhaps never */
-    double rate, base_rate;                                    /* per hour at `at` */
+    double hours[QUERY_QUANTILES]; /* INFINITY: perhaps never */
+    double other[QUERY_QUANTILES]; /* what the other way says; has_other */
+    bool by_clock, has_other;      /* hours are by the user's clock, not by the items' rates: it
+                                      predicted held-out gaps better (return_time.h) */
+    double rate, base_rate;        /* per hour at `at`, by items */
     double density[QUERY_POINTS_MAX], point[QUERY_POINTS_MAX]; /* per hour, at hours */
     uint32_t n_point;
 };

@@ -18,6 +18,13 @@ struct lefts {
 enum status lefts_get(struct served *l, struct gen *g, uint32_t user, int64_t at, struct lefts *ret,
                       struct err *err);
 
+/* K of a last-only kernel, that many units behind the last event on the item. */
+static inline double last_kernel(const struct gen *g, uint32_t i, double age)
+{
+    struct rkernel k = gen_kernel(g, i);
+    return k.order == 2 ? k.w * k.w * age * exp(-k.w * age) : k.w * exp(-k.w * age);
+}
+
 /* A user as the model sees it at a time; copied, so that no lock is held while it is used. */
 struct face {
     uint32_t user, model_user; /* IDS_NONE */

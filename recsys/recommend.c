@@ -101,9 +101,17 @@ static enum status add_own(struct work *w, struct err *err)
         c->i.n_own += x->n;
         c->i.last = x->last > c->i.last ? x->last : c->i.last;
         for (uint32_t s = 0; s < g->m->n_scale; s++)
-            c->i.self += (double)w->f.tau[s] * x->k[s];
+            if (!g->m->scale[s].last_only)
+                c->i.self += (double)w->f.tau[s] * x->k[s];
         if (gen_crosses(g))
             c->k_cross += x->k[g->item_kernel];
+    }
+    for (uint32_t i = 0; i < w->t.n; i++) { /* so far, all of them are own ones */
+        struct cand *c = &w->t.at[i];
+        double age = (double)(w->q->at - c->i.last) / 1e3 / g->m->unit_s;
+        for (uint32_t s = 0; s < g->m->n_scale; s++)
+            if (g->m->scale[s].last_only)
+                c->i.self += (double)w->f.tau[s] * last_kernel(g, s, age);
     }
     return ST_OK;
 }

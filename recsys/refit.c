@@ -109,7 +109,7 @@ enum status refit_settings(const json_t *config, struct refit_opts *ret,
     struct str zone = STR("");
     uint32_t seed = 1;
     param[0] = '\0';
-    *ret = (struct refit_opts){ .holdout = 0.1, .activate = true };
+    *ret = (struct refit_opts){ .holdout = 0.1, .activate = true, .evaluate = true };
     variant(&r, &ret->fit);
     whole(&r, "k", 1, FIT_K_MAX, &ret->fit.k);
     whole(&r, "iters", 1, 100000, &ret->fit.iters);
@@ -122,6 +122,10 @@ enum status refit_settings(const json_t *config, struct refit_opts *ret,
         json_get_bool(config, "activate", false, &ret->activate, err) != ST_OK)
         err->code = ST_ARG;
     bad(&r, "activate");
+    if (err->code == ST_OK &&
+        json_get_bool(config, "evaluate", false, &ret->evaluate, err) != ST_OK)
+        err->code = ST_ARG;
+    bad(&r, "evaluate");
     if (err->code == ST_OK && json_get_str(config, "zone", false, &zone, err) != ST_OK)
         err->code = ST_ARG;
     snprintf(ret->zone, sizeof ret->zone, "%.*s", (int)zone.n, zone.p);
@@ -140,7 +144,9 @@ struct run {
     const char *phase;
     json_t *trace;
     volatile sig_atomic_t stop;
-    struct rs_events all, early, late;
+    struct rs_events all;
+    struct split split;
+    json_t *evaluation; /* NULL: none */
     struct follows follows;
     struct rmodel *m;
     struct fit_result first, last;
@@ -183,27 +189,6 @@ static enum status on_checkpoint(void *ctx, const struct rmodel *m, uint32_t swe
     return ST_OK;
 }
 
-/* Events [from, to) of ev, with the same numbers of names. */
-static enum status cut(const struct rs_events *ev, uint64_t from, uint64_t to,
-                       struct rs_events *ret, struct err *err)
-{
-    uint64_t n = to - from;
-    ret->time = malloc((n + 1) * sizeof *ret->time);
-    ret->user = malloc((n + 1) * sizeof *ret->user);
-    ret->item = malloc((n + 1) * sizeof *ret->item);
-    if (!ret->time || !ret->user || !ret->item || ids_copy(&ev->users, &ret->users, err) != ST_OK ||
-        ids_copy(&ev->items, &ret->items, err) != ST_OK)
-        return err_set(err, ST_NOMEM, "events");
-    if (n) {
-        memcpy(ret->time, ev->time + from, n * sizeof *ret->time);
-        memcpy(ret->user, ev->user + from, n * sizeof *ret->user);
-        memcpy(ret->item, ev->item + from, n * sizeof *ret->item);
-    }
-    ret->n = ret->cap = n;
-    ret->sorted = true;
-    return ST_OK;
-}
-
 static enum status fit_once(struct run *x, const struct rs_events *ev, const char *phase,
                             const struct rs_events *heldout, struct fit_result *res,
                             struct err *err)
@@ -239,14 +224,110 @@ static void load_checkpoint(struct run *x)
         rmodel_load(path, &x->m, &none);
 }
 
+/* ---- against baselines (dossier 5.9) ---- */
+
+static void put_ranking(json_t *o, const struct ranking *r)
+{
+    json_object_set_new(o, "n", json_integer((json_int_t)r->n));
+    put(o, "recall@1", r->recall1);
+    put(o, "recall@5", r->recall5);
+    put(o, "recall@20", r->recall20);
+    put(o, "ndcg", r->ndcg);
+    put(o, "mrr", r->mrr);
+}
+
+static enum status judge_one(struct run *x, struct scorer *s, json_t *list, struct err *err)
+{
+    struct eval_opts o = { .bootstrap = 200, .seed = 1 };
+    struct verdict v;
+    if (evaluate(s, &x->split, &o, &v, err) == ST_OK) {
+        json_t *m = json_object(), *repeat = json_object(), *fresh = json_object();
+        json_object_set_new(m, "name", json_string(s->name));
+        put_ranking(m, &v.all);
+        put(m, "recall@20_lo", v.recall20_lo);
+        put(m, "recall@20_hi", v.recall20_hi);
+        put_ranking(repeat, &v.repeat);
+        put_ranking(fresh, &v.fresh);
+        json_object_set_new(m, "repeat", repeat);
+        json_object_set_new(m, "fresh", fresh);
+        json_array_append_new(list, m);
+    }
+    scorer_close(s);
+    if (x->w->stop && x->w->stop(x->w->ctx))
+        err_set(err, ST_CANCELLED, "the fit was stopped");
+    return err->code;
+}
+
+/* The static factors that recurrent ones must beat. */
+static enum status fit_static(struct run *x, struct rmodel **ret, struct err *err)
+{
+    struct fit_opts o = fit_defaults(RT_GAMMA_RATES);
+    struct fit_result res;
+    struct fit_watch w = { .stop = &x->stop };
+    o.k = x->o->fit.k;
+    o.iters = x->o->fit.iters;
+    o.threads = x->o->fit.threads;
+    o.seed = x->o->fit.seed;
+    return fit_run(&x->split.train, &o, &w, ret, &res, err);
+}
+
+static enum status judge_all(struct run *x, const struct rmodel *hpf, json_t *list, struct err *err)
+{
+    const struct rs_events *train = &x->split.train;
+    const double day = 86400;
+    const struct {
+        const char *name;
+        struct baseline_opts o;
+    } base[] = {
+        { "popularity", { .kind = BASE_POPULARITY } },
+        { "popularity, last week", { .kind = BASE_WINDOW, .span_s = 7 * day } },
+        { "own counter", { .kind = BASE_COUNTER } },
+        { "own recency", { .kind = BASE_RECENCY } },
+        { "own counter, decay 7 d", { .kind = BASE_DECAYED, .span_s = 7 * day } },
+        { "own counter, decay 30 d", { .kind = BASE_DECAYED, .span_s = 30 * day } },
+        { "HPF + own counter, decay 30 d",
+          { .kind = BASE_HPF_DECAYED, .span_s = 30 * day, .weight = 1, .hpf = hpf } },
+    };
+    struct scorer s;
+    if (scorer_model(x->m, "model", train, &s, err) != ST_OK ||
+        judge_one(x, &s, list, err) != ST_OK || scorer_model(hpf, "HPF", train, &s, err) != ST_OK ||
+        judge_one(x, &s, list, err) != ST_OK)
+        return err->code;
+    for (size_t i = 0; i < sizeof base / sizeof base[0] && err->code == ST_OK; i++)
+        if (scorer_baseline(&base[i].o, base[i].name, train, &s, err) == ST_OK)
+            judge_one(x, &s, list, err);
+    return err->code;
+}
+
+/* Every held-out event ranks all items, by ten methods: not where that takes very long. */
+static enum status judge(struct run *x, struct err *err)
+{
+    const double most = 4e9;
+    struct rmodel *hpf = NULL;
+    json_t *list = json_array();
+    double work = (double)x->split.test.n * (double)x->all.items.n;
+    if (x->split.test.n && work <= most && fit_static(x, &hpf, err) == ST_OK &&
+        judge_all(x, hpf, list, err) == ST_OK) {
+        x->evaluation = json_object();
+        json_object_set_new(x->evaluation, "test_events",
+                            json_integer((json_int_t)x->split.test.n));
+        json_object_set_new(x->evaluation, "unknown_names",
+                            json_integer((json_int_t)x->split.dropped));
+        json_object_set(x->evaluation, "methods", list);
+    }
+    json_free(list);
+    rmodel_free(hpf);
+    return err->code;
+}
+
 static enum status fit_both(struct run *x, struct err *err)
 {
     uint64_t n = x->all.n, tail = (uint64_t)(x->o->holdout * (double)n);
     load_checkpoint(x);
     if (tail && n - tail > 0) {
-        if (cut(&x->all, 0, n - tail, &x->early, err) != ST_OK ||
-            cut(&x->all, n - tail, n, &x->late, err) != ST_OK ||
-            fit_once(x, &x->early, "held out", &x->late, &x->first, err) != ST_OK)
+        if (split_events(&x->all, SPLIT_GLOBAL, x->o->holdout, &x->split, err) != ST_OK ||
+            fit_once(x, &x->split.train, "held out", &x->split.test, &x->first, err) != ST_OK ||
+            (x->o->evaluate && judge(x, err) != ST_OK))
             return err->code;
     }
     return fit_once(x, &x->all, "all", NULL, &x->last, err);
@@ -268,6 +349,8 @@ static void describe(const struct run *x, json_t *notes)
         put(o, "heldout", x->first.heldout);
     json_object_set_new(notes, "fit", o);
     json_object_set(notes, "trace", x->trace);
+    if (x->evaluation)
+        json_object_set(notes, "evaluation", x->evaluation);
 }
 
 static enum status keep(struct run *x, json_t *notes, char id[RECSYS_ID_MAX], struct err *err)
@@ -299,8 +382,8 @@ enum status recsys_refit(struct recsys *r, const struct refit_opts *o, const str
             keep(&x, notes, id, err);
     }
     events_clear(&x.all);
-    events_clear(&x.early);
-    events_clear(&x.late);
+    split_clear(&x.split);
+    json_free(x.evaluation);
     follows_clear(&x.follows);
     rmodel_free(x.m);
     json_free(x.trace);

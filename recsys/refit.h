@@ -8,6 +8,7 @@
 #ifndef STROBE_RECSYS_REFIT_H
 #define STROBE_RECSYS_REFIT_H
 
+#include "recsys/evaluate.h"
 #include "recsys/fit.h"
 #include "recsys/recsys.h"
 
@@ -15,8 +16,8 @@ enum { REFIT_PARAM_MAX = 64 };
 
 struct refit_opts {
     struct fit_opts fit;
-    double holdout; /* share of the events, the last ones */
-    bool activate;
+    double holdout;          /* share of the events, the last ones */
+    bool activate, evaluate; /* put into use; measure against baselines on what is held out */
     char zone[CALENDAR_NAME_MAX];
 };
 /* Defaults where the object has nothing. param takes the name of a wrong setting. ST_ARG, ST_RANGE.

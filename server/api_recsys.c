@@ -208,8 +208,8 @@ static bool body_format(struct call *c, enum batch_format *ret)
         *ret = BATCH_TSV;
     else if (type_is(type, "application/x-ndjson") || type_is(type, "application/jsonl"))
         *ret = BATCH_NDJSON;
-    else if (type && !type_is(type, "application/json") &&
-             !type_is(type, "application/x-www-form-urlencoded")) { /* what curl -d says */
+    else if (type && !type_is(type, "application/json") && !type_is(type, "text/plain") &&
+             !type_is(type, "application/x-www-form-urlencoded")) { /* what fetch and curl say */
         reply_error(c, 415, "unsupported_type", "Content-Type",
                     "send application/json, application/x-ndjson or text/tab-separated-values");
         return false;

@@ -120,7 +120,7 @@ enum route_flag {
 };
 struct route {
     enum method method;
-    const char *path; /* a trailing "*" matches the rest, "{id}" one segment */
+    const char *path; /* a trailing "*" matches the rest, "{id}" one segment, "{name}" more */
     void (*handler)(struct call *c);
     int flags;
 };

@@ -142,10 +142,18 @@ void recsys_write_return(const struct gen *g, const char *user, int64_t at,
         buf_printf(out, "%s{\"q\":%g,\"hours\":", i ? "," : "", query_quantiles[i]);
         put_number(out, r->hours[i]);
         buf_z(out, ",\"time\":");
-        put_number(out, (double)at / 1e3 + r->hours[i] * 3600);
+        if (isfinite(r->hours[i]))
+            put_time(out, at + (int64_t)(r->hours[i] * 3600e3));
+        else
+            buf_z(out, "null");
         buf_char(out, '}');
     }
-    buf_z(out, "],\"median_hours\":");
+    buf_printf(out, "],\"by\":\"%s\",\"other\":", r->by_clock ? "clock" : "items");
+    if (r->has_other)
+        put_numbers(out, r->other, QUERY_QUANTILES);
+    else
+        buf_z(out, "null");
+    buf_z(out, ",\"median_hours\":");
     put_number(out, r->hours[3]);
     buf_z(out, ",\"density\":{\"hours\":");
     put_numbers(out, r->point, r->n_point);

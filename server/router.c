@@ -62,11 +62,11 @@ static const struct route routes[] = {
     { METHOD_POST, "/api/recsys/fit", api_train, 0 },
     { METHOD_POST, "/api/recsys/demo", api_train, 0 },
     { METHOD_GET, "/api/recsys/users", api_recsys_users, 0 },
-    { METHOD_GET, "/api/recsys/users/{id}/recommend", api_recsys_recommend, 0 },
-    { METHOD_GET, "/api/recsys/users/{id}/return-time", api_recsys_return, 0 },
-    { METHOD_GET, "/api/recsys/users/{id}/intensity", api_recsys_intensity, 0 },
-    { METHOD_GET, "/api/recsys/users/{id}/influence", api_recsys_influence, 0 },
-    { METHOD_GET, "/api/recsys/items/{id}/similar", api_recsys_similar, 0 },
+    { METHOD_GET, "/api/recsys/users/{name}/recommend", api_recsys_recommend, 0 },
+    { METHOD_GET, "/api/recsys/users/{name}/return-time", api_recsys_return, 0 },
+    { METHOD_GET, "/api/recsys/users/{name}/intensity", api_recsys_intensity, 0 },
+    { METHOD_GET, "/api/recsys/users/{name}/influence", api_recsys_influence, 0 },
+    { METHOD_GET, "/api/recsys/items/{name}/similar", api_recsys_similar, 0 },
     { METHOD_GET, "/api/recsys/models", api_recsys_models, 0 },
     { METHOD_GET, "/api/recsys/models/{id}", api_recsys_model, 0 },
     { METHOD_POST, "/api/recsys/models/{id}/activate", api_recsys_activate, 0 },
@@ -104,6 +104,24 @@ static bool matches_segment(const struct route *r, struct call *c, size_t n)
     return true;
 }
 
+/* {name} in the middle stands for whatever is there: names of users and items may hold slashes. */
+static bool matches_name(const struct route *r, struct call *c, size_t n)
+{
+    static const struct str name = { "{name}", 6 };
+    const struct str route = str_c(r->path), path = { c->path, n };
+    size_t at = str_find(route, name, 0);
+    if (at == SIZE_MAX)
+        return false;
+    struct str rest = { route.p + at + name.n, route.n - at - name.n };
+    if (n <= at + rest.n || memcmp(path.p, route.p, at) != 0 || !str_ends(path, rest) ||
+        n - at - rest.n >= sizeof c->segment)
+        return false;
+    memcpy(c->segment, path.p + at, n - at - rest.n);
+    c->segment[n - at - rest.n] = '\0';
+    c->arg = c->segment;
+    return true;
+}
+
 static bool matches(const struct route *r, struct call *c)
 {
     const char *path = c->path;
@@ -114,7 +132,7 @@ static bool matches(const struct route *r, struct call *c)
             c->arg = path + k - 1;
         return hit;
     }
-    if (matches_segment(r, c, n))
+    if (matches_segment(r, c, n) || matches_name(r, c, n))
         return true;
     if (n == k && memcmp(path, r->path, n) == 0)
         return true;

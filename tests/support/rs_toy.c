@@ -141,6 +141,21 @@ static double pull(const struct rmodel *m, uint32_t from, uint32_t to)
     return sum;
 }
 
+void toy_last_only(struct rmodel *m)
+{
+    m->scale[0].last_only = 1;
+}
+
+/* Is there a later own event on the item, up to t? */
+static bool replaced(const struct toy_event *e, size_t n, size_t x, double t)
+{
+    for (size_t i = 0; i < n; i++)
+        if (i != x && e[i].user == e[x].user && e[i].item == e[x].item && e[i].t > e[x].t &&
+            e[i].t <= t)
+            return true;
+    return false;
+}
+
 struct toy_rates toy_rate(const struct rmodel *m, const struct toy_event *e, size_t n,
                           uint32_t user, uint32_t item, double t)
 {
@@ -157,9 +172,11 @@ struct toy_rates toy_rate(const struct rmodel *m, const struct toy_event *e, siz
         if (age < 0)
             continue;
         for (uint32_t s = 0; s < m->n_scale && e[x].item == item; s++) {
-            double g = e[x].weight * kernel(m->scale[s], age);
+            double g = e[x].weight * kernel(m->scale[s], age), own = g;
+            if (m->scale[s].last_only)
+                own = replaced(e, n, x, t) ? 0 : g / e[x].weight;
             if (e[x].user == user && m->tau)
-                r.self += (double)m->tau[user * m->n_scale + s] * g;
+                r.self += (double)m->tau[user * m->n_scale + s] * own;
             for (uint64_t d = m->edge_ptr ? m->edge_ptr[user] : 0;
                  m->edge_ptr && d < m->edge_ptr[user + 1]; d++)
                 if (m->edge_from[d] == e[x].user && e[x].user != user)

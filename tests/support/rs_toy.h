@@ -11,6 +11,9 @@
 struct rmodel *toy_rmodel(unsigned terms, uint32_t users, uint32_t items, uint32_t k,
                           uint64_t seed);
 
+/* From now on the first kernel keeps only the last own event on an item. */
+void toy_last_only(struct rmodel *m);
+
 struct toy_event {
     uint32_t user, item; /* numbers of the model; IDS_NONE: not known to it */
     double t, weight;    /* seconds */

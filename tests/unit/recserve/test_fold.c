@@ -26,6 +26,40 @@ static double integral(struct rkernel k, double x)
     return k.order == 2 ? 1 - (1 + k.w * x) * exp(-k.w * x) : 1 - exp(-k.w * x);
 }
 
+/* What event j does at the time of event i, on an item. */
+static double excites(const struct rmodel *m, const struct fold_event *e, size_t n, size_t i,
+                      size_t j, uint32_t item, int s)
+{
+    double age = (e[i].t - e[j].t) / m->unit_s;
+    if (e[j].item != item || !(age > 0))
+        return 0;
+    if (!m->scale[s].last_only)
+        return (double)e[j].weight * kernel(m->scale[s], age);
+    for (size_t k = 0; k < n; k++) /* the last one before, of equal ones the one that comes last */
+        if (e[k].item == item && e[k].t < e[i].t &&
+            (e[k].t > e[j].t || (e[k].t == e[j].t && k > j)))
+            return 0;
+    return kernel(m->scale[s], age);
+}
+
+/* Its part of the compensator: over time, or at all of the user's events (activity). */
+static double compensated(const struct rmodel *m, const struct fold_event *e, size_t n, size_t j,
+                          int s, const struct fold_opts *o)
+{
+    double sum = 0, until = o->end_s;
+    if (m->activity) {
+        for (size_t i = 0; i < n; i++)
+            sum += excites(m, e, n, i, j, e[j].item, s);
+        return sum * (o->end_s - o->start_s) / m->unit_s / (double)n;
+    }
+    for (size_t k = 0; m->scale[s].last_only && k < n; k++)
+        if (e[k].item == e[j].item && (e[k].t > e[j].t || (e[k].t == e[j].t && k > j)) &&
+            e[k].t < until)
+            until = e[k].t;
+    double w = m->scale[s].last_only ? 1 : (double)e[j].weight;
+    return w * integral(m->scale[s], (until - e[j].t) / m->unit_s);
+}
+
 /* Straight from the update equations: every event looks at every other. */
 static void by_definition(const struct rmodel *m, const struct fold_event *e, size_t n,
                           const struct fold_opts *o, double theta[K], double tau[2])
@@ -42,15 +76,13 @@ static void by_definition(const struct rmodel *m, const struct fold_event *e, si
             double z = 0, g[2] = { 0 };
             const float *beta = m->beta_log + (size_t)e[i].item * m->stride;
             for (size_t j = 0; j < n; j++)
-                for (int s = 0; s < 2 && e[j].item == e[i].item && e[j].t < e[i].t; s++)
-                    g[s] +=
-                        (double)e[j].weight * kernel(m->scale[s], (e[i].t - e[j].t) / m->unit_s);
+                for (int s = 0; s < 2; s++)
+                    g[s] += excites(m, e, n, i, j, e[i].item, s);
             for (int k = 0; k < K; k++)
                 z += log_[k] * (double)beta[k];
             for (int s = 0; s < 2; s++) {
                 z += tl[s] * g[s];
-                b[s] +=
-                    (double)e[i].weight * integral(m->scale[s], (o->end_s - e[i].t) / m->unit_s);
+                b[s] += compensated(m, e, n, i, s, o);
             }
             for (int k = 0; k < K; k++)
                 shape[k] += log_[k] * (double)beta[k] / z;
@@ -71,10 +103,13 @@ static void by_definition(const struct rmodel *m, const struct fold_event *e, si
     }
 }
 
-Test(fold, the_fixed_point_is_that_of_the_update_equations)
+static void check_fixed_point(bool last_only, bool activity)
 {
     unsigned terms = RT_GAMMA_RATES | RT_SELF;
     struct rmodel *m = toy_rmodel(terms, USERS, ITEMS, K, 3);
+    if (last_only)
+        toy_last_only(m);
+    m->activity = activity;
     struct fold_event e[EVENTS];
     struct rng r = { 17 };
     struct err err = ERR_INIT;
@@ -92,10 +127,16 @@ Test(fold, the_fixed_point_is_that_of_the_update_equations)
         cr_expect(fabs((double)f.theta[k] - theta[k]) < 2e-5 * theta[k] + 1e-9, "theta %d: %g, %g",
                   k, (double)f.theta[k], theta[k]);
     for (int s = 0; s < 2; s++)
-        cr_expect(fabs((double)f.tau[s] - tau[s]) < 2e-5 * tau[s], "tau %d: %g, %g", s,
+        cr_expect(fabs((double)f.tau[s] - tau[s]) < 2e-5 * tau[s], "last %d activity %d tau %d: %g, %g", last_only, activity, s,
                   (double)f.tau[s], tau[s]);
     folded_clear(&f);
     rmodel_free(m);
+}
+
+Test(fold, the_fixed_point_is_that_of_the_update_equations)
+{
+    for (int i = 0; i < 4; i++)
+        check_fixed_point(i & 1, i & 2);
 }
 
 Test(fold, nobody_is_refused)

@@ -10,8 +10,8 @@
 enum { USERS = 7, ITEMS = 40, EVENTS = 160, K = 5 };
 #define T0 INT64_C(1700000000000)
 
-static const char *const variants[] = { "pf",   "hpf",   "hrpf",  "drpf",
-                                        "srpf", "dsrpf", "iirpf", "xiirpf" };
+static const char *const variants[] = { "pf",   "hpf",   "hrpf",  "hrpf+", "drpf",
+                                        "srpf", "srpf+", "dsrpf", "iirpf", "xiirpf" };
 
 struct world {
     struct served *l;
@@ -34,6 +34,14 @@ static void put(struct served *l, const char *user, const char *item, int64_t t,
     batch_clear(&b);
 }
 
+/* "hrpf+": the same with a kernel that only the last event keeps. */
+static void name_of(const char *variant, char out[16], bool *last)
+{
+    size_t n = strlen(variant);
+    *last = variant[n - 1] == '+';
+    snprintf(out, 16, "%.*s", (int)(n - *last), variant);
+}
+
 /* Events of a few days, in any order; some on an item that the model does not know. stream: the
  * model is there first. */
 static void begin(struct world *w, const char *variant, bool stream, uint64_t seed)
@@ -42,12 +50,17 @@ static void begin(struct world *w, const char *variant, bool stream, uint64_t se
     struct rng r = { seed };
     struct served_result res;
     unsigned terms = 0;
+    char name[16];
+    bool last;
     *w = (struct world){ 0 };
-    cr_assert_eq(rmodel_terms(variant, &terms, &err), ST_OK);
+    name_of(variant, name, &last);
+    cr_assert_eq(rmodel_terms(name, &terms, &err), ST_OK);
     cr_assert_eq(served_create(&w->l, &err), ST_OK);
     for (int pass = 0; pass < 2; pass++) {
         if ((pass == 0) == stream) {
             w->m = toy_rmodel(terms, USERS, ITEMS, K, seed);
+            if (last)
+                toy_last_only(w->m);
             cr_assert_eq(gen_create(w->l, w->m, "toy", &w->g, &err), ST_OK, "%s", err.msg);
             gen_publish(w->l, w->g);
             continue;
