@@ -323,7 +323,7 @@ static void begin(const struct findings *f, const char *title, const char *verdi
 {
     buf_printf(
         out,
-        "## %s\n\n**%s**\n\n| mean over seeds (lowest to highest) | symbolic |%s\n|---|---|%s\n",
+        "\n## %s\n\n**%s**\n\n| mean over seeds (lowest to highest) | symbolic |%s\n|---|---|%s\n",
         title, verdict, f->n_text > 1 ? " natural |" : "", f->n_text > 1 ? "---|" : "");
 }
 

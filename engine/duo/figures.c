@@ -80,9 +80,18 @@ struct duo_mean duo_mean_of(const struct duo_trace *t, const float *v, const flo
         r.low = draw[RESAMPLES / 40];
         r.high = draw[RESAMPLES - 1 - RESAMPLES / 40];
     }
+    r.lost = !sum || !n;
     free(sum);
     free(n);
     return r;
+}
+
+static struct duo_mean mean_of(const struct duo_trace *t, const float *v, const float *minus,
+                               size_t stride, bool *lost)
+{
+    struct duo_mean m = duo_mean_of(t, v, minus, stride);
+    *lost |= m.lost;
+    return m;
 }
 
 static json_t *real(double v)
@@ -134,7 +143,7 @@ static json_t *by_budget(const struct duo_trace *t, enum duo_col c, bool *lost)
         uint64_t k = c == DUO_C_PLACEBO  ? t->h.n_placebo[b]
                      : c == DUO_C_ROUTER ? 1
                                          : t->h.n_route[b];
-        struct duo_mean m = duo_mean_of(t, duo_f32(t, c) + b, NULL, t->h.n_budget);
+        struct duo_mean m = mean_of(t, duo_f32(t, c) + b, NULL, t->h.n_budget, lost);
         push(a, point(t, b, n_big, m, k), lost);
     }
     return a;
@@ -153,7 +162,7 @@ static json_t *corrected(const struct duo_trace *t, bool *lost)
         if (searched(t, DUO_C_ORACLE, b) && searched(t, DUO_C_LOGZ, b))
             push(a,
                  point(t, b, b,
-                       duo_mean_of(t, duo_f32(t, DUO_C_ORACLE) + b, neg + b, t->h.n_budget),
+                       mean_of(t, duo_f32(t, DUO_C_ORACLE) + b, neg + b, t->h.n_budget, lost),
                        t->h.n_route[b]),
                  lost);
     free(neg);
@@ -163,7 +172,7 @@ static json_t *corrected(const struct duo_trace *t, bool *lost)
 static json_t *alone(const struct duo_trace *t, enum duo_col c, uint32_t b, bool *lost)
 {
     json_t *a = json_array();
-    push(a, point(t, b, b, duo_mean_of(t, duo_f32(t, c), NULL, 1), 1), lost);
+    push(a, point(t, b, b, mean_of(t, duo_f32(t, c), NULL, 1, lost), 1), lost);
     return a;
 }
 
@@ -184,7 +193,7 @@ static json_t *curve(const struct duo_trace *t, bool *lost)
     put(c, "all_big", alone(t, DUO_C_BIG, t->h.n_layer, lost), lost);
     put(c, "all_small", alone(t, DUO_C_SMALL, 0, lost), lost);
     put(o, "curves", c, lost);
-    put(o, "unconstrained", real(duo_mean_of(t, duo_f32(t, DUO_C_ANY), NULL, 1).mean), lost);
+    put(o, "unconstrained", real(mean_of(t, duo_f32(t, DUO_C_ANY), NULL, 1, lost).mean), lost);
     put(o, "note",
         json_string(
             "oracle and placebo choose with the answer in sight; only a curve below all_big "
@@ -383,12 +392,13 @@ static uint32_t planned(double from, double to, size_t i, size_t n)
     return (uint32_t)(from + (to - from) * x + 0.5);
 }
 
+/* NOLINTNEXTLINE(readability-function-size): a row of the table */
 static json_t *one_schedule(const struct duo_trace *t, const char *name, double from, double to,
-                            const float *base, float *out)
+                            const float *base, float *out, bool *lost)
 {
     double want[DUO_BUDGET_MAX] = { 0 }, expected = 0, big = 0;
     for (uint32_t b = 0; b < t->h.n_budget; b++)
-        want[b] = duo_mean_of(t, duo_f32(t, DUO_C_ORACLE) + b, NULL, t->h.n_budget).mean;
+        want[b] = mean_of(t, duo_f32(t, DUO_C_ORACLE) + b, NULL, t->h.n_budget, lost).mean;
     for (size_t s = 0; s < t->n_seq; s++) {
         size_t first = t->seq_from[s], n = t->seq_from[s + 1] - first;
         for (size_t i = 0; i < n; i++) {
@@ -398,7 +408,8 @@ static json_t *one_schedule(const struct duo_trace *t, const char *name, double 
             big += b;
         }
     }
-    struct duo_mean m = duo_mean_of(t, out, NULL, 1), d = duo_mean_of(t, out, base ? base : out, 1);
+    struct duo_mean m = mean_of(t, out, NULL, 1, lost),
+                    d = mean_of(t, out, base ? base : out, 1, lost);
     return json_pack("{s:s, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schedule", name,
                      "from", from, "to", to, "big_layers", big / (double)t->n_tok, "nats",
                      real(m.mean), "low", real(m.low), "high", real(m.high), "from_budget_curve",
@@ -413,9 +424,9 @@ static json_t *schedule(const struct duo_trace *t, bool *lost)
     float *flat = calloc(t->n_tok + 1, sizeof *flat), *other = calloc(t->n_tok + 1, sizeof *other);
     *lost |= !flat || !other;
     if (flat && other && t->n_tok) {
-        push(a, one_schedule(t, "constant", mid, mid, NULL, flat), lost);
-        push(a, one_schedule(t, "shrinking", mid + off, mid - off, flat, other), lost);
-        push(a, one_schedule(t, "growing", mid - off, mid + off, flat, other), lost);
+        push(a, one_schedule(t, "constant", mid, mid, NULL, flat, lost), lost);
+        push(a, one_schedule(t, "shrinking", mid + off, mid - off, flat, other, lost), lost);
+        push(a, one_schedule(t, "growing", mid - off, mid + off, flat, other, lost), lost);
     }
     put(o, "schedules", a, lost);
     free(flat);
@@ -527,7 +538,7 @@ static json_t *agreement(const struct duo_trace *t, const struct duo_figure_opts
 static json_t *controls(const struct duo_trace *t, bool *lost)
 {
     json_t *o = t->h.extra ? json_copy(t->h.extra) : json_object();
-    put(o, "all_big", real(duo_mean_of(t, duo_f32(t, DUO_C_BIG), NULL, 1).mean), lost);
+    put(o, "all_big", real(mean_of(t, duo_f32(t, DUO_C_BIG), NULL, 1, lost).mean), lost);
     put(o, "placebo_sigma", json_real(t->h.placebo_sigma), lost);
     return o;
 }
