@@ -392,9 +392,14 @@ static uint32_t planned(double from, double to, size_t i, size_t n)
     return (uint32_t)(from + (to - from) * x + 0.5);
 }
 
-/* NOLINTNEXTLINE(readability-function-size): a row of the table */
-static json_t *one_schedule(const struct duo_trace *t, const char *name, double from, double to,
-                            const float *base, float *out, bool *lost)
+struct slope {
+    const char *name;
+    double from, to; /* big layers of a sequence's first and last token */
+};
+
+/* out: the oracle's loss of each token at its budget; base: of the constant budget. */
+static json_t *one_schedule(const struct duo_trace *t, struct slope line, const float *base,
+                            float *out, bool *lost)
 {
     double want[DUO_BUDGET_MAX] = { 0 }, expected = 0, big = 0;
     for (uint32_t b = 0; b < t->h.n_budget; b++)
@@ -402,7 +407,7 @@ static json_t *one_schedule(const struct duo_trace *t, const char *name, double 
     for (size_t s = 0; s < t->n_seq; s++) {
         size_t first = t->seq_from[s], n = t->seq_from[s + 1] - first;
         for (size_t i = 0; i < n; i++) {
-            uint32_t b = planned(from, to, i, n);
+            uint32_t b = planned(line.from, line.to, i, n);
             out[first + i] = duo_f32(t, DUO_C_ORACLE)[(first + i) * t->h.n_budget + b];
             expected += want[b];
             big += b;
@@ -410,11 +415,11 @@ static json_t *one_schedule(const struct duo_trace *t, const char *name, double 
     }
     struct duo_mean m = mean_of(t, out, NULL, 1, lost),
                     d = mean_of(t, out, base ? base : out, 1, lost);
-    return json_pack("{s:s, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schedule", name,
-                     "from", from, "to", to, "big_layers", big / (double)t->n_tok, "nats",
-                     real(m.mean), "low", real(m.low), "high", real(m.high), "from_budget_curve",
-                     real(expected / (double)t->n_tok), "minus_constant", real(d.mean), "minus_low",
-                     real(d.low), "minus_high", real(d.high));
+    return json_pack(
+        "{s:s, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schedule", line.name, "from",
+        line.from, "to", line.to, "big_layers", big / (double)t->n_tok, "nats", real(m.mean), "low",
+        real(m.low), "high", real(m.high), "from_budget_curve", real(expected / (double)t->n_tok),
+        "minus_constant", real(d.mean), "minus_low", real(d.low), "minus_high", real(d.high));
 }
 
 static json_t *schedule(const struct duo_trace *t, bool *lost)
@@ -424,9 +429,14 @@ static json_t *schedule(const struct duo_trace *t, bool *lost)
     float *flat = calloc(t->n_tok + 1, sizeof *flat), *other = calloc(t->n_tok + 1, sizeof *other);
     *lost |= !flat || !other;
     if (flat && other && t->n_tok) {
-        push(a, one_schedule(t, "constant", mid, mid, NULL, flat, lost), lost);
-        push(a, one_schedule(t, "shrinking", mid + off, mid - off, flat, other, lost), lost);
-        push(a, one_schedule(t, "growing", mid - off, mid + off, flat, other, lost), lost);
+        push(a, one_schedule(t, (struct slope){ "constant", mid, mid }, NULL, flat, lost), lost);
+        push(
+            a,
+            one_schedule(t, (struct slope){ "shrinking", mid + off, mid - off }, flat, other, lost),
+            lost);
+        push(a,
+             one_schedule(t, (struct slope){ "growing", mid - off, mid + off }, flat, other, lost),
+             lost);
     }
     put(o, "schedules", a, lost);
     free(flat);
