@@ -102,12 +102,12 @@ static json_t *real(double v)
 /* Adds to an object or array; the value is taken. A lost value shows in *lost. */
 static void put(json_t *o, const char *key, json_t *v, bool *lost)
 {
-    *lost |= !o || !v || json_object_set_new(o, key, v) != 0;
+    *lost |= !v || json_object_set_new(o, key, v) != 0; /* takes v also without o */
 }
 
 static void push(json_t *a, json_t *v, bool *lost)
 {
-    *lost |= !a || !v || json_array_append_new(a, v) != 0;
+    *lost |= !v || json_array_append_new(a, v) != 0;
 }
 
 static uint64_t route_at(const struct duo_trace *t, enum duo_col c, size_t tok, uint32_t b)
@@ -125,10 +125,11 @@ static bool searched(const struct duo_trace *t, enum duo_col c, uint32_t b)
 static json_t *point(const struct duo_trace *t, uint32_t b, double n_big, struct duo_mean m,
                      uint64_t routes)
 {
-    return json_pack("{s:i, s:f, s:f, s:f, s:o, s:o, s:o, s:I}", "budget", (int)b, "share",
-                     n_big / t->h.n_layer, "flops", duo_flops(&t->h, n_big), "relative_flops",
-                     duo_flops(&t->h, n_big) / duo_flops(&t->h, t->h.n_layer), "nats", real(m.mean),
-                     "low", real(m.low), "high", real(m.high), "routes", (json_int_t)routes);
+    double all = duo_flops(&t->h, t->h.n_layer), flops = duo_flops(&t->h, n_big);
+    return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:I}", "budget", (int)b, "share",
+                     real(n_big / t->h.n_layer), "flops", real(flops), "relative_flops",
+                     real(all > 0 ? flops / all : (double)NAN), "nats", real(m.mean), "low",
+                     real(m.low), "high", real(m.high), "routes", (json_int_t)routes);
 }
 
 static json_t *by_budget(const struct duo_trace *t, enum duo_col c, bool *lost)
@@ -285,13 +286,14 @@ static json_t *one_token(const struct duo_trace *t, size_t i, uint32_t b)
     double small = (double)duo_f32(t, DUO_C_SMALL)[i], any = (double)duo_f32(t, DUO_C_ANY)[i];
     duo_pattern_text(route_at(t, DUO_C_ROUTE, i, b), t->h.n_layer, oracle);
     duo_pattern_text(route_at(t, DUO_C_ROUTED, i, b), t->h.n_layer, router);
-    return json_pack("{s:o, s:o, s:f, s:f, s:o, s:o, s:f, s:s, s:o, s:i}", "text", json_text(s),
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:i}", "text", json_text(s),
                      "class", c < t->h.n_class ? json_string(t->h.classes[c]) : json_null(),
-                     "small", small, "big", (double)duo_f32(t, DUO_C_BIG)[i], "oracle",
+                     "small", real(small), "big", real((double)duo_f32(t, DUO_C_BIG)[i]), "oracle",
                      real((double)duo_f32(t, DUO_C_ORACLE)[at]), "router",
-                     real((double)duo_f32(t, DUO_C_ROUTER)[at]), "gap", small - any, "oracle_route",
-                     oracle, "router_route", t->h.has_router ? json_string(router) : json_null(),
-                     "near_ties", (int)((const uint8_t *)t->col[DUO_C_NEAR])[at]);
+                     real((double)duo_f32(t, DUO_C_ROUTER)[at]), "gap", real(small - any),
+                     "oracle_route", oracle, "router_route",
+                     t->h.has_router ? json_string(router) : json_null(), "near_ties",
+                     (int)((const uint8_t *)t->col[DUO_C_NEAR])[at]);
 }
 
 static json_t *tokens(const struct duo_trace *t, const struct duo_figure_opts *f, bool *lost)
@@ -337,8 +339,8 @@ static json_t *shares(const struct duo_trace *t, int class, enum duo_col best, b
     for (int q = 0; q < QUADRANTS; q++)
         put(o, quadrant_name[q], json_real((double)n[q] * per), lost);
     put(o, "tokens", json_integer((json_int_t)all), lost);
-    put(o, "small", json_real(small * per), lost);
-    put(o, "gap", json_real(gain * per), lost);
+    put(o, "small", real(small * per), lost);
+    put(o, "gap", real(gain * per), lost);
     size_t high = n[SOLVABLE] + n[IRREDUCIBLE];
     put(o, "solvable_of_high_loss", real(high ? (double)n[SOLVABLE] / (double)high : (double)NAN),
         lost);
@@ -353,8 +355,8 @@ static json_t *scatter(const struct duo_trace *t, bool *lost)
         double s = (double)duo_f32(t, DUO_C_SMALL)[i];
         uint8_t c = ((const uint8_t *)t->col[DUO_C_CLASS])[i];
         push(a,
-             json_pack("[f, f, f, i]", s, s - (double)duo_f32(t, DUO_C_ANY)[i],
-                       s - (double)duo_f32(t, DUO_C_BIG)[i], c == 255 ? -1 : c),
+             json_pack("[o, o, o, i]", real(s), real(s - (double)duo_f32(t, DUO_C_ANY)[i]),
+                       real(s - (double)duo_f32(t, DUO_C_BIG)[i]), c == 255 ? -1 : c),
              lost);
     }
     return a;
