@@ -57,4 +57,4 @@ To serve another: deploy/quickstart.sh FILE.gguf   (or a Hugging Face folder)
   with a memory cap: deploy/quickstart.sh FILE.gguf --ram 4GiB
 TEXT
 fi
-exec "$build/server/strobe" serve -m "$model" --port "$port" "$@"
+exec "$build/server/strobe" serve -m "$model" --duo-model deploy/model/strobe-duo.gguf --port "$port" "$@"

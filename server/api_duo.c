@@ -195,7 +195,7 @@ static void make_now(struct errand *e, const json_t *config, struct err *err)
     if (engine_duo_trace(config, path, go_on, e, err) == ST_OK &&
         engine_duo_document(path, true, &doc, err) == ST_OK) {
         json_object_set_new(doc, "id", json_string(e->id));
-        snprintf(where, sizeof where, "/api/duo/traces/%s", e->id);
+        snprintf(where, sizeof where, "/api/duo/traces/%.40s", e->id);
         answer(e, 200, where, doc, err);
     } else {
         struct err ignore = ERR_INIT;

@@ -1,4 +1,5 @@
 /* server/cli_generate.c - `strobe generate`: one prompt, one continuation on stdout. */
+#include "engine/base/num.h"
 #include "server/cli.h"
 
 #include <math.h>
@@ -10,7 +11,7 @@ struct generate {
     uint64_t n, top_k, seed, draft;
     struct opt_strs stop;
     bool special, no_bos, ignore_eos;
-    const char *trace;
+    const char *trace, *duo;
 };
 
 static void declare(struct cli_opts *o, struct cli *c, struct generate *g)
@@ -48,6 +49,9 @@ static void declare(struct cli_opts *o, struct cli *c, struct generate *g)
     cli_opt(o, (struct opt){ "no-bos", 0, OPT_FLAG, &g->no_bos, .help = "do not add BOS" });
     cli_opt(o, (struct opt){ "ignore-eos", 0, OPT_FLAG, &g->ignore_eos,
                              .help = "go on past the end token" });
+    cli_opt(o, (struct opt){ "duo", 0, OPT_STR, &g->duo, 0, 0, "WAY",
+                             "Duo models: big, small, router:BUDGET (0 to 1) or fixed:PATTERN, a "
+                             "letter (b, s, k) a layer" });
     cli_opt(o, (struct opt){ "neuron-trace", 0, OPT_STR, &g->trace, 0, 0, "FILE",
                              "packed models: record which neurons each pass needs and uses" });
 }
@@ -124,6 +128,21 @@ static enum status print_document(const struct engine *e, const struct cli_resul
     return cli_print_json(doc, err);
 }
 
+/* "router:0.5" and the like. */
+static enum status take_way(const struct engine *e, const char *text, struct gen_params *p,
+                            struct err *err)
+{
+    struct str all = str_c(text);
+    size_t colon = str_find(all, STR(":"), 0);
+    struct duo_words w = { { all.p, colon == SIZE_MAX ? all.n : colon }, { "", 0 }, (double)NAN };
+    struct str more = { all.p + w.mode.n + 1, colon == SIZE_MAX ? 0 : all.n - w.mode.n - 1 };
+    if (str_is(w.mode, "fixed"))
+        w.pattern = more;
+    else if (more.n && num_f64(more, "--duo: budget", -1e9, 1e9, &w.budget, err) != ST_OK)
+        return err->code;
+    return engine_duo_policy(e, &w, &p->duo, err) ? err_ctx(err, "--duo") : ST_OK;
+}
+
 static enum status run(struct cli *c, struct generate *g, struct engine *e, struct str text,
                        struct err *err)
 {
@@ -143,6 +162,8 @@ static enum status run(struct cli *c, struct generate *g, struct engine *e, stru
     p.n_stop = g->stop.n;
     for (size_t i = 0; i < g->stop.n; i++)
         p.stop[i] = g->stop.v[i];
+    if (g->duo && take_way(e, g->duo, &p, err) != ST_OK)
+        return err->code;
     if (engine_tokenize(e, text, !g->no_bos, g->special, &prompt, err) == ST_OK &&
         cli_run(e, &prompt, &p, !c->json, &r, err) == ST_OK) {
         if (c->json)

@@ -80,9 +80,18 @@ struct duo_mean duo_mean_of(const struct duo_trace *t, const float *v, const flo
         r.low = draw[RESAMPLES / 40];
         r.high = draw[RESAMPLES - 1 - RESAMPLES / 40];
     }
+    r.lost = !sum || !n;
     free(sum);
     free(n);
     return r;
+}
+
+static struct duo_mean mean_of(const struct duo_trace *t, const float *v, const float *minus,
+                               size_t stride, bool *lost)
+{
+    struct duo_mean m = duo_mean_of(t, v, minus, stride);
+    *lost |= m.lost;
+    return m;
 }
 
 static json_t *real(double v)
@@ -93,12 +102,12 @@ static json_t *real(double v)
 /* Adds to an object or array; the value is taken. A lost value shows in *lost. */
 static void put(json_t *o, const char *key, json_t *v, bool *lost)
 {
-    *lost |= !o || !v || json_object_set_new(o, key, v) != 0;
+    *lost |= !v || json_object_set_new(o, key, v) != 0; /* takes v also without o */
 }
 
 static void push(json_t *a, json_t *v, bool *lost)
 {
-    *lost |= !a || !v || json_array_append_new(a, v) != 0;
+    *lost |= !v || json_array_append_new(a, v) != 0;
 }
 
 static uint64_t route_at(const struct duo_trace *t, enum duo_col c, size_t tok, uint32_t b)
@@ -116,10 +125,11 @@ static bool searched(const struct duo_trace *t, enum duo_col c, uint32_t b)
 static json_t *point(const struct duo_trace *t, uint32_t b, double n_big, struct duo_mean m,
                      uint64_t routes)
 {
-    return json_pack("{s:i, s:f, s:f, s:f, s:o, s:o, s:o, s:I}", "budget", (int)b, "share",
-                     n_big / t->h.n_layer, "flops", duo_flops(&t->h, n_big), "relative_flops",
-                     duo_flops(&t->h, n_big) / duo_flops(&t->h, t->h.n_layer), "nats", real(m.mean),
-                     "low", real(m.low), "high", real(m.high), "routes", (json_int_t)routes);
+    double all = duo_flops(&t->h, t->h.n_layer), flops = duo_flops(&t->h, n_big);
+    return json_pack("{s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:I}", "budget", (int)b, "share",
+                     real(n_big / t->h.n_layer), "flops", real(flops), "relative_flops",
+                     real(all > 0 ? flops / all : (double)NAN), "nats", real(m.mean), "low",
+                     real(m.low), "high", real(m.high), "routes", (json_int_t)routes);
 }
 
 static json_t *by_budget(const struct duo_trace *t, enum duo_col c, bool *lost)
@@ -134,7 +144,7 @@ static json_t *by_budget(const struct duo_trace *t, enum duo_col c, bool *lost)
         uint64_t k = c == DUO_C_PLACEBO  ? t->h.n_placebo[b]
                      : c == DUO_C_ROUTER ? 1
                                          : t->h.n_route[b];
-        struct duo_mean m = duo_mean_of(t, duo_f32(t, c) + b, NULL, t->h.n_budget);
+        struct duo_mean m = mean_of(t, duo_f32(t, c) + b, NULL, t->h.n_budget, lost);
         push(a, point(t, b, n_big, m, k), lost);
     }
     return a;
@@ -153,7 +163,7 @@ static json_t *corrected(const struct duo_trace *t, bool *lost)
         if (searched(t, DUO_C_ORACLE, b) && searched(t, DUO_C_LOGZ, b))
             push(a,
                  point(t, b, b,
-                       duo_mean_of(t, duo_f32(t, DUO_C_ORACLE) + b, neg + b, t->h.n_budget),
+                       mean_of(t, duo_f32(t, DUO_C_ORACLE) + b, neg + b, t->h.n_budget, lost),
                        t->h.n_route[b]),
                  lost);
     free(neg);
@@ -163,7 +173,7 @@ static json_t *corrected(const struct duo_trace *t, bool *lost)
 static json_t *alone(const struct duo_trace *t, enum duo_col c, uint32_t b, bool *lost)
 {
     json_t *a = json_array();
-    push(a, point(t, b, b, duo_mean_of(t, duo_f32(t, c), NULL, 1), 1), lost);
+    push(a, point(t, b, b, mean_of(t, duo_f32(t, c), NULL, 1, lost), 1), lost);
     return a;
 }
 
@@ -184,7 +194,7 @@ static json_t *curve(const struct duo_trace *t, bool *lost)
     put(c, "all_big", alone(t, DUO_C_BIG, t->h.n_layer, lost), lost);
     put(c, "all_small", alone(t, DUO_C_SMALL, 0, lost), lost);
     put(o, "curves", c, lost);
-    put(o, "unconstrained", real(duo_mean_of(t, duo_f32(t, DUO_C_ANY), NULL, 1).mean), lost);
+    put(o, "unconstrained", real(mean_of(t, duo_f32(t, DUO_C_ANY), NULL, 1, lost).mean), lost);
     put(o, "note",
         json_string(
             "oracle and placebo choose with the answer in sight; only a curve below all_big "
@@ -276,13 +286,14 @@ static json_t *one_token(const struct duo_trace *t, size_t i, uint32_t b)
     double small = (double)duo_f32(t, DUO_C_SMALL)[i], any = (double)duo_f32(t, DUO_C_ANY)[i];
     duo_pattern_text(route_at(t, DUO_C_ROUTE, i, b), t->h.n_layer, oracle);
     duo_pattern_text(route_at(t, DUO_C_ROUTED, i, b), t->h.n_layer, router);
-    return json_pack("{s:o, s:o, s:f, s:f, s:o, s:o, s:f, s:s, s:o, s:i}", "text", json_text(s),
+    return json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:s, s:o, s:i}", "text", json_text(s),
                      "class", c < t->h.n_class ? json_string(t->h.classes[c]) : json_null(),
-                     "small", small, "big", (double)duo_f32(t, DUO_C_BIG)[i], "oracle",
+                     "small", real(small), "big", real((double)duo_f32(t, DUO_C_BIG)[i]), "oracle",
                      real((double)duo_f32(t, DUO_C_ORACLE)[at]), "router",
-                     real((double)duo_f32(t, DUO_C_ROUTER)[at]), "gap", small - any, "oracle_route",
-                     oracle, "router_route", t->h.has_router ? json_string(router) : json_null(),
-                     "near_ties", (int)((const uint8_t *)t->col[DUO_C_NEAR])[at]);
+                     real((double)duo_f32(t, DUO_C_ROUTER)[at]), "gap", real(small - any),
+                     "oracle_route", oracle, "router_route",
+                     t->h.has_router ? json_string(router) : json_null(), "near_ties",
+                     (int)((const uint8_t *)t->col[DUO_C_NEAR])[at]);
 }
 
 static json_t *tokens(const struct duo_trace *t, const struct duo_figure_opts *f, bool *lost)
@@ -328,8 +339,8 @@ static json_t *shares(const struct duo_trace *t, int class, enum duo_col best, b
     for (int q = 0; q < QUADRANTS; q++)
         put(o, quadrant_name[q], json_real((double)n[q] * per), lost);
     put(o, "tokens", json_integer((json_int_t)all), lost);
-    put(o, "small", json_real(small * per), lost);
-    put(o, "gap", json_real(gain * per), lost);
+    put(o, "small", real(small * per), lost);
+    put(o, "gap", real(gain * per), lost);
     size_t high = n[SOLVABLE] + n[IRREDUCIBLE];
     put(o, "solvable_of_high_loss", real(high ? (double)n[SOLVABLE] / (double)high : (double)NAN),
         lost);
@@ -344,8 +355,8 @@ static json_t *scatter(const struct duo_trace *t, bool *lost)
         double s = (double)duo_f32(t, DUO_C_SMALL)[i];
         uint8_t c = ((const uint8_t *)t->col[DUO_C_CLASS])[i];
         push(a,
-             json_pack("[f, f, f, i]", s, s - (double)duo_f32(t, DUO_C_ANY)[i],
-                       s - (double)duo_f32(t, DUO_C_BIG)[i], c == 255 ? -1 : c),
+             json_pack("[o, o, o, i]", real(s), real(s - (double)duo_f32(t, DUO_C_ANY)[i]),
+                       real(s - (double)duo_f32(t, DUO_C_BIG)[i]), c == 255 ? -1 : c),
              lost);
     }
     return a;
@@ -383,27 +394,34 @@ static uint32_t planned(double from, double to, size_t i, size_t n)
     return (uint32_t)(from + (to - from) * x + 0.5);
 }
 
-static json_t *one_schedule(const struct duo_trace *t, const char *name, double from, double to,
-                            const float *base, float *out)
+struct slope {
+    const char *name;
+    double from, to; /* big layers of a sequence's first and last token */
+};
+
+/* out: the oracle's loss of each token at its budget; base: of the constant budget. */
+static json_t *one_schedule(const struct duo_trace *t, struct slope line, const float *base,
+                            float *out, bool *lost)
 {
     double want[DUO_BUDGET_MAX] = { 0 }, expected = 0, big = 0;
     for (uint32_t b = 0; b < t->h.n_budget; b++)
-        want[b] = duo_mean_of(t, duo_f32(t, DUO_C_ORACLE) + b, NULL, t->h.n_budget).mean;
+        want[b] = mean_of(t, duo_f32(t, DUO_C_ORACLE) + b, NULL, t->h.n_budget, lost).mean;
     for (size_t s = 0; s < t->n_seq; s++) {
         size_t first = t->seq_from[s], n = t->seq_from[s + 1] - first;
         for (size_t i = 0; i < n; i++) {
-            uint32_t b = planned(from, to, i, n);
+            uint32_t b = planned(line.from, line.to, i, n);
             out[first + i] = duo_f32(t, DUO_C_ORACLE)[(first + i) * t->h.n_budget + b];
             expected += want[b];
             big += b;
         }
     }
-    struct duo_mean m = duo_mean_of(t, out, NULL, 1), d = duo_mean_of(t, out, base ? base : out, 1);
-    return json_pack("{s:s, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schedule", name,
-                     "from", from, "to", to, "big_layers", big / (double)t->n_tok, "nats",
-                     real(m.mean), "low", real(m.low), "high", real(m.high), "from_budget_curve",
-                     real(expected / (double)t->n_tok), "minus_constant", real(d.mean), "minus_low",
-                     real(d.low), "minus_high", real(d.high));
+    struct duo_mean m = mean_of(t, out, NULL, 1, lost),
+                    d = mean_of(t, out, base ? base : out, 1, lost);
+    return json_pack(
+        "{s:s, s:f, s:f, s:f, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "schedule", line.name, "from",
+        line.from, "to", line.to, "big_layers", big / (double)t->n_tok, "nats", real(m.mean), "low",
+        real(m.low), "high", real(m.high), "from_budget_curve", real(expected / (double)t->n_tok),
+        "minus_constant", real(d.mean), "minus_low", real(d.low), "minus_high", real(d.high));
 }
 
 static json_t *schedule(const struct duo_trace *t, bool *lost)
@@ -413,9 +431,14 @@ static json_t *schedule(const struct duo_trace *t, bool *lost)
     float *flat = calloc(t->n_tok + 1, sizeof *flat), *other = calloc(t->n_tok + 1, sizeof *other);
     *lost |= !flat || !other;
     if (flat && other && t->n_tok) {
-        push(a, one_schedule(t, "constant", mid, mid, NULL, flat), lost);
-        push(a, one_schedule(t, "shrinking", mid + off, mid - off, flat, other), lost);
-        push(a, one_schedule(t, "growing", mid - off, mid + off, flat, other), lost);
+        push(a, one_schedule(t, (struct slope){ "constant", mid, mid }, NULL, flat, lost), lost);
+        push(
+            a,
+            one_schedule(t, (struct slope){ "shrinking", mid + off, mid - off }, flat, other, lost),
+            lost);
+        push(a,
+             one_schedule(t, (struct slope){ "growing", mid - off, mid + off }, flat, other, lost),
+             lost);
     }
     put(o, "schedules", a, lost);
     free(flat);
@@ -527,7 +550,7 @@ static json_t *agreement(const struct duo_trace *t, const struct duo_figure_opts
 static json_t *controls(const struct duo_trace *t, bool *lost)
 {
     json_t *o = t->h.extra ? json_copy(t->h.extra) : json_object();
-    put(o, "all_big", real(duo_mean_of(t, duo_f32(t, DUO_C_BIG), NULL, 1).mean), lost);
+    put(o, "all_big", real(mean_of(t, duo_f32(t, DUO_C_BIG), NULL, 1, lost).mean), lost);
     put(o, "placebo_sigma", json_real(t->h.placebo_sigma), lost);
     return o;
 }

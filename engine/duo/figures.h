@@ -35,6 +35,7 @@ enum status duo_figure_make(const struct duo_trace *t, enum duo_figure f,
 struct duo_mean {
     double mean, low, high;
     size_t n;
+    bool lost; /* for want of memory: the rest is void */
 };
 /* v + i * stride for token i; minus: NULL, or subtracted (a paired difference). */
 struct duo_mean duo_mean_of(const struct duo_trace *t, const float *v, const float *minus,

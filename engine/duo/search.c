@@ -325,8 +325,19 @@ static size_t widen(struct walk *w, uint32_t layer, const struct beam *from, siz
     return out;
 }
 
+/* The first batch's tokens choose the routes; the others go the same ones. */
+static void walk_chosen(struct walk *w)
+{
+    for (size_t i = 0; i < w->m->n_route && w->err->code == ST_OK; i++)
+        walk_one(w, w->m->route[i]);
+}
+
 static void walk_beam(struct walk *w)
 {
+    if (!w->first) {
+        walk_chosen(w);
+        return;
+    }
     size_t wide = (size_t)w->s->width * w->s->n_choice, each = w->cells * w->d, n = 1;
     struct beam *a = calloc(wide, sizeof *a), *b = calloc(wide, sizeof *b);
     real *block = malloc(2 * wide * each * sizeof *block);

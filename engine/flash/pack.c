@@ -382,6 +382,9 @@ static enum status check(const struct model *m, const struct pack_opts *o, struc
         return err_set(err, ST_UNSUPPORTED, "pack reads GGUF files, this is a folder");
     if (model_bundle(m))
         return err_set(err, ST_UNSUPPORTED, "the model is packed already");
+    if (model_hparams(m)->duo.n_ff)
+        return err_set(err, ST_UNSUPPORTED,
+                       "a Duo model: its big parts are streamed as they are, routes skip them");
     if (!hparams_exact_zeros(hp) && o->mask != PACK_MASK_RESIDENT)
         return err_set(err, ST_UNSUPPORTED,
                        "only ReLU models have neurons that can be skipped exactly; this one has "
