@@ -38,7 +38,7 @@ enum {
     BF16_DEPTH = 384, /* most k in a block: 36 KiB in a panel of B, a first-level cache */
 
     F32_AHEAD = 16,  /* as many words to a line */
-    F32_DEPTH = 192, /* 36 KiB */
+    F32_DEPTH = 192, /* 36 KiB; 256 and 384 measured the same within 5 % */
     AVX2_ROWS = 4,   /* 4 x 24 sums fill 12 of 16 registers */
     AVX2_COLS = 24
 };
