@@ -2,7 +2,7 @@
 # Installs the Debian packages that a job needs and that are missing. Usage: packages.sh build|test
 set -eu
 build="gcc libc6-dev meson ninja-build pkg-config libmicrohttpd-dev libjansson-dev liburing-dev libpcre2-dev libsqlite3-dev zlib1g-dev libopenblas-dev"
-tests="ccache clang clang-format clang-tidy libclang-rt-14-dev libcriterion-dev curl git nodejs npm chromium libcurl4-openssl-dev python3 libopenmpi-dev openmpi-bin"
+tests="clang clang-format clang-tidy libclang-rt-14-dev libcriterion-dev curl git nodejs npm chromium libcurl4-openssl-dev python3 libopenmpi-dev openmpi-bin"
 case "${1:-build}" in
 build) want=$build ;;
 test) want="$build $tests" ;;

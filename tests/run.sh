@@ -22,8 +22,9 @@ for a in "$@"; do
     esac
 done
 [ -n "$steps" ] || steps="lint asan release tidy tsan fuzz e2e browser"
-# Compiled once, in whatever folder the checkout is.
+# Where there is a ccache: compiled once, in whatever folder the checkout is.
 export CCACHE_BASEDIR=$root CCACHE_NOHASHDIR=1
+cc_of() { command -v ccache >/dev/null && echo "ccache $1" || echo "$1"; } # meson takes none by itself when CC is set
 export LSAN_OPTIONS=suppressions=$root/tests/support/lsan.supp:print_suppressions=0
 passed=0
 failed=0
@@ -81,7 +82,7 @@ build() { # dir, compiler, meson options...
     local dir=$1 compiler=$2
     shift 2
     if [ ! -f "$dir/build.ninja" ]; then
-        CC=$compiler meson setup "$dir" -Dtests=true --werror "$@" >"$out/setup.log" 2>&1 || {
+        CC=$(cc_of "$compiler") meson setup "$dir" -Dtests=true --werror "$@" >"$out/setup.log" 2>&1 || {
             tail -n 40 "$out/setup.log"
             bad 1 "configure $dir"
             return 1
@@ -150,7 +151,7 @@ step_tsan() {
 step_fuzz() {
     local dir=$out/fuzz seconds=${long:+300} t
     ls tests/fuzz/fuzz_*.c >/dev/null 2>&1 || return 0
-    [ -f "$dir/build.ninja" ] || CC=clang meson setup "$dir" -Dfuzzers=true -Dsimd=none --buildtype=debugoptimized \
+    [ -f "$dir/build.ninja" ] || CC=$(cc_of clang) meson setup "$dir" -Dfuzzers=true -Dsimd=none --buildtype=debugoptimized \
         -Db_sanitize=address,undefined -Db_lundef=false >"$out/setup.log" 2>&1
     ninja -C "$dir" >"$out/build.log" 2>&1 || {
         grep -E -A6 'error|FAILED' "$out/build.log" | head -n 60

@@ -106,3 +106,21 @@ Test(predict, a_disk_that_hates_small_reads_makes_the_plan_dense)
     cr_expect_eq(plan_of(m, &in).mode, FLASH_SPARSE);
     model_close(m);
 }
+
+/* Whole layers from a fast disk: what is streamed goes into memory and out again. */
+Test(predict, streamed_bytes_cross_the_memory_twice)
+{
+    struct model *m = open_packed(PACK_MASK_SKETCH);
+    struct plan_in in = machine();
+    in.mode = FLASH_DENSE;
+    in.disk.seq_bytes_per_s = 1e12;
+    in.disk.mem_bytes_per_s = 1e9;
+    in.ram_bytes = 1;
+    in.ram_bytes = plan_of(m, &in).least_bytes;
+    struct plan p = plan_of(m, &in);
+    double bytes = (double)(p.resident_bytes + p.cache_bytes) + 2 * (double)p.streamed_bytes;
+    cr_expect_gt(p.streamed_bytes, 0u);
+    cr_expect_lt(fabs(1 / p.tokens_per_s / (bytes / 1e9) - 1), 1e-9, "%g", p.tokens_per_s);
+    cr_expect(strcmp(p.limit, "memory bandwidth") == 0, "%s", p.limit);
+    model_close(m);
+}
