@@ -18,6 +18,7 @@
  *
  * Then, for both, in f32 with denormals kept,
  *   v = alpha * acc;  c = beta == 0 ? v : fma(beta, c, v)
+ * where, in a first block with `from`, from + bias (rounded) stands for c.
  * A longer k is cut into blocks of panel_depth(k), with beta 1 from the second on. Nothing here
  * depends on the width of panels: all levels of a kind give the same bits. */
 #ifndef STROBE_KERNEL_GEMM_PANEL_INTERNAL_H
@@ -64,6 +65,9 @@ struct panel_tile {
     size_t ldc;
     unsigned rows, cols; /* at least 1 */
     float alpha, beta;
+    const float *from,
+        *bias; /* of the first block: stands for what lies in C; bias: NULL or [cols] */
+    size_t ldfrom;
     /* Lines that will be wanted soon, fetched into the second-level cache while this tile computes:
      * one every BF16_AHEAD or F32_AHEAD words, `step` bytes apart. NULL: none. */
     const char *ahead;

@@ -141,8 +141,7 @@ static void attention(struct net *n, uint32_t layer, const struct net_acts *a, b
     ops_linear(&n->ops, &in, n->norm, a->qkv, false);
     ops_rope(&n->ops, &rope, a->qkv);
     ops_attn(&n->ops, &attn, a->qkv, a->attn, a->kept);
-    ops_copy_bias(&n->ops, a->mid, a->x, param(n, layer, SLOT_ATTN_OUT_BIAS), n_tok(n), d);
-    ops_linear(&n->ops, &out, a->attn, a->mid, true);
+    ops_linear_onto(&n->ops, &out, a->attn, a->mid, a->x, param(n, layer, SLOT_ATTN_OUT_BIAS));
 }
 
 /* Arguments of the activation, without their biases. */
@@ -175,8 +174,7 @@ void net_layer(struct net *n, uint32_t layer, bool again)
         return;
     if (n->on_ffn)
         n->on_ffn(n->ffn_user, layer, n_tok(n), a.pre, n->act);
-    ops_copy_bias(&n->ops, next, a.mid, param(n, layer, SLOT_DOWN_BIAS), n_tok(n), s->d_model);
-    ops_linear(&n->ops, &down, n->act, next, true);
+    ops_linear_onto(&n->ops, &down, n->act, next, a.mid, param(n, layer, SLOT_DOWN_BIAS));
 }
 
 /* Through a norm: n->dnorm is the derivative by its output, n->dx gets that by its input. */
