@@ -20,6 +20,11 @@ struct gemm_call {
     size_t lda, ldb, ldc; /* elements from row to row as stored */
     void *c;
     double alpha, beta; /* beta 0: C is not read */
+    /* gemm_panel() only, beta 1: C = alpha op(A) op(B) + (from + bias), f32, from [m, n] with
+     * ldfrom, bias [n] or NULL. The bits are those of C = from + bias, and then the product added
+     * to it. */
+    const float *from, *bias;
+    size_t ldfrom;
 };
 
 void gemm_f32(struct pool *p, const struct gemm_call *g);

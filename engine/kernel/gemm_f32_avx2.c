@@ -99,8 +99,12 @@ static inline __attribute__((always_inline)) void store_row(const struct panel_t
         float *c = t->c + r * t->ldc + v * LANES;
         size_t left = t->cols - (size_t)v * LANES;
         __m256 y = _mm256_mul_ps(acc[v], alpha);
-        if (t->beta != 0)
-            y = _mm256_fmadd_ps(beta, load(c, left), y);
+        if (t->beta != 0) {
+            __m256 was = load(t->from ? t->from + r * t->ldfrom + v * LANES : c, left);
+            if (t->from && t->bias)
+                was = _mm256_add_ps(was, load(t->bias + v * LANES, left));
+            y = _mm256_fmadd_ps(beta, was, y);
+        }
         if (left >= LANES)
             _mm256_storeu_ps(c, y);
         else

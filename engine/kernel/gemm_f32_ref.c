@@ -33,8 +33,10 @@ static void tile_ref(const struct panel_tile *t)
             float acc = 0, *c = t->c + r * t->ldc + j;
             for (size_t k = 0; k < t->n_word; k++)
                 acc = fmaf(number(&t->a[k * BF16_ROWS + r]), number(&t->b[k * BF16_COLS + j]), acc);
-            float v = t->alpha * acc;
-            *c = t->beta == 0 ? v : fmaf(t->beta, *c, v);
+            float v = t->alpha * acc, was = t->beta == 0 || t->from ? 0 : *c;
+            if (t->from)
+                was = t->from[r * t->ldfrom + j] + (t->bias ? t->bias[j] : 0);
+            *c = t->beta == 0 ? v : fmaf(t->beta, was, v);
         }
 }
 

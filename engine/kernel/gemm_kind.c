@@ -67,53 +67,85 @@ const char *gemm_panel_name(void)
     return ops->cols == AVX2_COLS ? "strobe avx2" : "strobe avx512";
 }
 
-/* Columns [j, j + n) of C: their panel is packed here, rows of A a panel at a time. */
-static void small_panel(const struct panel_ops *ops, const struct gemm_call *g, size_t j, size_t k0,
-                        size_t n_k)
+enum {
+    SMALL_WORDS = 2 * F32_DEPTH * BF16_COLS, /* of B's panels at a time: 72 KiB of stack */
+    SMALL_A = F32_DEPTH * BF16_LANES
+};
+
+/* A block of k and columns [j, j + n) of C. */
+struct small {
+    const struct panel_ops *ops;
+    const struct gemm_call *g;
+    size_t j, n, k, n_k;
+    const uint32_t *b; /* their panels */
+};
+
+static void small_pack_b(const struct small *s, uint32_t *b)
 {
-    _Alignas(64) uint32_t b[F32_DEPTH * BF16_COLS], a[F32_DEPTH * BF16_LANES];
-    const float *fa = g->a, *fb = g->b;
-    size_t n = g->n - j < ops->cols ? g->n - j : ops->cols;
-    struct panel_pack pack = { .src = fb + (g->tb ? j * g->ldb + k0 : k0 * g->ldb + j),
-                               .ld = g->ldb,
-                               .along_k = g->tb,
-                               .n_x = n,
-                               .n_k = n_k,
-                               .dst = b,
-                               .width = ops->cols,
-                               .stride = n_k * ops->cols };
-    ops->pack(&pack);
-    for (size_t i = 0; i < g->m; i += ops->unit) {
-        size_t m = g->m - i < ops->unit ? g->m - i : ops->unit;
-        pack = (struct panel_pack){ .src = fa + (g->ta ? k0 * g->lda + i : i * g->lda + k0),
-                                    .ld = g->lda,
-                                    .along_k = !g->ta,
-                                    .n_x = m,
-                                    .n_k = n_k,
-                                    .dst = a,
-                                    .width = ops->rows,
-                                    .stride = n_k * ops->rows };
-        ops->pack(&pack);
-        for (size_t r = 0; r < m; r += ops->rows)
-            ops->tile(
-                &(struct panel_tile){ .a = a + r * n_k,
-                                      .b = b,
-                                      .n_word = n_k,
-                                      .c = (float *)g->c + (i + r) * g->ldc + j,
+    const struct gemm_call *g = s->g;
+    const float *src = g->b;
+    s->ops->pack(
+        &(struct panel_pack){ .src = src + (g->tb ? s->j * g->ldb + s->k : s->k * g->ldb + s->j),
+                              .ld = g->ldb,
+                              .along_k = g->tb,
+                              .n_x = s->n,
+                              .n_k = s->n_k,
+                              .dst = b,
+                              .width = s->ops->cols,
+                              .stride = s->n_k * s->ops->cols });
+}
+
+/* Rows [i, i + m), which are packed once for all columns. */
+static void small_rows(const struct small *s, size_t i, size_t m)
+{
+    _Alignas(64) uint32_t a[SMALL_A];
+    const struct gemm_call *g = s->g;
+    const float *src = g->a;
+    size_t rows = s->ops->rows, cols = s->ops->cols;
+    s->ops->pack(&(struct panel_pack){ .src = src + (g->ta ? s->k * g->lda + i : i * g->lda + s->k),
+                                       .ld = g->lda,
+                                       .along_k = !g->ta,
+                                       .n_x = m,
+                                       .n_k = s->n_k,
+                                       .dst = a,
+                                       .width = rows,
+                                       .stride = s->n_k * rows });
+    for (size_t j = 0; j < s->n; j += cols)
+        for (size_t r = 0; r < m; r += rows)
+            s->ops->tile(
+                &(struct panel_tile){ .a = a + r * s->n_k,
+                                      .b = s->b + j * s->n_k,
+                                      .n_word = s->n_k,
+                                      .c = (float *)g->c + (i + r) * g->ldc + s->j + j,
                                       .ldc = g->ldc,
-                                      .rows = (unsigned)(m - r < ops->rows ? m - r : ops->rows),
-                                      .cols = (unsigned)n,
+                                      .rows = (unsigned)(m - r < rows ? m - r : rows),
+                                      .cols = (unsigned)(s->n - j < cols ? s->n - j : cols),
                                       .alpha = (float)g->alpha,
-                                      .beta = k0 ? 1.0F : (float)g->beta });
-    }
+                                      .beta = s->k ? 1.0F : (float)g->beta });
+}
+
+static void small_columns(const struct small *of)
+{
+    _Alignas(64) uint32_t b[SMALL_WORDS];
+    struct small s = *of;
+    size_t m = s.g->m, unit = s.ops->unit;
+    s.b = b;
+    small_pack_b(&s, b);
+    for (size_t i = 0; i < m; i += unit)
+        small_rows(&s, i, m - i < unit ? m - i : unit);
 }
 
 void gemm_small_f32(const struct gemm_call *g)
 {
-    const struct panel_ops *ops = f32_ops(CPU_AVX512);
-    assert(ops && g->k > 0);
-    size_t depth = panel_depth(ops, g->k);
-    for (size_t k = 0; k < g->k; k += depth)
-        for (size_t j = 0; j < g->n; j += ops->cols)
-            small_panel(ops, g, j, k, g->k - k < depth ? g->k - k : depth);
+    struct small s = { .ops = f32_ops(CPU_AVX512), .g = g };
+    assert(s.ops && g->k > 0);
+    size_t depth = panel_depth(s.ops, g->k);
+    for (; s.k < g->k; s.k += depth) {
+        s.n_k = g->k - s.k < depth ? g->k - s.k : depth;
+        size_t most = SMALL_WORDS / s.n_k / s.ops->cols * s.ops->cols;
+        for (s.j = 0; s.j < g->n; s.j += most) {
+            s.n = g->n - s.j < most ? g->n - s.j : most;
+            small_columns(&s);
+        }
+    }
 }

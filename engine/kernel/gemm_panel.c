@@ -254,6 +254,7 @@ static void area_block(const struct product *p, const struct panels *a, const st
     size_t rows = p->ops->rows, cols = p->ops->cols;
     struct panel_tile t = { .n_word = n_word,
                             .ldc = g->ldc,
+                            .ldfrom = g->ldfrom,
                             .alpha = (float)g->alpha,
                             .beta = k0 ? 1.0F : (float)g->beta };
     for (size_t n = c.n0; n < c.n1; n += cols)
@@ -261,6 +262,10 @@ static void area_block(const struct product *p, const struct panels *a, const st
             t.a = panel_at(a, m, word0, n_word);
             t.b = panel_at(b, n, word0, n_word);
             t.c = (float *)g->c + m * g->ldc + n;
+            if (g->from && k0 == 0) {
+                t.from = g->from + m * g->ldfrom + n;
+                t.bias = g->bias ? g->bias + n : NULL;
+            }
             t.rows = (unsigned)least(c.m1 - m, rows);
             t.cols = (unsigned)least(c.n1 - n, cols);
             ahead_take(next, &t);
@@ -319,6 +324,7 @@ void gemm_panel(struct gemm_panel *s, struct pool *pool, const struct gemm_call 
     const struct panel_ops *ops = s->ops;
     if (g->m == 0 || g->n == 0)
         return;
+    assert(!g->from || (g->k > 0 && g->alpha != 0 && g->beta == 1));
     if (g->k == 0 || g->alpha == 0) {
         struct gemm_call scale = *g;
         pool_run(pool, g->m, scale_row, &scale);

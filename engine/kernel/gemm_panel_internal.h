@@ -18,6 +18,7 @@
  *
  * Then, for both, in f32 with denormals kept,
  *   v = alpha * acc;  c = beta == 0 ? v : fma(beta, c, v)
+ * where, in a first block with `from`, from + bias (rounded) stands for c.
  * A longer k is cut into blocks of panel_depth(k), with beta 1 from the second on. Nothing here
  * depends on the width of panels: all levels of a kind give the same bits. */
 #ifndef STROBE_KERNEL_GEMM_PANEL_INTERNAL_H
@@ -38,7 +39,7 @@ enum {
     BF16_DEPTH = 384, /* most k in a block: 36 KiB in a panel of B, a first-level cache */
 
     F32_AHEAD = 16,  /* as many words to a line */
-    F32_DEPTH = 192, /* 36 KiB */
+    F32_DEPTH = 192, /* 36 KiB; 256 and 384 measured the same within 5 % */
     AVX2_ROWS = 4,   /* 4 x 24 sums fill 12 of 16 registers */
     AVX2_COLS = 24
 };
@@ -64,6 +65,9 @@ struct panel_tile {
     size_t ldc;
     unsigned rows, cols; /* at least 1 */
     float alpha, beta;
+    const float *from,
+        *bias; /* of the first block: stands for what lies in C; bias: NULL or [cols] */
+    size_t ldfrom;
     /* Lines that will be wanted soon, fetched into the second-level cache while this tile computes:
      * one every BF16_AHEAD or F32_AHEAD words, `step` bytes apart. NULL: none. */
     const char *ahead;

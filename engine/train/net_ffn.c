@@ -130,8 +130,7 @@ void net_way_out(struct net *n, uint32_t layer, const struct net_way *w, const r
     const real *bias = net_param(n, layer, SLOT_DOWN_BIAS);
     struct ops_linear down = linear(w, w->d_ff, s->d_model, net_param(n, layer, w->down));
     if (!w->index) {
-        ops_copy_bias(&n->ops, next, mid, bias, w->n, s->d_model);
-        ops_linear(&n->ops, &down, n->act, next, true);
+        ops_linear_onto(&n->ops, &down, n->act, next, mid, bias);
         return;
     }
     move_rows((struct gather){

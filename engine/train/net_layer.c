@@ -134,8 +134,7 @@ void net_attention(struct net *n, uint32_t layer, const struct net_acts *a, bool
     ops_linear(&n->ops, &in, n->norm, a->qkv, false);
     ops_rope(&n->ops, &rope, a->qkv);
     ops_attn(&n->ops, &attn, a->qkv, a->attn, a->kept);
-    ops_copy_bias(&n->ops, a->mid, a->x, net_param(n, layer, SLOT_ATTN_OUT_BIAS), n_tok(n), d);
-    ops_linear(&n->ops, &out, a->attn, a->mid, true);
+    ops_linear_onto(&n->ops, &out, a->attn, a->mid, a->x, net_param(n, layer, SLOT_ATTN_OUT_BIAS));
 }
 
 /* A token that skips the layer goes on as it came. */

@@ -129,7 +129,6 @@ void net_step_attention(struct net *n, const struct net_step *s)
     for (size_t i = 0; i < s->n_row; i++)
         for (size_t h = 0; h < sh->n_head; h++)
             step_head(&j, i, h);
-    ops_copy_bias(&n->ops, s->mid, s->x, net_param(n, s->layer, SLOT_ATTN_OUT_BIAS), s->n_row,
-                  sh->d_model);
-    ops_linear(&n->ops, &out, a.attn, s->mid, true);
+    ops_linear_onto(&n->ops, &out, a.attn, s->mid, s->x,
+                    net_param(n, s->layer, SLOT_ATTN_OUT_BIAS));
 }

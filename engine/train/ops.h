@@ -27,6 +27,10 @@ struct ops_linear {
 };
 /* y = x w^T (+ y with `add`) */
 void ops_linear(const struct ops *o, const struct ops_linear *l, const real *x, real *y, bool add);
+/* y = from + bias + x w^T, from [n_tok, n_out], bias [n_out] or NULL: in one pass where products
+ * are ours, the same bits as a copy and then a product where they are not. */
+void ops_linear_onto(const struct ops *o, const struct ops_linear *l, const real *x, real *y,
+                     const real *from, const real *bias);
 /* dx = dy w (+ dx with `add`) */
 void ops_linear_dx(const struct ops *o, const struct ops_linear *l, const real *dy, real *dx,
                    bool add);

@@ -34,20 +34,43 @@ void ops_product(const struct ops *o, struct ops_result c, struct ops_factor a, 
 #endif
 }
 
+static struct gemm_call forward(const struct ops_linear *l, const real *x, real *y, bool add)
+{
+    return (struct gemm_call){ .tb = true,
+                               .m = l->n_tok,
+                               .n = l->n_out,
+                               .k = l->n_in,
+                               .a = x,
+                               .lda = l->n_in,
+                               .b = l->w,
+                               .ldb = l->n_in,
+                               .c = y,
+                               .ldc = l->n_out,
+                               .alpha = 1,
+                               .beta = add };
+}
+
 void ops_linear(const struct ops *o, const struct ops_linear *l, const real *x, real *y, bool add)
 {
-    ops_gemm(o, &(struct gemm_call){ .tb = true,
-                                     .m = l->n_tok,
-                                     .n = l->n_out,
-                                     .k = l->n_in,
-                                     .a = x,
-                                     .lda = l->n_in,
-                                     .b = l->w,
-                                     .ldb = l->n_in,
-                                     .c = y,
-                                     .ldc = l->n_out,
-                                     .alpha = 1,
-                                     .beta = add });
+    struct gemm_call g = forward(l, x, y, add);
+    ops_gemm(o, &g);
+}
+
+void ops_linear_onto(const struct ops *o, const struct ops_linear *l, const real *x, real *y,
+                     const real *from, const real *bias)
+{
+    struct gemm_call g = forward(l, x, y, true);
+#ifndef TRAIN_F64
+    if (o->panel) {
+        g.from = from;
+        g.bias = bias;
+        g.ldfrom = l->n_out;
+        ops_gemm(o, &g);
+        return;
+    }
+#endif
+    ops_copy_bias(o, y, from, bias, l->n_tok, l->n_out);
+    ops_gemm(o, &g);
 }
 
 void ops_linear_dx(const struct ops *o, const struct ops_linear *l, const real *dy, real *dx,

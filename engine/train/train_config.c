@@ -102,7 +102,7 @@ static const struct row rows[] = {
     R(weight_decay, 0.1, 0, 10, NULL, 0, "of matrices; not norms, biases, embeddings"),
     R(clip, 1, 0, 1e6, NULL, 0, "largest global norm of the gradient; 0: any"),
     R(seed, 1, 0, SEED_MAX, NULL, 0, "of parameters and order"),
-    R(gemm, NET_GEMM_F32, 0, 0, gemm_words, 0, "operands of matrix products"),
+    R(gemm, NET_GEMM_F32, 0, 0, gemm_words, 0, "matrix products: f32, bf16 (operands rounded; AVX-512 BF16), blas (f32 by OpenBLAS, for comparison)"),
     R(attn, NET_ATTN_TILED, 0, 0, attn_words, 0, "attention kernel"),
     R(recompute, 0, 0, 0, NULL, FREE, "keep each layer's input only: less memory, a third more time"),
     R(zero1, 0, 0, 0, NULL, FREE, "several processes: each keeps the moments of its share of the parameters only"),

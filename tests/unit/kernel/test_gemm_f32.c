@@ -217,6 +217,43 @@ Test(gemm_f32, large_products_are_right_and_the_same_for_any_number_of_threads)
     }
 }
 
+/* A sum onto another array and a bias has the bits of the copy and the product after each other. */
+Test(gemm_f32, a_product_onto_something_is_the_copy_and_then_the_product)
+{
+    const struct panel_ops *ops[IMPLS];
+    unsigned n_ops = impls(ops);
+    struct rng rng = { 31 };
+    for (unsigned turn = 0; turn < 60; turn++) {
+        size_t d[3] = { 1 + rng_below(&rng, 70), 1 + rng_below(&rng, 110),
+                        1 + rng_below(&rng, 400) };
+        struct problem p = make(&rng, 1, d, turn % 2); /* beta 1 */
+        float *from = filled(&rng, d[0] * d[1]), *bias = filled(&rng, d[1]);
+        float *want = malloc((p.n_c + 1) * sizeof *want);
+        cr_assert_not_null(want);
+        for (size_t i = 0; i < p.n_c; i++)
+            if (i % p.g.ldc < d[1])
+                p.c0[i] =
+                    from[i / p.g.ldc * d[1] + i % p.g.ldc] + (turn % 3 ? bias[i % p.g.ldc] : 0);
+        run(ops[0], NULL, &p);
+        memcpy(want, p.c, p.n_c * sizeof *want);
+        p.g.from = from;
+        p.g.bias = turn % 3 ? bias : NULL;
+        p.g.ldfrom = d[1];
+        for (size_t i = 0; i < p.n_c; i++)
+            if (i % p.g.ldc < d[1])
+                p.c0[i] = (float)NAN; /* is not read */
+        for (unsigned i = 0; i < n_ops; i++) {
+            run(ops[i], NULL, &p);
+            cr_assert_eq(memcmp(p.c, want, p.n_c * sizeof *want), 0, "%s: %zu x %zu x %zu",
+                         name_of(ops[i]), d[0], d[1], d[2]);
+        }
+        free(want);
+        guard_free(from);
+        guard_free(bias);
+        drop(&p);
+    }
+}
+
 Test(gemm_f32, nan_and_infinity_reach_their_row_only)
 {
     const struct panel_ops *ops[IMPLS];
