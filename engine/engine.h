@@ -174,9 +174,9 @@ enum status engine_apply_template(const struct engine *e, const json_t *request,
 enum status engine_submit(struct engine *e, const int32_t *prompt, size_t n_prompt,
                           const struct gen_params *p, gen_event_fn *fn, void *ctx, uint64_t *id,
                           struct err *err);
-/* How a request goes through a Duo model, for gen_params.duo. mode: "big", "small", "fixed" (pattern,
- * a letter a layer: b, s, k for skip) or "router" (budget 0..1; else NaN). Errors: ST_UNSUPPORTED (no
- * Duo model, no router), ST_ARG, ST_RANGE. */
+/* How a request goes through a Duo model, for gen_params.duo. mode: "big", "small", "fixed"
+ * (pattern, a letter a layer: b, s, k for skip) or "router" (budget 0..1; else NaN). Errors:
+ * ST_UNSUPPORTED (no Duo model, no router), ST_ARG, ST_RANGE. */
 enum status engine_duo_policy(const struct engine *e, const struct duo_words *w,
                               struct duo_policy *ret, struct err *err);
 /* The request ends with FINISH_CANCELLED within a layer's time; unknown ids are ignored. Also
@@ -230,8 +230,8 @@ enum status engine_relufy_check(const json_t *config, char param[ENGINE_PARAM_MA
 /* ---- Duo traces (engine/duo/request.h: the settings; trace.h: the file) ---- */
 /* Looks at a trace's settings, without opening anything. As engine_train_check(). */
 enum status engine_duo_check(const json_t *config, char param[ENGINE_PARAM_MAX], struct err *err);
-/* About how many FLOPs the trace would take; opens the model and cuts the text. Errors: those of the
- * settings, ST_UNSUPPORTED (no Duo model), ST_RANGE (the text is longer than the context). */
+/* About how many FLOPs the trace would take; opens the model and cuts the text. Errors: those of
+ * the settings, ST_UNSUPPORTED (no Duo model), ST_RANGE (the text is longer than the context). */
 enum status engine_duo_cost(const json_t *config, double *flops, struct err *err);
 /* Makes it and writes PATH. go_on: told how much is done, false stops with ST_CANCELLED. */
 enum status engine_duo_trace(const json_t *config, const char *path,

@@ -56,7 +56,7 @@ struct server {
     struct stream *live, *pinged, *watching; /* enum keep */
     uint64_t sequence;                       /* of the live figures; the watcher's thread */
     const char *data_dir;                    /* NULL: none */
-    const char *duo_model;                   /* traced when a request names none; NULL: the served one */
+    const char *duo_model; /* traced when a request names none; NULL: the served one */
     bool allow_paths;
     atomic_uint errands; /* threads of api_duo.c */
     atomic_bool tracing; /* one of them computes */

@@ -35,8 +35,8 @@ struct trainer {
     /* one pass, [n_row, ctx] each */
     int32_t *token, *target, *doc;
     float *weight;
-    uint8_t *route; /* Duo: [n_layer, n_row, ctx]; NULL: none */
-    real *frozen;   /* freeze_big: the parameters as they were; NULL: all learn */
+    uint8_t *route;            /* Duo: [n_layer, n_row, ctx]; NULL: none */
+    real *frozen;              /* freeze_big: the parameters as they were; NULL: all learn */
     struct net_tensor *tensor; /* freeze_big: the network's */
 
     struct checkpoint state; /* counters are those of the steps done */
