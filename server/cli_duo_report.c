@@ -142,6 +142,7 @@ static enum status configure(const struct report *r, enum arm arm, uint64_t seed
     double ff = (double)r->width * 3;
     /* The frozen arm has two thirds of the steps for the big parts and a third for the small ones:
      * as many tokens as the others in all (training.md 1.2). */
+    static const double p_big[ARMS] = { [DUO] = 0.5, [DENSE] = 1, [BIG_FIRST] = 1, [FROZEN] = 0 };
     double share = arm == BIG_FIRST ? 2.0 / 3 : arm == FROZEN ? 1.0 / 3 : 1;
     const struct {
         const char *key;
@@ -151,9 +152,7 @@ static enum status configure(const struct report *r, enum arm arm, uint64_t seed
                  { "n_head", 4 },
                  { "d_ff", ff },
                  { "d_small", ff / 16 },
-                 { "p_big", arm == BIG_FIRST ? 1
-                            : arm == FROZEN  ? 0
-                                             : 0.5 },
+                 { "p_big", p_big[arm] },
                  { "batch", 16 },
                  { "ctx", 128 },
                  { "steps", floor((double)r->steps * share + 0.5) },

@@ -267,7 +267,7 @@ static void fill_placebo(struct work *w, struct err *err)
         w->trace->h.n_placebo[b] = k < w->o->placebo ? k : w->o->placebo;
         most = w->trace->h.n_placebo[b] > most ? w->trace->h.n_placebo[b] : most;
     }
-    for (uint64_t c = 0; c < most && err->code == ST_OK; c++) {
+    for (uint64_t c = 0; loss && c < most && err->code == ST_OK; c++) {
         const struct duo_watch *watch = &w->o->search.watch;
         if (watch->step && !watch->step(watch->ctx, "placebo", c, most))
             err_set(err, ST_CANCELLED, "the search was stopped");
@@ -298,7 +298,7 @@ static void fill_router(struct work *w, struct err *err)
     uint64_t *route = malloc((n + 1) * sizeof *route);
     if (!loss || !route)
         err_set(err, ST_NOMEM, "router");
-    for (uint32_t b = 0; b < w->n_budget && err->code == ST_OK; b++) {
+    for (uint32_t b = 0; loss && route && b < w->n_budget; b++) {
         double budget = (double)b / w->n_layer;
         struct duo_routed q = { .router = &r,
                                 .threshold = (double)duo_threshold(&w->m->router.hp, budget),

@@ -166,7 +166,7 @@ static bool eval_layer(struct walk *w, uint32_t layer, enum duo_choice c, const 
                        const real *mid, real *out)
 {
     struct net *n = w->p->net;
-    bool layer_out = w->p->net && net_shape_of(n)->skip_layer;
+    bool layer_out = net_shape_of(n)->skip_layer;
     size_t bytes = w->cells * w->d * sizeof *out;
     if (c == DUO_SKIP)
         memcpy(out, layer_out ? x : mid, bytes);
@@ -343,13 +343,13 @@ static void walk_beam(struct walk *w)
     real *block = malloc(2 * wide * each * sizeof *block);
     if (!a || !b || !block)
         err_set(w->err, ST_NOMEM, "a beam of %u beginnings", w->s->width);
-    for (size_t i = 0; w->err->code == ST_OK && i < wide; i++) {
+    for (size_t i = 0; a && b && block && i < wide; i++) {
         a[i].x = block + i * each;
         b[i].x = block + (wide + i) * each;
     }
-    if (w->err->code == ST_OK)
+    if (a && b && block)
         memcpy(a[0].x, w->x, each * sizeof *block);
-    for (uint32_t l = 0; l < w->n_layer && w->err->code == ST_OK; l++) {
+    for (uint32_t l = 0; a && b && l < w->n_layer && w->err->code == ST_OK; l++) {
         n = widen(w, l, a, n, b);
         if (l + 1 < w->n_layer && n > w->s->width) {
             qsort(b, n, sizeof *b, by_score);
@@ -359,7 +359,7 @@ static void walk_beam(struct walk *w)
         a = b;
         b = swap;
     }
-    for (size_t i = 0; i < n && w->err->code == ST_OK; i++)
+    for (size_t i = 0; a && i < n && w->err->code == ST_OK; i++)
         run_leaf(w, a[i].route, a[i].x);
     free(a);
     free(b);
@@ -463,11 +463,11 @@ void duo_matrix_free(struct duo_matrix *m)
 static enum status make_room(struct walk *w, struct err *err)
 {
     size_t each = w->cells * w->d, l = w->n_layer;
-    w->x = malloc((l + 1) * each * sizeof *w->x);
-    w->mid = malloc(l * each * sizeof *w->mid);
-    w->logits = malloc(w->cells * w->n_vocab * sizeof *w->logits);
+    w->x = malloc(((l + 1) * each + 1) * sizeof *w->x);
+    w->mid = malloc((l * each + 1) * sizeof *w->mid);
+    w->logits = malloc((w->cells * w->n_vocab + 1) * sizeof *w->logits);
     if (w->s->nml)
-        w->zmax = malloc((w->n_budget + 1) * w->cells * w->n_vocab * sizeof *w->zmax);
+        w->zmax = malloc(((w->n_budget + 1) * w->cells * w->n_vocab + 1) * sizeof *w->zmax);
     if (!w->x || !w->mid || !w->logits || (w->s->nml && !w->zmax))
         return err_set(err, ST_NOMEM, "work areas of a search");
     return ST_OK;

@@ -12,8 +12,8 @@ enum duo_search_kind {
     DUO_NAIVE,      /* all routes, each from the start: to compare with */
     DUO_RESTRICTED, /* the trie's routes with exactly `budget` big layers */
     DUO_RANDOM,     /* n_random routes drawn without their beginnings shared */
-    DUO_BEAM,       /* `width` beginnings live on from layer to layer, by an early head's loss on the
-                       first batch of tokens */
+    DUO_BEAM, /* `width` beginnings live on from layer to layer, by an early head's loss on the
+                 first batch of tokens */
     DUO_SEARCHES
 };
 const char *duo_search_name(enum duo_search_kind k);

@@ -259,7 +259,7 @@ enum status duo_text_symbolic(struct duo_text *t, const struct duo_model *m, uin
     struct part p = { m, &ids, malloc(TOKENS), TOKENS };
     if (!p.class)
         err_set(err, ST_NOMEM, "classes of tokens");
-    for (uint64_t i = first; err->code == ST_OK && t->n_tok + 1 < t->max_tok; i++)
+    for (uint64_t i = first; p.class && err->code == ST_OK && t->n_tok + 1 < t->max_tok; i++)
         if (corpus_make(&o, CORPUS_PROBLEM, i, &it, err) == ST_OK && add_item(t, &p, &it, err))
             break;
     if (err->code == ST_FULL) /* rows ran out before tokens did */
@@ -332,7 +332,7 @@ enum status duo_losses(const struct duo_pass *p, const uint64_t *route, uint64_t
     uint8_t *ways = malloc(cells * t->n_layer);
     if (!each || !ways)
         err_set(err, ST_NOMEM, "losses of a pass");
-    for (size_t row = 0; err->code == ST_OK && row < t->n_row; row += p->rows) {
+    for (size_t row = 0; each && ways && err->code == ST_OK && row < t->n_row; row += p->rows) {
         size_t n = t->n_row - row < p->rows ? t->n_row - row : p->rows;
         struct net_batch b = duo_batch(t, row, n);
         struct net_loss sum;
