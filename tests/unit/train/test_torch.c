@@ -280,7 +280,8 @@ static void ten_steps(struct oracle *k, struct net *n, const char *name)
     optim_free(o);
 }
 
-/* Naive attention and recomputed activations are other ways to the same numbers. */
+/* Naive attention, recomputed activations and products by CBLAS are other ways to the same numbers.
+ */
 static void check(const char *name, bool other_way)
 {
     struct oracle k;
@@ -288,6 +289,7 @@ static void check(const char *name, bool other_way)
     struct net *n = NULL;
     open_oracle(&k, name);
     k.o.recompute = other_way;
+    k.o.gemm = other_way ? NET_GEMM_BLAS : NET_GEMM_F32;
     k.o.attn = other_way ? NET_ATTN_NAIVE : NET_ATTN_TILED;
     cr_assert_eq(net_create(&k.o, &n, &err), ST_OK, "%s: %s", name, err.msg);
     draw_params(&k, net_params(n));
