@@ -185,9 +185,9 @@ static void comma_free(struct str s, size_t from, match_fn *fn, bool dot, struct
     char *text = NULL;
     uint32_t *at = NULL;
     size_t n;
-    struct match m;
+    struct match m = { 0, 0 };
     if (drop_commas((struct str){ s.p + from, s.n - from }, &text, &at, &n) &&
-        last_match((struct str){ text, n }, fn, &m)) {
+        last_match((struct str){ text, n }, fn, &m) && m.n > 0) {
         keep((struct str){ text, n }, m, "", dot, hit);
         hit->begin = (uint32_t)(from + at[m.at]);
         hit->end = (uint32_t)(from + at[m.at + m.n - 1] + 1);
