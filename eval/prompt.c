@@ -182,7 +182,7 @@ static enum status built_in(struct prompt *p, struct err *err)
 
 static void hash_text(struct sha256 *h, const char *z)
 {
-    sha256_add(h, z, strlen(z) + 1);
+    sha256_add(h, z ? z : "", (z ? strlen(z) : 0) + 1);
 }
 
 static void make_hash(struct prompt *p)
