@@ -215,7 +215,7 @@ static enum status fill(struct run_store *s, const char *run, struct report **re
 enum status report_of_run(struct run_store *s, const char *run, json_t **ret, struct err *err)
 {
     struct report *r = NULL;
-    if (fill(s, run, &r, err) != ST_OK)
+    if (fill(s, run, &r, err) != ST_OK || !r)
         return err->code;
     report_build(r, ret, err);
     report_free(r);
@@ -226,7 +226,7 @@ enum status report_of_runs(struct run_store *s, const char *a, const char *b, js
                            struct err *err)
 {
     struct report *x = NULL, *y = NULL;
-    if (fill(s, a, &x, err) == ST_OK && fill(s, b, &y, err) == ST_OK)
+    if (fill(s, a, &x, err) == ST_OK && fill(s, b, &y, err) == ST_OK && x && y)
         report_compare(x, y, ret, err);
     report_free(x);
     report_free(y);

@@ -161,22 +161,28 @@ static double number_of(const json_t *v)
     return (double)NAN;
 }
 
+json_t *report_info(struct str text, struct err *err)
+{
+    json_t *doc = NULL;
+    /* Twice: jansson takes some losses of memory for bad syntax. */
+    for (int i = 0; i < 2 && text.n && !doc; i++) {
+        struct err bad = ERR_INIT;
+        if (json_parse(text, "info", &doc, &bad) == ST_NOMEM)
+            err_set(err, ST_NOMEM, "report");
+    }
+    return doc;
+}
+
 /* Covariates and the audit's word, from the item's JSON and text; NaN where nothing is told. */
 static void covariates(struct answer *a, struct str info, struct str question, struct err *err)
 {
-    struct err bad = ERR_INIT;
-    json_t *doc = NULL;
+    json_t *doc;
     const json_t *v;
     double sum = 0, words = 0;
     size_t i, n = 0;
     a->log_number = a->words = (double)NAN;
-    if (info.n == 0)
+    if (!(doc = report_info(info, err)))
         return;
-    if (json_parse(info, "info", &doc, &bad) != ST_OK) {
-        if (bad.code == ST_NOMEM)
-            err_set(err, ST_NOMEM, "report");
-        return;
-    }
     json_array_foreach(json_object_get(doc, "spans"), i, v)
     {
         double x = fabs(number_of(json_object_get(v, "number")));

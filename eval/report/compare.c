@@ -140,25 +140,25 @@ enum status report_compare(struct report *a, struct report *b, json_t **ret, str
     m.other = malloc((b->n + 1) * sizeof *m.other);
     m.x = calloc(2 * cells + 1, sizeof *m.x);
     m.only_a = calloc(2 * CONDITIONS_MAX, sizeof *m.only_a);
+    json_t *doc = NULL;
     if (!m.other || !m.x || !m.only_a || !list) {
         err_set(err, ST_NOMEM, "comparison");
-    } else {
-        m.y = m.x + cells;
-        m.only_b = m.only_a + CONDITIONS_MAX;
-        m.n_other = pairs_of(b, m.other);
-        match_up(&m);
-        if (m.n == 0)
-            err_set(err, ST_ARG,
-                    "the runs %s and %s have no answered question in common: compare runs "
-                    "over the same templates and seed",
-                    a->id, b->id);
+        goto done;
     }
+    m.y = m.x + cells;
+    m.only_b = m.only_a + CONDITIONS_MAX;
+    m.n_other = pairs_of(b, m.other);
+    match_up(&m);
+    if (m.n == 0)
+        err_set(err, ST_ARG,
+                "the runs %s and %s have no answered question in common: compare runs over the "
+                "same templates and seed",
+                a->id, b->id);
     for (size_t c = 0; err->code == ST_OK && c < a->n_cond; c++) {
         json_t *v = condition_pair(&m, c, err);
         if (v)
             add(list, v, err);
     }
-    json_t *doc = NULL;
     if (err->code == ST_OK && holm(list, err) == ST_OK)
         doc = json_pack("{s:s, s:s, s:f, s:o, s:o, s:I, s:O}", "format", "strobe-compare/1",
                         "strobe", STROBE_VERSION, "level", REPORT_LEVEL, "a", side(a), "b", side(b),
@@ -167,6 +167,7 @@ enum status report_compare(struct report *a, struct report *b, json_t **ret, str
         err_set(err, ST_NOMEM, "comparison");
     if (err->code == ST_OK)
         *ret = doc;
+done:
     json_free(list);
     free(m.other);
     free(m.x);

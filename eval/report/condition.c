@@ -154,6 +154,13 @@ static enum status set_part(struct report *r, const struct table *t, const struc
     return err->code;
 }
 
+/* Accuracies lie between 0 and 1, whatever their intervals' formula thinks. */
+static struct interval inside(struct interval v)
+{
+    return (struct interval){ isnan(v.low) ? v.low : fmax(0, v.low),
+                              isnan(v.high) ? v.high : fmin(1, v.high) };
+}
+
 static json_t *with_se(struct interval i, double se, struct err *err)
 {
     json_t *v = json_interval(i);
@@ -176,9 +183,9 @@ static void two_intervals(const struct table *t, struct tally all, size_t n, jso
         struct interval i = interval_fixed(t->tally, t->n_tmpl, REPORT_LEVEL, &se);
         /* One answer a template: no variance within it to see. */
         if (all.n > n)
-            fixed = with_se(i, se, err);
+            fixed = with_se(inside(i), se, err);
         i = interval_random(t->tally, t->n_tmpl, REPORT_LEVEL, &se);
-        random = with_se(i, se, err);
+        random = with_se(inside(i), se, err);
     }
     put(v, "bound", json_boolean(bound), err);
     put(v, "fixed", fixed, err);
@@ -233,10 +240,12 @@ static json_t *profiles_json(const struct report *r, size_t cond, struct err *er
 }
 
 /* Numbers of the questions against those of the originals (2.5, point 5). */
-static json_t *shift_json(const struct report *r, size_t cond)
+static json_t *shift_json(const struct report *r, size_t cond, struct err *err)
 {
     double *a = malloc((2 * r->n + 2) * sizeof *a), *b = a ? a + r->n + 1 : NULL;
     size_t n = 0, m = 0;
+    if (!a)
+        err_set(err, ST_NOMEM, "report");
     for (size_t i = 0; a && i < r->n; i++) {
         const struct answer *x = &r->answer[i];
         if (isnan(x->log_number) || x->repeat)
@@ -270,7 +279,7 @@ static json_t *one_condition(struct report *r, size_t cond, struct err *err)
         set_part(r, &t, &d, v, err);
     put(v, "decomposition", t.n_set > 1 ? decomposition_json(&d) : json_null(), err);
     put(v, "profiles", profiles_json(r, cond, err), err);
-    put(v, "number_shift", shift_json(r, cond), err);
+    put(v, "number_shift", shift_json(r, cond, err), err);
     table_free(&t);
     return v;
 }
@@ -333,11 +342,13 @@ json_t *report_heat(struct report *r, struct err *err)
     size_t cells = r->n_tmpl * r->n_cond;
     struct heat h = { calloc(r->n_cond + 1, sizeof *h.t), malloc((2 * cells + 1) * sizeof *h.p),
                       NULL };
-    struct beta_prior prior[CONDITIONS_MAX];
+    struct beta_prior prior[CONDITIONS_MAX] = { 0 };
     int8_t *o = report_originals(r, r->profile);
     json_t *rows = json_array(), *head = json_array();
-    if (!h.t || !h.p || !o)
+    if (!h.t || !h.p || !o) {
         err_set(err, ST_NOMEM, "heat map");
+        goto done;
+    }
     for (size_t c = 0; c < r->n_cond && err->code == ST_OK; c++) {
         struct decomposition d;
         if (table_make(r, c, r->profile, &h.t[c], err) != ST_OK)
@@ -353,6 +364,7 @@ json_t *report_heat(struct report *r, struct err *err)
     }
     for (size_t i = 0; i < r->n_tmpl && err->code == ST_OK; i++)
         add(rows, heat_row(r, &h, prior, o, i, err), err);
+done:
     for (size_t c = 0; h.t && c < r->n_cond; c++)
         table_free(&h.t[c]);
     free(h.t);

@@ -66,9 +66,11 @@ static json_t *mixed_model(const int8_t *o, const struct table *t, struct err *e
 {
     struct design d;
     json_t *v = NULL;
-    if (!design_make(&d, 2 * t->n_tmpl, 1))
+    if (!design_make(&d, 2 * t->n_tmpl, 1)) {
         err_set(err, ST_NOMEM, "mixed model");
-    for (size_t i = 0; err->code == ST_OK && i < t->n_tmpl; i++) {
+        goto done;
+    }
+    for (size_t i = 0; i < t->n_tmpl; i++) {
         if (o[i] < 0 || t->tally[i].n == 0)
             continue;
         for (int original = 0; original < 2; original++) {
@@ -80,9 +82,10 @@ static json_t *mixed_model(const int8_t *o, const struct table *t, struct err *e
         }
     }
     struct model_rows rows = { d.rows, 1, d.group, d.k, d.n, d.x };
-    struct fit f;
-    if (err->code == ST_OK && glmm_fit(&rows, 0, &f, err) == ST_OK)
+    struct fit f = { 0 };
+    if (glmm_fit(&rows, 0, &f, err) == ST_OK)
         v = fit_json(&f, 1);
+done:
     design_free(&d);
     return v;
 }
@@ -118,19 +121,20 @@ static json_t *adjusted(const struct report *r, size_t cond, struct err *err)
     struct design d;
     json_t *ret = NULL;
     size_t n = 0;
-    if (!design_make(&d, r->n, 3) || !v)
+    struct fit f = { .flags = FIT_COLLINEAR };
+    size_t cols = 3; /* the question's length goes first when it cannot be told from the template */
+    if (!design_make(&d, r->n, 3) || !v) {
         err_set(err, ST_NOMEM, "conditional regression");
-    for (size_t i = 0; err->code == ST_OK && i < r->n; i++) {
+        goto done;
+    }
+    for (size_t i = 0; i < r->n; i++) {
         const struct answer *a = &r->answer[i];
         bool original = a->original && r->cond[a->cond].level == 0;
         if (a->scored && a->repeat == 0 && !isnan(a->log_number) && !isnan(a->words) &&
             (original || (a->cond == cond && !a->original)))
             v[n++] = a;
     }
-    if (err->code == ST_OK)
-        qsort(v, n, sizeof(const struct answer *), by_template);
-    struct fit f = { .flags = FIT_COLLINEAR };
-    size_t cols = 3; /* the question's length goes first when it cannot be told from the template */
+    qsort(v, n, sizeof(const struct answer *), by_template);
     for (; err->code == ST_OK && n && cols > 1 && f.flags & FIT_COLLINEAR; cols--)
         adjusted_fit(r, v, n, cols, &d, &f, err);
     cols++;
@@ -144,6 +148,7 @@ static json_t *adjusted(const struct report *r, size_t cond, struct err *err)
         put(ret, "ten_words", json_num(f.flags || !words ? (double)NAN : f.beta[2]), err);
         put(ret, "p_words", json_num(words ? f.wald_p[2] : (double)NAN), err);
     }
+done:
     design_free(&d);
     free(v);
     return ret;

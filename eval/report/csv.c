@@ -360,11 +360,8 @@ static json_t *hit_json(const struct run_sample *s, int p)
 enum status report_json_sample(const struct run_sample *s, enum extract_profile p, struct buf *out,
                                struct err *err)
 {
-    struct err bad = ERR_INIT;
-    json_t *info = NULL, *hits = json_array();
+    json_t *info = report_info(s->info, err), *hits = json_array();
     bool scored = s->state == SAMPLE_DONE && s->version > 0;
-    if (s->info.n)
-        json_parse(s->info, "info", &info, &bad);
     for (int i = 0; scored && i < EXTRACT_PROFILES; i++)
         add(hits, hit_json(s, i), err);
     json_t *v = json_pack(
@@ -385,8 +382,6 @@ enum status report_json_sample(const struct run_sample *s, enum extract_profile 
     put(v, "profile", json_string(extract_profile_name(p)), err);
     put(v, "extracted", hits, err);
     put(v, "info", info ? info : json_object(), err);
-    if (bad.code == ST_NOMEM)
-        err_set(err, ST_NOMEM, "sample");
     if (err->code == ST_OK)
         json_write(v, out, err);
     json_free(v);

@@ -86,6 +86,8 @@ json_t *condition_json(const struct condition *c); /* {variant, level} */
 json_t *paired_json(const struct paired *p);
 json_t *equivalence_json(struct equivalence e);
 
+/* What the item's JSON says; NULL: nothing that can be read. Short of memory is an error. */
+json_t *report_info(struct str text, struct err *err);
 /* Sections of the document; NULL and err: failed. */
 json_t *report_conditions(struct report *r, struct err *err);
 json_t *report_contrasts(struct report *r, struct err *err);
