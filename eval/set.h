@@ -27,7 +27,7 @@ struct set_opts {
      * GSM8K rows); none: the built-in templates. */
     const char *const *path;
     size_t n_path;
-    struct str text; /* JSON of templates, instead of paths; borrowed for set_open() */
+    struct str text;         /* JSON of templates, instead of paths; borrowed for set_open() */
     const char *const *only; /* template ids to take; none: all */
     size_t n_only;
     const struct set_variant *variant; /* none: original and both at level 0 */

@@ -1,9 +1,9 @@
 /* server/cli_eval.c - `strobe eval VERB`: finds the sub-verb; the options that name a suite. */
 #include "server/cli_eval.h"
-#include "server/cli_eval_runs.h"
 
 #include "engine/base/file.h"
 #include "engine/base/num.h"
+#include "server/cli_eval_runs.h"
 
 #include <string.h>
 

@@ -22,6 +22,8 @@ check flash 'engine/flash/*.[ch]' 'engine/(base|kernel|io|model|flash)/'
 check infer 'engine/infer/*.[ch]' 'engine/(base|kernel|io|model|flash|infer)/'
 check train 'engine/train/*.[ch]' 'engine/(base|kernel|io|model|flash|train)/'
 check engine 'engine/*.[ch]' 'engine/'
+check evalstat 'eval/stat/*.[ch]' '(engine/base/|eval/stat/)'
+check evalreport 'eval/report/*.[ch]' '(engine/base/|eval/)'
 check eval 'eval/*.[ch]' '(engine/engine\.h|engine/base/|eval/)'
 # The command line (main.c, cli*, options*) wires options to modules; the rest of the server sees
 # the facade, eval and base only.
