@@ -27,6 +27,21 @@ static enum diag_level serious(const struct checking *c)
     return c->t->public_format ? DIAG_WARNING : DIAG_ERROR;
 }
 
+/* A phrase about want of memory is no finding: it ends the check. */
+static bool starved(struct checking *c, const struct err *why)
+{
+    if (why->code == ST_NOMEM || c->mem.failed)
+        err_set(c->err, ST_NOMEM, "checking");
+    return c->err->code != ST_OK;
+}
+
+static void forget(struct checking *c)
+{
+    if (c->mem.failed)
+        err_set(c->err, ST_NOMEM, "checking");
+    mem_clear(&c->mem);
+}
+
 /* ---- the original ---- */
 
 static bool in_domain(const struct slot *s, const struct value *v)
@@ -86,6 +101,8 @@ static void compare_gold(struct checking *c, const struct draw *d, const struct 
     if (!answer || !l->has_gold)
         return;
     if (draw_answer(c->t, answer, d, &v, &why) != ST_OK) {
+        if (starved(c, &why))
+            return;
         template_diag(c->t, serious(c), code, "level %d: %s has no value at the originals: %s",
                       c->level, what, why.msg);
         return;
@@ -94,7 +111,9 @@ static void compare_gold(struct checking *c, const struct draw *d, const struct 
     rat_print(v.r, &b);
     buf_z(&b, " instead of ");
     rat_print(l->gold, &b);
-    if (!rat_eq(v.r, l->gold) && !b.failed)
+    if (b.failed)
+        err_set(c->err, ST_NOMEM, "checking");
+    else if (!rat_eq(v.r, l->gold))
         template_diag(c->t, serious(c), code, "level %d: %s gives %s at the originals", c->level,
                       what, b.p);
     buf_clear(&b);
@@ -187,6 +206,8 @@ static bool look_at_answer(struct checking *c, const struct draw *d)
     struct value v, second;
     struct err why = ERR_INIT;
     if (draw_answer(c->t, tl->answer, d, &v, &why) != ST_OK) {
+        if (starved(c, &why))
+            return false;
         template_diag(c->t, DIAG_ERROR, "answer-fails", "level %d: %s", c->level, why.msg);
         return false;
     }
@@ -317,6 +338,8 @@ static void say_conflict(struct checking *c)
         if (bits >> i & 1)
             buf_printf(&b, "%s'%.*s'", b.n ? " and " : "", (int)c->t->cond[i].text.n,
                        c->t->cond[i].text.p);
+    if (b.failed)
+        err_set(c->err, ST_NOMEM, "checking");
     template_diag(c->t, DIAG_ERROR, "unsatisfiable",
                   "level %d: no assignment satisfies the conditions; the smallest set that cannot "
                   "hold%s: %s",
@@ -338,6 +361,8 @@ static struct space *search(struct checking *c)
         }
         space_free(s);
         s = NULL;
+        if (starved(c, &why))
+            return NULL;
         err_clear(&why);
     }
     if (space_open(c->t, c->level, &so, &s, &why) != ST_OK) {
@@ -377,7 +402,7 @@ static void check_instances(struct checking *c)
         for (uint32_t i = 0; i < n && c->err->code == ST_OK; i++) {
             if (series_draw(p, i, &d, &c->mem, c->err) != ST_OK || !look_at_answer(c, &d))
                 break;
-            mem_clear(&c->mem);
+            forget(c);
         }
         judge_answers(c);
         look_at_texts(c, p, n_text);
@@ -495,8 +520,12 @@ static void check_noop(struct checking *c, const struct noop *n)
     if (n->audit != AUDIT_ACCEPTED)
         template_diag(t, DIAG_NOTE, "noop-not-accepted", "distractor '%.*s' is %s", (int)n->id.n,
                       n->id.p, item_audit_name(n->audit));
-    if (!template_level(t, 0)->present || space_open(t, 0, &so, &s, &why) != ST_OK)
+    if (!template_level(t, 0)->present)
         return;
+    if (space_open(t, 0, &so, &s, &why) != ST_OK) {
+        starved(c, &why);
+        return;
+    }
     struct series_opts po = {
         .variant = VARIANT_NOOP, .count = count, .space = s, .any_audit = true
     };
@@ -530,13 +559,13 @@ enum status check_template(struct template *t, const struct pools *pools,
             continue;
         here(&c)->present = true;
         check_original(&c);
-        mem_clear(&c.mem);
+        forget(&c);
         if (err->code == ST_OK)
             check_instances(&c);
     }
     for (uint32_t i = 0; i < t->n_noop && err->code == ST_OK; i++)
         check_noop(&c, &t->noop[i]);
-    mem_clear(&c.mem);
+    forget(&c);
     if (t->mem.failed)
         err_set(err, ST_NOMEM, "checking");
     ret->n_error = template_n_diag(t, DIAG_ERROR);

@@ -143,13 +143,14 @@ static size_t fold_latex(struct fold *f, struct str s, size_t i)
     return 0;
 }
 
-static enum status fold(struct str s, struct fold *f, struct err *err)
+/* Into f's memory, which holds fold_cap(s.n) of each and one more. */
+static size_t fold_cap(size_t n)
 {
-    f->cap = 3 * s.n + 8;
-    f->t.p = malloc(f->cap + 1);
-    f->t.at = malloc((f->cap + 1) * sizeof *f->t.at);
-    if (!f->t.p || !f->t.at)
-        return err_set(err, ST_NOMEM, "a response of %zu bytes", s.n);
+    return 3 * n + 8;
+}
+static void fold_text(struct str s, struct fold *f)
+{
+    f->cap = fold_cap(s.n);
     for (size_t i = 0; i < s.n;) {
         uint32_t cp;
         size_t n = 1, latex = s.p[i] == '\\' || s.p[i] == '{' ? fold_latex(f, s, i) : 0;
@@ -169,6 +170,15 @@ static enum status fold(struct str s, struct fold *f, struct err *err)
     }
     f->t.p[f->t.n] = '\0';
     f->t.at[f->t.n] = (uint32_t)s.n;
+}
+
+static enum status fold(struct str s, struct fold *f, struct err *err)
+{
+    f->t.p = malloc(fold_cap(s.n) + 1);
+    f->t.at = malloc((fold_cap(s.n) + 1) * sizeof *f->t.at);
+    if (!f->t.p || !f->t.at)
+        return err_set(err, ST_NOMEM, "a response of %zu bytes", s.n);
+    fold_text(s, f);
     return ST_OK;
 }
 
@@ -502,7 +512,7 @@ enum status extract_answer(struct str response, struct extract_all *ret, struct 
     memset(ret, 0, sizeof *ret);
     if (fold(tail, &f, err) == ST_OK) {
         ladder(&f.t, base, ret);
-        extract_foreign(tail, ret);
+        extract_foreign(tail, ret, err);
         for (int i = EXTRACT_APPLE; i < EXTRACT_PROFILES && base; i++)
             if (ret->hit[i].rule != RULE_NONE) {
                 ret->hit[i].begin += (uint32_t)base;
@@ -523,18 +533,21 @@ bool extract_correct(enum extract_profile p, const struct extract_hit *hit,
     return foreign_correct(p, hit, gold);
 }
 
+enum { NUMBER_MAX = 200 };
+
 bool extract_number(struct str s, int64_t *num, int64_t *den)
 {
-    struct err ignored = ERR_INIT;
-    struct fold f = { 0 };
+    char text[3 * NUMBER_MAX + 9];
+    uint32_t at[3 * NUMBER_MAX + 9];
+    struct fold f = { .t = { .p = text, .at = at } };
     struct token k;
     s = str_trim(s);
-    bool ok = s.n > 0 && s.n < 200 && fold(s, &f, &ignored) == ST_OK &&
-              token_at(&f.t, 0, f.t.n, true, &k) && k.end == f.t.n && k.is_number;
-    if (ok) {
-        *num = k.num;
-        *den = k.den;
-    }
-    fold_clear(&f);
-    return ok;
+    if (s.n == 0 || s.n > NUMBER_MAX)
+        return false;
+    fold_text(s, &f);
+    if (!token_at(&f.t, 0, f.t.n, true, &k) || k.end != f.t.n || !k.is_number)
+        return false;
+    *num = k.num;
+    *den = k.den;
+    return true;
 }

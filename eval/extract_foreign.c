@@ -179,21 +179,24 @@ static bool drop_commas(struct str s, char **text, uint32_t **at, size_t *n)
     return true;
 }
 
-/* Searches [from, end) with its commas deleted. Without memory: no hit. */
-static void comma_free(struct str s, size_t from, match_fn *fn, bool dot, struct extract_hit *hit)
+/* Searches [from, end) with its commas deleted. */
+static enum status comma_free(struct str s, size_t from, match_fn *fn, bool dot,
+                              struct extract_hit *hit, struct err *err)
 {
     char *text = NULL;
     uint32_t *at = NULL;
     size_t n;
-    struct match m;
-    if (drop_commas((struct str){ s.p + from, s.n - from }, &text, &at, &n) &&
-        last_match((struct str){ text, n }, fn, &m)) {
+    struct match m = { 0, 0 };
+    if (!drop_commas((struct str){ s.p + from, s.n - from }, &text, &at, &n)) {
+        err_set(err, ST_NOMEM, "a response of %zu bytes", s.n);
+    } else if (last_match((struct str){ text, n }, fn, &m) && m.n > 0) {
         keep((struct str){ text, n }, m, "", dot, hit);
         hit->begin = (uint32_t)(from + at[m.at]);
         hit->end = (uint32_t)(from + at[m.at + m.n - 1] + 1);
     }
     free(text);
     free(at);
+    return err->code;
 }
 
 /* "The answer is (\-?[0-9\.\,]+)." needs one character more, not a newline: gives one back. */
@@ -216,11 +219,12 @@ static struct str cut_at(struct str s, const char *z)
     return (struct str){ s.p, at == SIZE_MAX ? s.n : at };
 }
 
-void extract_foreign(struct str s, struct extract_all *ret)
+enum status extract_foreign(struct str s, struct extract_all *ret, struct err *err)
 {
     struct match m;
     struct str cut;
-    comma_free(s, 0, match_apple, false, &ret->hit[EXTRACT_APPLE]);
+    if (comma_free(s, 0, match_apple, false, &ret->hit[EXTRACT_APPLE], err) != ST_OK)
+        return err->code;
     if (first_behind(s, "#### ", match_plain, &m))
         keep(s, m, ",", false, &ret->hit[EXTRACT_GSM8K]);
     if (lm_strict(s, &m))
@@ -239,7 +243,8 @@ void extract_foreign(struct str s, struct extract_all *ret)
     for (size_t at = 0; (at = str_find(s, STR("Answer"), at)) != SIZE_MAX; at++)
         prefix = at + strlen("Answer");
     if (prefix != SIZE_MAX)
-        comma_free(s, prefix, match_mgsm, true, &ret->hit[EXTRACT_MGSM]);
+        comma_free(s, prefix, match_mgsm, true, &ret->hit[EXTRACT_MGSM], err);
+    return err->code;
 }
 
 /* ---- comparing ---- */

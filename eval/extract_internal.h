@@ -33,7 +33,7 @@ bool token_last(const struct folded *t, size_t from, size_t end, bool words, str
 bool ratio_make(__int128 num, __int128 den, int64_t *n, int64_t *d);
 
 /* The programs of others. */
-void extract_foreign(struct str response, struct extract_all *ret);
+enum status extract_foreign(struct str response, struct extract_all *ret, struct err *err);
 bool foreign_correct(enum extract_profile p, const struct extract_hit *hit,
                      const struct extract_gold *gold);
 

@@ -95,7 +95,7 @@ static enum status answer_of(const json_t *v, char number[32], struct str *ret, 
 static enum status read_shots(struct prompt *p, const json_t *list, struct err *err)
 {
     char number[32];
-    struct str q, s, a;
+    struct str q = STR(""), s = q, a = q;
     if (!json_is_array(list))
         return err_set(err, ST_FORMAT, "'shots' must be a list");
     for (size_t i = 0; i < json_array_size(list); i++) {
@@ -182,7 +182,7 @@ static enum status built_in(struct prompt *p, struct err *err)
 
 static void hash_text(struct sha256 *h, const char *z)
 {
-    sha256_add(h, z, strlen(z) + 1);
+    sha256_add(h, z ? z : "", (z ? strlen(z) : 0) + 1);
 }
 
 static void make_hash(struct prompt *p)

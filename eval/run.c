@@ -6,7 +6,7 @@
 
 #include <stdlib.h>
 
-#define NAME(table, i) ((size_t)(i) < sizeof table / sizeof table[0] ? table[i] : "?")
+#define NAME(table, i) ((size_t)(i) < sizeof(table) / sizeof((table)[0]) ? (table)[i] : "?")
 
 const char *run_state_name(enum run_state s)
 {

@@ -283,7 +283,7 @@ static void *work_thread(void *ctx)
     struct err err = ERR_INIT;
     if (!b)
         err_set(&err, ST_NOMEM, "writer");
-    while (err.code == ST_OK) {
+    while (b && err.code == ST_OK) {
         bool closing = atomic_load(&w->closing);
         if (!closing)
             tend(w, &t, &err);

@@ -246,8 +246,8 @@ enum status score_sample(struct run_sample *s, enum extract_profile profile, str
     s->trap = -1;
     s->klass = CLASS_CORRECT;
     if (!s->correct[profile]) {
-        if (s->info.n > 2)
-            json_parse(s->info, "info", &info, &ignored);
+        if (s->info.n > 2 && json_parse(s->info, "info", &info, &ignored) == ST_NOMEM)
+            return err_set(err, ST_NOMEM, "an answer's score");
         s->klass = wrong_class(s, info, &all.hit[profile]);
         json_free(info);
     }

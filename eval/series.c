@@ -144,6 +144,7 @@ static struct str number_words(struct rational r, struct mem *mem)
     else
         words_fraction(r, &b);
     struct str s = b.n && !b.failed ? mem_str(mem, buf_view(&b)) : STR("");
+    mem->failed |= b.failed;
     buf_clear(&b);
     return s;
 }
@@ -209,6 +210,8 @@ static bool complete_originals(const struct template *t, const bool *used)
     return true;
 }
 
+const char series_no_memory[] = "out of memory";
+
 bool series_possible(const struct template *t, int level, enum variant v, bool any_audit,
                      const char **why)
 {
@@ -228,7 +231,9 @@ bool series_possible(const struct template *t, int level, enum variant v, bool a
             no = "some variable has no original";
         else if (v == VARIANT_NAMES && (find_names(t, used, NULL, &m), m.product < 2))
             no = "it has no names to vary";
-        else if (v == VARIANT_SURFACE && (!find_forms(t, level, used, &m) || m.product < 2))
+        else if (v == VARIANT_SURFACE && !find_forms(t, level, used, &m))
+            no = series_no_memory;
+        else if (v == VARIANT_SURFACE && m.product < 2)
             no = "it can be written in one way only";
         else if (has_noop(v) && !pick_noop(t, any_audit))
             no = t->n_noop ? "no distractor of it is accepted" : "it has no distractor";

@@ -20,7 +20,9 @@ struct series_opts {
     bool any_audit;
 };
 
-/* Does the template have this variant at this level? why (may be NULL): a phrase when not. */
+/* Does the template have this variant at this level? why (may be NULL): a phrase when not;
+ * series_no_memory: it could not be found out. */
+extern const char series_no_memory[];
 bool series_possible(const struct template *t, int level, enum variant v, bool any_audit,
                      const char **why);
 enum status series_make(const struct template *t, const struct series_opts *o, struct series **ret,

@@ -264,6 +264,8 @@ static void put_value(struct buf *out, const json_t *v)
     struct err ignored = ERR_INIT;
     if (!v)
         buf_z(out, "nothing");
+    else if (json_is_real(v))
+        buf_printf(out, "%.12g", json_real_value(v));
     else
         json_write(v, out, &ignored);
 }

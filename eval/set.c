@@ -215,8 +215,11 @@ static enum status add_part(struct set *s, struct set_variant what, const struct
     for (size_t i = 0; i < s->n_family; i++) {
         struct family *f = &s->family[i];
         const struct template *t = f->level[what.level - LEVEL_MIN];
+        why = NULL;
         bool ok = t && has_levels(f, o) &&
                   series_possible(t, what.level, what.variant, o->any_audit, &why);
+        if (!ok && why == series_no_memory)
+            return err_set(err, ST_NOMEM, "a suite");
         if (ok && add_member(s, p, f, o, err) != ST_OK)
             return err->code;
         left_out += !ok;

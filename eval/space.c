@@ -10,7 +10,8 @@ enum {
     PROBES = 4096,
     PROBES_GOOD = 16 /* one in 256 satisfies: 50 draws cost a few milliseconds */
 };
-static const uint64_t steps_max = 1000000000; /* a few seconds */
+static const uint64_t steps_max = 400000000; /* a few seconds; public templates need 1.2e8 */
+static const uint64_t conflict_steps_max = 20000000; /* of each set of conditions tried */
 static const uint64_t product_max = (uint64_t)1 << 62;
 
 struct axis {
@@ -36,6 +37,7 @@ struct space {
     uint64_t threshold; /* of the hash under which an assignment is kept, when there are too many */
     uint64_t original;  /* its number, UINT64_MAX: not one of them */
     bool covers[TPL_SLOTS_MAX];
+    uint64_t limit;                         /* steps */
     bool relaxed, counting, stopped, first; /* first: one assignment is enough */
 };
 
@@ -356,7 +358,7 @@ static bool enumerate(struct space *s)
             d--;
             continue;
         }
-        if (program_steps(s->program) > steps_max) {
+        if (program_steps(s->program) > s->limit) {
             s->stopped = true;
             return true;
         }
@@ -452,6 +454,7 @@ static struct space *space_new(const struct template *t, int level, const struct
         return NULL;
     }
     s->counting = o->count;
+    s->limit = steps_max;
     if (!strides(s)) {
         err_set(err, ST_FORMAT, "the domains have more than 2^62 combinations");
         space_free(s);
@@ -587,6 +590,7 @@ static bool satisfiable(const struct template *t, int level, uint64_t bits, bool
             s->cond[n++] = s->cond[i];
     s->n_cond = n;
     s->first = true;
+    s->limit = conflict_steps_max;
     order_axes(s);
     bool ok = build(s, err) == ST_OK;
     *ret = s->count > 0 || s->stopped;

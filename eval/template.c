@@ -48,6 +48,7 @@ bool template_diag(struct template *t, enum diag_level level, const char *code, 
     va_end(ap);
     struct diag *d = mem_get(&t->mem, sizeof *d);
     struct str text = b.failed ? (struct str){ NULL, 0 } : mem_str(&t->mem, buf_view(&b));
+    t->mem.failed |= b.failed;
     buf_clear(&b);
     if (!d || !text.p)
         return false;

@@ -8,7 +8,7 @@
 
 struct serve_words {
     struct cli_model model;
-    const char *host, *key_file, *cors, *store, *duo;
+    const char *host, *key_file, *cors, *store, *duo, *eval_store;
     uint64_t port, max_body, drain, jobs;
     bool log_json, allow_paths;
 };
@@ -42,6 +42,9 @@ static void declare(struct cli_opts *o, struct cli *c, struct serve_words *w)
     cli_opt(o, (struct opt){ "duo-model", 0, OPT_STR, &w->duo, 0, 0, "FILE",
                              "Duo model of routing traces that name none (default: MODEL, if it is "
                              "one)" });
+    cli_opt(o, (struct opt){ "eval-store", 0, OPT_STR, &w->eval_store, 0, 0, "URL",
+                             "database of evaluation runs, sqlite:FILE or postgresql://... "
+                             "(default evals.db in the data directory, or $STROBE_EVAL_STORE)" });
     cli_opt(o, (struct opt){ "allow-paths", 0, OPT_FLAG, &w->allow_paths,
                              .help = "jobs may read files outside of the data directory" });
     cli_opt(o, (struct opt){ "log-json", 0, OPT_FLAG, &w->log_json,
@@ -102,6 +105,8 @@ enum status cli_serve(struct cli *c, struct err *err)
                              .data_dir = data,
                              .store = w.store,
                              .duo_model = w.duo,
+                             .eval_store =
+                                 w.eval_store ? w.eval_store : getenv("STROBE_EVAL_STORE"),
                              .n_job = (uint32_t)w.jobs,
                              .allow_paths = w.allow_paths,
                              .has_verb = cli_has_verb };

@@ -8,15 +8,16 @@
 
 #define SUSPECT_SHARE 0.01 /* of answers cut, empty or without a number */
 
-static void note(json_t *list, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void note(json_t *list, const char *fmt, ...)
+static void note(json_t *list, struct err *err, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+static void note(json_t *list, struct err *err, const char *fmt, ...)
 {
     char text[256];
     va_list ap;
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    json_array_append_new(list, json_string(text));
+    add(list, json_string(text), err);
 }
 
 struct totals {
@@ -48,39 +49,41 @@ static json_t *counts_json(const struct report *r, struct totals t)
         (json_int_t)r->cached_tokens, "completion_tokens", (json_int_t)r->completion_tokens);
 }
 
-static void suspect(json_t *list, json_int_t n, json_int_t of, const char *what)
+static void suspect(json_t *list, json_int_t n, json_int_t of, const char *what, struct err *err)
 {
     if (of && (double)n > SUSPECT_SHARE * (double)of)
-        note(list, "%lld of %lld answers (%.1f %%) %s", (long long)n, (long long)of,
+        note(list, err, "%lld of %lld answers (%.1f %%) %s", (long long)n, (long long)of,
              1e2 * (double)n / (double)of, what);
 }
 
 /* Reasons not to believe the figures. */
-static json_t *suspects(const struct report *r, struct totals t)
+static json_t *suspects(const struct report *r, struct totals t, struct err *err)
 {
     json_t *list = json_array();
-    suspect(list, t.truncated, t.scored, "were cut by the token limit");
-    suspect(list, t.empty, t.scored, "are empty");
-    suspect(list, t.unparsed, t.scored, "hold no number that the profile finds");
-    suspect(list, r->failed, t.asked, "do not exist: the model or endpoint failed");
+    suspect(list, t.truncated, t.scored, "were cut by the token limit", err);
+    suspect(list, t.empty, t.scored, "are empty", err);
+    suspect(list, t.unparsed, t.scored, "hold no number that the profile finds", err);
+    suspect(list, r->failed, t.asked, "do not exist: the model or endpoint failed", err);
     return list;
 }
 
-static json_t *notes(const struct report *r, const json_t *conditions, const json_t *contrasts)
+static json_t *notes(const struct report *r, const json_t *conditions, const json_t *contrasts,
+                     struct err *err)
 {
     json_t *list = json_array();
     const json_t *c;
     size_t i;
     bool declared = false;
     if (r->pending)
-        note(list, "The run is not finished: %lld questions are not answered yet.",
+        note(list, err, "The run is not finished: %lld questions are not answered yet.",
              (long long)r->pending);
     if (r->repeats)
-        note(list, "%lld answers are repeats; statistics use the first answer to each question.",
+        note(list, err,
+             "%lld answers are repeats; statistics use the first answer to each question.",
              (long long)r->repeats);
     json_array_foreach(contrasts, i, c) declared |= json_is_true(json_object_get(c, "primary"));
     if (json_array_size(contrasts))
-        note(list, "%s",
+        note(list, err, "%s",
              declared
                  ? "Holm's adjustment is over the contrasts declared before the run; all others "
                    "are exploratory."
@@ -91,7 +94,7 @@ static json_t *notes(const struct report *r, const json_t *conditions, const jso
         const json_t *d = json_object_get(c, "decomposition");
         const json_t *p = json_object_get(d, "p_spread");
         if (json_is_number(p) && json_number_value(p) < 0.01)
-            note(list,
+            note(list, err,
                  "The sets of '%s' (level %lld) spread %s than fixed templates let expect (p = "
                  "%.2g): "
                  "%s.",
@@ -134,7 +137,7 @@ static json_t *plan_json(const json_t *conditions)
                      (json_int_t)plan_instances(in, 0.01));
 }
 
-static json_t *run_json(const struct report *r)
+static json_t *run_json(const struct report *r, struct err *err)
 {
     json_t *v = json_pack("{s:s, s:s, s:s}", "id", r->id, "name", r->name, "state", r->state);
     static const char *const copied[] = { "model",    "prompt",  "decoding",
@@ -155,21 +158,19 @@ enum status report_build(struct report *r, json_t **ret, struct err *err)
     json_t *contrasts = err->code == ST_OK ? report_contrasts(r, err) : json_array();
     json_t *levels = err->code == ST_OK ? report_levels(r, err) : json_array();
     json_t *heat = err->code == ST_OK ? report_heat(r, err) : json_object();
-    json_t *doc =
-        json_pack("{s:s, s:s, s:o, s:s, s:f, s:o, s:o}", "format", "strobe-report/1", "strobe",
-                  STROBE_VERSION, "run", run_json(r), "profile", extract_profile_name(r->profile),
-                  "level", REPORT_LEVEL, "counts", counts_json(r, t), "suspect", suspects(r, t));
-    json_t *more = notes(r, conditions, contrasts), *plan = plan_json(conditions);
-    int bad = json_object_set_new(doc, "conditions", conditions);
-    bad |= json_object_set_new(doc, "contrasts", contrasts);
-    bad |= json_object_set_new(doc, "levels", levels);
-    bad |= json_object_set_new(doc, "noop", report_noop(r));
-    bad |= json_object_set_new(doc, "heat", heat);
-    bad |= json_object_set(doc, "failures", r->failures);
-    bad |= json_object_set_new(doc, "plan", plan);
-    bad |= json_object_set_new(doc, "notes", more);
-    if (bad)
-        err_set(err, ST_NOMEM, "report");
+    json_t *doc = json_pack("{s:s, s:s, s:o, s:s, s:f, s:o, s:o}", "format", "strobe-report/1",
+                            "strobe", STROBE_VERSION, "run", run_json(r, err), "profile",
+                            extract_profile_name(r->profile), "level", REPORT_LEVEL, "counts",
+                            counts_json(r, t), "suspect", suspects(r, t, err));
+    json_t *more = notes(r, conditions, contrasts, err), *plan = plan_json(conditions);
+    put(doc, "conditions", conditions, err);
+    put(doc, "contrasts", contrasts, err);
+    put(doc, "levels", levels, err);
+    put(doc, "noop", report_noop(r, err), err);
+    put(doc, "heat", heat, err);
+    put(doc, "failures", json_incref(r->failures), err);
+    put(doc, "plan", plan, err);
+    put(doc, "notes", more, err);
     if (err->code != ST_OK) {
         json_free(doc);
         return err->code;
@@ -214,7 +215,7 @@ static enum status fill(struct run_store *s, const char *run, struct report **re
 enum status report_of_run(struct run_store *s, const char *run, json_t **ret, struct err *err)
 {
     struct report *r = NULL;
-    if (fill(s, run, &r, err) != ST_OK)
+    if (fill(s, run, &r, err) != ST_OK || !r)
         return err->code;
     report_build(r, ret, err);
     report_free(r);
@@ -225,7 +226,7 @@ enum status report_of_runs(struct run_store *s, const char *a, const char *b, js
                            struct err *err)
 {
     struct report *x = NULL, *y = NULL;
-    if (fill(s, a, &x, err) == ST_OK && fill(s, b, &y, err) == ST_OK)
+    if (fill(s, a, &x, err) == ST_OK && fill(s, b, &y, err) == ST_OK && x && y)
         report_compare(x, y, ret, err);
     report_free(x);
     report_free(y);

@@ -161,16 +161,27 @@ static double number_of(const json_t *v)
     return (double)NAN;
 }
 
-/* Covariates and the audit's word, from the item's JSON and text; NaN where nothing is told. */
-static void covariates(struct answer *a, struct str info, struct str question)
+json_t *report_info(struct str text, struct err *err)
 {
-    struct err ignored = ERR_INIT;
     json_t *doc = NULL;
+    /* Twice: jansson takes some losses of memory for bad syntax. */
+    for (int i = 0; i < 2 && text.n && !doc; i++) {
+        struct err bad = ERR_INIT;
+        if (json_parse(text, "info", &doc, &bad) == ST_NOMEM)
+            err_set(err, ST_NOMEM, "report");
+    }
+    return doc;
+}
+
+/* Covariates and the audit's word, from the item's JSON and text; NaN where nothing is told. */
+static void covariates(struct answer *a, struct str info, struct str question, struct err *err)
+{
+    json_t *doc;
     const json_t *v;
     double sum = 0, words = 0;
     size_t i, n = 0;
     a->log_number = a->words = (double)NAN;
-    if (info.n == 0 || json_parse(info, "info", &doc, &ignored) != ST_OK)
+    if (!(doc = report_info(info, err)))
         return;
     json_array_foreach(json_object_get(doc, "spans"), i, v)
     {
@@ -200,7 +211,7 @@ static struct str clipped(struct str s, size_t max)
     return (struct str){ s.p, max };
 }
 
-static void quote_failure(struct report *r, const struct run_sample *s)
+static void quote_failure(struct report *r, const struct run_sample *s, struct err *err)
 {
     if (s->state != SAMPLE_DONE || s->klass == CLASS_CORRECT || s->question.n == 0 ||
         r->n_failure[s->klass] >= QUOTED_PER_CLASS ||
@@ -208,14 +219,14 @@ static void quote_failure(struct report *r, const struct run_sample *s)
         return;
     r->n_failure[s->klass]++;
     json_t *v = json_object();
-    json_object_set_new(v, "key", json_text(s->key));
-    json_object_set_new(v, "class", json_string(sample_class_name(s->klass)));
-    json_object_set_new(v, "gold", json_text(s->gold_text));
-    json_object_set_new(v, "extracted", json_text(str_c(s->hit[r->profile].text)));
-    json_object_set_new(v, "rule", json_string(extract_rule_name(s->hit[r->profile].rule)));
-    json_object_set_new(v, "question", json_text(clipped(s->question, QUOTE_BYTES)));
-    json_object_set_new(v, "response", json_text(clipped(s->response, QUOTE_BYTES)));
-    json_array_append_new(r->failures, v);
+    put(v, "key", json_text(s->key), err);
+    put(v, "class", json_string(sample_class_name(s->klass)), err);
+    put(v, "gold", json_text(s->gold_text), err);
+    put(v, "extracted", json_text(str_c(s->hit[r->profile].text)), err);
+    put(v, "rule", json_string(extract_rule_name(s->hit[r->profile].rule)), err);
+    put(v, "question", json_text(clipped(s->question, QUOTE_BYTES)), err);
+    put(v, "response", json_text(clipped(s->response, QUOTE_BYTES)), err);
+    add(r->failures, v, err);
 }
 
 static uint64_t key_of(const struct run_sample *s)
@@ -251,7 +262,7 @@ enum status report_add(struct report *r, const struct run_sample *s, struct err 
     for (int p = 0; p < EXTRACT_PROFILES; p++)
         a.right |= (uint16_t)(s->correct[p] << p);
     a.key = key_of(s);
-    covariates(&a, s->info, s->question);
+    covariates(&a, s->info, s->question, err);
     r->failed += s->state == SAMPLE_FAILED;
     r->pending += s->state == SAMPLE_PENDING || s->state == SAMPLE_LEASED;
     r->repeats += s->repeat > 0;
@@ -259,7 +270,9 @@ enum status report_add(struct report *r, const struct run_sample *s, struct err 
     r->prompt_tokens += s->prompt_tokens;
     r->cached_tokens += s->cached_tokens;
     r->completion_tokens += s->completion_tokens;
-    quote_failure(r, s);
+    quote_failure(r, s, err);
+    if (err->code != ST_OK)
+        return err->code;
     r->answer[r->n++] = a;
     r->sorted = false;
     return ST_OK;

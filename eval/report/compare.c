@@ -61,15 +61,16 @@ static void match_up(struct match *m)
     }
 }
 
-static json_t *templates_json(const struct match *m, size_t cond)
+static json_t *templates_json(const struct match *m, size_t cond, struct err *err)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < m->a->n_tmpl; i++) {
         struct tally x = m->x[cond * m->a->n_tmpl + i], y = m->y[cond * m->a->n_tmpl + i];
         if (x.n)
-            json_array_append_new(list, json_pack("{s:s, s:I, s:I, s:I}", "id", m->a->tmpl[i], "n",
-                                                  (json_int_t)x.n, "a", (json_int_t)x.k, "b",
-                                                  (json_int_t)y.k));
+            add(list,
+                json_pack("{s:s, s:I, s:I, s:I}", "id", m->a->tmpl[i], "n", (json_int_t)x.n, "a",
+                          (json_int_t)x.k, "b", (json_int_t)y.k),
+                err);
     }
     return list;
 }
@@ -91,20 +92,18 @@ static json_t *condition_pair(const struct match *m, size_t cond, struct err *er
         paired_compare(x, y, nt, (struct paired_opts){ REPORT_LEVEL, SEED }, &d, err) != ST_OK)
         return NULL;
     json_t *v = condition_json(&m->a->cond[cond]);
-    json_object_set_new(v, "items", json_integer(a.n));
-    json_object_set_new(v, "accuracy_a", json_real((double)a.k / a.n));
-    json_object_set_new(v, "accuracy_b", json_real((double)b.k / a.n));
-    json_object_set_new(v, "only_a", json_integer(m->only_a[cond]));
-    json_object_set_new(v, "only_b", json_integer(m->only_b[cond]));
+    put(v, "items", json_integer(a.n), err);
+    put(v, "accuracy_a", json_real((double)a.k / a.n), err);
+    put(v, "accuracy_b", json_real((double)b.k / a.n), err);
+    put(v, "only_a", json_integer(m->only_a[cond]), err);
+    put(v, "only_b", json_integer(m->only_b[cond]), err);
     /* Items of a template are not independent: McNemar only where there is one of each. */
-    json_object_set_new(v, "mcnemar_p",
-                        most == 1 ? json_num(mcnemar_exact(m->only_a[cond], m->only_b[cond]))
-                                  : json_null());
-    json_object_set_new(v, "p", json_num(d.p_flip));
-    json_object_set_new(v, "paired", paired_json(&d));
-    json_object_set_new(v, "equivalence",
-                        equivalence_json(equivalence_test(&d, 0.05, REPORT_ALPHA)));
-    json_object_set_new(v, "templates", templates_json(m, cond));
+    put(v, "mcnemar_p",
+        most == 1 ? json_num(mcnemar_exact(m->only_a[cond], m->only_b[cond])) : json_null(), err);
+    put(v, "p", json_num(d.p_flip), err);
+    put(v, "paired", paired_json(&d), err);
+    put(v, "equivalence", equivalence_json(equivalence_test(&d, 0.05, REPORT_ALPHA)), err);
+    put(v, "templates", templates_json(m, cond, err), err);
     return v;
 }
 
@@ -120,7 +119,7 @@ static enum status holm(json_t *list, struct err *err)
     }
     if (adjust_holm(p, n, q, err) != ST_OK)
         return err->code;
-    json_array_foreach(list, i, v) json_object_set_new(v, "p_holm", json_num(q[i]));
+    json_array_foreach(list, i, v) put(v, "p_holm", json_num(q[i]), err);
     return ST_OK;
 }
 
@@ -141,28 +140,34 @@ enum status report_compare(struct report *a, struct report *b, json_t **ret, str
     m.other = malloc((b->n + 1) * sizeof *m.other);
     m.x = calloc(2 * cells + 1, sizeof *m.x);
     m.only_a = calloc(2 * CONDITIONS_MAX, sizeof *m.only_a);
+    json_t *doc = NULL;
     if (!m.other || !m.x || !m.only_a || !list) {
         err_set(err, ST_NOMEM, "comparison");
-    } else {
-        m.y = m.x + cells;
-        m.only_b = m.only_a + CONDITIONS_MAX;
-        m.n_other = pairs_of(b, m.other);
-        match_up(&m);
-        if (m.n == 0)
-            err_set(err, ST_ARG,
-                    "the runs %s and %s have no answered question in common: compare runs "
-                    "over the same templates and seed",
-                    a->id, b->id);
+        goto done;
     }
+    m.y = m.x + cells;
+    m.only_b = m.only_a + CONDITIONS_MAX;
+    m.n_other = pairs_of(b, m.other);
+    match_up(&m);
+    if (m.n == 0)
+        err_set(err, ST_ARG,
+                "the runs %s and %s have no answered question in common: compare runs over the "
+                "same templates and seed",
+                a->id, b->id);
     for (size_t c = 0; err->code == ST_OK && c < a->n_cond; c++) {
         json_t *v = condition_pair(&m, c, err);
         if (v)
-            json_array_append_new(list, v);
+            add(list, v, err);
     }
     if (err->code == ST_OK && holm(list, err) == ST_OK)
-        *ret = json_pack("{s:s, s:s, s:f, s:o, s:o, s:I, s:O}", "format", "strobe-compare/1",
-                         "strobe", STROBE_VERSION, "level", REPORT_LEVEL, "a", side(a), "b",
-                         side(b), "items", (json_int_t)m.n, "conditions", list);
+        doc = json_pack("{s:s, s:s, s:f, s:o, s:o, s:I, s:O}", "format", "strobe-compare/1",
+                        "strobe", STROBE_VERSION, "level", REPORT_LEVEL, "a", side(a), "b", side(b),
+                        "items", (json_int_t)m.n, "conditions", list);
+    if (err->code == ST_OK && !doc)
+        err_set(err, ST_NOMEM, "comparison");
+    if (err->code == ST_OK)
+        *ret = doc;
+done:
     json_free(list);
     free(m.other);
     free(m.x);

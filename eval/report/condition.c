@@ -26,7 +26,7 @@ json_t *condition_json(const struct condition *c)
 
 /* ---- counts ---- */
 
-static void count_answers(const struct report *r, size_t cond, json_t *v)
+static void count_answers(const struct report *r, size_t cond, json_t *v, struct err *err)
 {
     json_int_t asked = 0, scored = 0, right = 0, cut = 0, empty = 0, unparsed = 0,
                class[16] = { 0 };
@@ -45,42 +45,40 @@ static void count_answers(const struct report *r, size_t cond, json_t *v)
     json_t *classes = json_object();
     for (int k = 0; k < SAMPLE_CLASSES; k++)
         if (class[k])
-            json_object_set_new(classes, sample_class_name((enum sample_class)k),
-                                json_integer(class[k]));
-    json_object_set_new(v, "asked", json_integer(asked));
-    json_object_set_new(v, "scored", json_integer(scored));
-    json_object_set_new(v, "unscored", json_integer(asked - scored));
-    json_object_set_new(v, "correct", json_integer(right));
-    json_object_set_new(v, "accuracy",
-                        scored ? json_real((double)right / (double)scored) : json_null());
-    json_object_set_new(v, "accuracy_of_asked",
-                        asked ? json_real((double)right / (double)asked) : json_null());
-    json_object_set_new(v, "truncated", json_integer(cut));
-    json_object_set_new(v, "empty", json_integer(empty));
-    json_object_set_new(v, "unparsed", json_integer(unparsed));
-    json_object_set_new(v, "classes", classes);
+            put(classes, sample_class_name((enum sample_class)k), json_integer(class[k]), err);
+    put(v, "asked", json_integer(asked), err);
+    put(v, "scored", json_integer(scored), err);
+    put(v, "unscored", json_integer(asked - scored), err);
+    put(v, "correct", json_integer(right), err);
+    put(v, "accuracy", scored ? json_real((double)right / (double)scored) : json_null(), err);
+    put(v, "accuracy_of_asked", asked ? json_real((double)right / (double)asked) : json_null(),
+        err);
+    put(v, "truncated", json_integer(cut), err);
+    put(v, "empty", json_integer(empty), err);
+    put(v, "unparsed", json_integer(unparsed), err);
+    put(v, "classes", classes, err);
 }
 
 /* ---- the histogram of set accuracies, with what noise alone lets expect ---- */
 
 /* Normal with the sets' expected spread, per bin: P(bin) times the number of sets. */
 static json_t *expected_counts(const struct decomposition *d, double n_set, double start,
-                               double width, size_t bins)
+                               double width, size_t bins, struct err *err)
 {
     if (!(d->set_sd > 0))
         return json_null();
     json_t *list = json_array();
     for (size_t i = 0; i < bins; i++) {
         double a = (start + width * (double)i - d->mean) / d->set_sd, b = a + width / d->set_sd;
-        json_array_append_new(
-            list, json_real(n_set * 0.5 * (erfc(-b * M_SQRT1_2) - erfc(-a * M_SQRT1_2))));
+        add(list, json_real(n_set * 0.5 * (erfc(-b * M_SQRT1_2) - erfc(-a * M_SQRT1_2))), err);
     }
     return list;
 }
 
 /* Bins of whole right answers, at most BINS_MAX: an edge lies halfway between two counts. */
 static json_t *histogram_json(const double *acc, size_t n, size_t n_tmpl,
-                              const struct set_summary *s, const struct decomposition *d)
+                              const struct set_summary *s, const struct decomposition *d,
+                              struct err *err)
 {
     double unit = 1.0 / (double)(n_tmpl ? n_tmpl : 1);
     double span = (s->max - s->min) / unit + 1;
@@ -97,9 +95,9 @@ static json_t *histogram_json(const double *acc, size_t n, size_t n_tmpl,
         }
     json_t *list = json_array();
     for (size_t i = 0; i < bins; i++)
-        json_array_append_new(list, json_integer((json_int_t)count[i]));
+        add(list, json_integer((json_int_t)count[i]), err);
     return json_pack("{s:f, s:f, s:o, s:o}", "start", start, "width", width, "counts", list,
-                     "expected", expected_counts(d, (double)s->n_set, start, width, bins));
+                     "expected", expected_counts(d, (double)s->n_set, start, width, bins, err));
 }
 
 static json_t *decomposition_json(const struct decomposition *d)
@@ -112,11 +110,11 @@ static json_t *decomposition_json(const struct decomposition *d)
                      "p_spread", json_num(d->p_spread));
 }
 
-static json_t *sets_json(const struct set_summary *s, const double *acc, size_t n)
+static json_t *sets_json(const struct set_summary *s, const double *acc, size_t n, struct err *err)
 {
     json_t *list = json_array();
     for (size_t i = 0; i < n; i++)
-        json_array_append_new(list, json_num(acc[i]));
+        add(list, json_num(acc[i]), err);
     return json_pack("{s:I, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "n",
                      (json_int_t)s->n_set, "mean", json_num(s->mean), "sd", json_num(s->sd), "min",
                      json_num(s->min), "max", json_num(s->max), "q05", json_num(s->q05), "q25",
@@ -139,9 +137,9 @@ static enum status set_part(struct report *r, const struct table *t, const struc
             n_o += o[i] >= 0;
             k_o += o[i] == CELL_RIGHT;
         }
-        json_object_set_new(v, "sets", sets_json(&s, acc, t->n_set));
-        json_object_set_new(v, "histogram",
-                            s.n_set ? histogram_json(acc, t->n_set, whole, &s, d) : json_null());
+        put(v, "sets", sets_json(&s, acc, t->n_set, err), err);
+        put(v, "histogram",
+            s.n_set ? histogram_json(acc, t->n_set, whole, &s, d, err) : json_null(), err);
         json_t *rank = json_null();
         if (n_o && s.n_set > 1) {
             struct set_rank k = set_rank((double)k_o / (double)n_o, acc, t->n_set);
@@ -149,41 +147,49 @@ static enum status set_part(struct report *r, const struct table *t, const struc
                 json_pack("{s:f, s:o, s:o, s:o}", "original", (double)k_o / (double)n_o, "p_upper",
                           json_num(k.p_upper), "p_mid", json_num(k.p_mid), "z", json_num(k.z));
         }
-        json_object_set_new(v, "original_rank", rank);
+        put(v, "original_rank", rank, err);
     }
     free(acc);
     free(o);
     return err->code;
 }
 
-static json_t *with_se(struct interval i, double se)
+/* Accuracies lie between 0 and 1, whatever their intervals' formula thinks. */
+static struct interval inside(struct interval v)
+{
+    return (struct interval){ isnan(v.low) ? v.low : fmax(0, v.low),
+                              isnan(v.high) ? v.high : fmin(1, v.high) };
+}
+
+static json_t *with_se(struct interval i, double se, struct err *err)
 {
     json_t *v = json_interval(i);
-    json_object_set_new(v, "se", json_num(se));
+    put(v, "se", json_num(se), err);
     return v;
 }
 
 /* Of exactly these templates, and of such templates. Where every answer is right, or wrong, there
  * is no spread to go by: exact one-sided bounds then ("bound"), over answers and over templates. */
-static void two_intervals(const struct table *t, struct tally all, size_t n, json_t *v)
+static void two_intervals(const struct table *t, struct tally all, size_t n, json_t *v,
+                          struct err *err)
 {
     double se = (double)NAN;
     bool bound = all.n && (all.k == 0 || all.k == all.n);
     json_t *fixed = json_null(), *random = json_null();
     if (bound) {
-        fixed = with_se(interval_extreme(all.k, all.n, REPORT_LEVEL), se);
-        random = with_se(interval_extreme(all.k ? n : 0, n, REPORT_LEVEL), se);
+        fixed = with_se(interval_extreme(all.k, all.n, REPORT_LEVEL), se, err);
+        random = with_se(interval_extreme(all.k ? n : 0, n, REPORT_LEVEL), se, err);
     } else if (all.n) {
         struct interval i = interval_fixed(t->tally, t->n_tmpl, REPORT_LEVEL, &se);
         /* One answer a template: no variance within it to see. */
         if (all.n > n)
-            fixed = with_se(i, se);
+            fixed = with_se(inside(i), se, err);
         i = interval_random(t->tally, t->n_tmpl, REPORT_LEVEL, &se);
-        random = with_se(i, se);
+        random = with_se(inside(i), se, err);
     }
-    json_object_set_new(v, "bound", json_boolean(bound));
-    json_object_set_new(v, "fixed", fixed);
-    json_object_set_new(v, "random", random);
+    put(v, "bound", json_boolean(bound), err);
+    put(v, "fixed", fixed, err);
+    put(v, "random", random, err);
 }
 
 static void interval_part(const struct table *t, json_t *v, struct err *err)
@@ -198,20 +204,20 @@ static void interval_part(const struct table *t, json_t *v, struct err *err)
     for (size_t i = 0; i < t->n_tmpl; i++)
         if (t->tally[i].n)
             sum += rate[n++] = tally_rate(t->tally[i]);
-    json_object_set_new(v, "templates", json_integer((json_int_t)n));
-    json_object_set_new(v, "mean_of_templates", n ? json_num(sum / (double)n) : json_null());
-    json_object_set_new(v, "wilson", json_interval(interval_wilson(all.k, all.n, REPORT_LEVEL)));
-    two_intervals(t, all, n, v);
+    put(v, "templates", json_integer((json_int_t)n), err);
+    put(v, "mean_of_templates", n ? json_num(sum / (double)n) : json_null(), err);
+    put(v, "wilson", json_interval(interval_wilson(all.k, all.n, REPORT_LEVEL)), err);
+    two_intervals(t, all, n, v, err);
     struct interval f;
     json_t *boot = json_null();
     if (n >= 2 && interval_bootstrap(rate, n, REPORT_LEVEL, RESAMPLES, SEED, &f, err) == ST_OK)
         boot = json_interval(f);
-    json_object_set_new(v, "bootstrap", boot);
+    put(v, "bootstrap", boot, err);
     free(rate);
 }
 
 /* How much of a score is extraction: each profile on the same answers. */
-static json_t *profiles_json(const struct report *r, size_t cond)
+static json_t *profiles_json(const struct report *r, size_t cond, struct err *err)
 {
     json_t *list = json_array();
     for (int p = 0; p < EXTRACT_PROFILES; p++) {
@@ -224,19 +230,22 @@ static json_t *profiles_json(const struct report *r, size_t cond)
             k += a->right >> p & 1;
             differ += (a->right >> p & 1) != (a->right >> r->profile & 1);
         }
-        json_array_append_new(
-            list, json_pack("{s:s, s:I, s:o, s:I}", "profile",
-                            extract_profile_name((enum extract_profile)p), "correct", k, "accuracy",
-                            n ? json_real((double)k / (double)n) : json_null(), "differs", differ));
+        add(list,
+            json_pack("{s:s, s:I, s:o, s:I}", "profile",
+                      extract_profile_name((enum extract_profile)p), "correct", k, "accuracy",
+                      n ? json_real((double)k / (double)n) : json_null(), "differs", differ),
+            err);
     }
     return list;
 }
 
 /* Numbers of the questions against those of the originals (2.5, point 5). */
-static json_t *shift_json(const struct report *r, size_t cond)
+static json_t *shift_json(const struct report *r, size_t cond, struct err *err)
 {
     double *a = malloc((2 * r->n + 2) * sizeof *a), *b = a ? a + r->n + 1 : NULL;
     size_t n = 0, m = 0;
+    if (!a)
+        err_set(err, ST_NOMEM, "report");
     for (size_t i = 0; a && i < r->n; i++) {
         const struct answer *x = &r->answer[i];
         if (isnan(x->log_number) || x->repeat)
@@ -264,13 +273,13 @@ static json_t *one_condition(struct report *r, size_t cond, struct err *err)
     struct decomposition d;
     json_t *v = condition_json(&r->cond[cond]);
     decompose(table_cells(&t), t.tally, &d);
-    count_answers(r, cond, v);
+    count_answers(r, cond, v, err);
     interval_part(&t, v, err);
     if (err->code == ST_OK)
         set_part(r, &t, &d, v, err);
-    json_object_set_new(v, "decomposition", t.n_set > 1 ? decomposition_json(&d) : json_null());
-    json_object_set_new(v, "profiles", profiles_json(r, cond));
-    json_object_set_new(v, "number_shift", shift_json(r, cond));
+    put(v, "decomposition", t.n_set > 1 ? decomposition_json(&d) : json_null(), err);
+    put(v, "profiles", profiles_json(r, cond, err), err);
+    put(v, "number_shift", shift_json(r, cond, err), err);
     table_free(&t);
     return v;
 }
@@ -279,7 +288,7 @@ json_t *report_conditions(struct report *r, struct err *err)
 {
     json_t *list = json_array();
     for (size_t c = 0; c < r->n_cond && err->code == ST_OK; c++)
-        json_array_append_new(list, one_condition(r, c, err));
+        add(list, one_condition(r, c, err), err);
     return list;
 }
 
@@ -309,17 +318,18 @@ static void heat_p(const struct report *r, struct heat *h)
 }
 
 static json_t *heat_row(const struct report *r, const struct heat *h,
-                        const struct beta_prior *prior, const int8_t *original, size_t i)
+                        const struct beta_prior *prior, const int8_t *original, size_t i,
+                        struct err *err)
 {
     json_t *k = json_array(), *n = json_array(), *shrunk = json_array(), *q = json_array();
     uint32_t wrong = 0;
     for (size_t c = 0; c < r->n_cond; c++) {
         struct tally x = h->t[c].tally[i];
         wrong += x.n - x.k;
-        json_array_append_new(k, json_integer(x.k));
-        json_array_append_new(n, json_integer(x.n));
-        json_array_append_new(shrunk, x.n ? json_num(beta_shrunk(prior[c], x)) : json_null());
-        json_array_append_new(q, json_num(h->q[i * r->n_cond + c]));
+        add(k, json_integer(x.k), err);
+        add(n, json_integer(x.n), err);
+        add(shrunk, x.n ? json_num(beta_shrunk(prior[c], x)) : json_null(), err);
+        add(q, json_num(h->q[i * r->n_cond + c]), err);
     }
     return json_pack("{s:s, s:o, s:I, s:o, s:o, s:o, s:o}", "id", r->tmpl[i], "original",
                      original[i] < 0 ? json_null() : json_boolean(original[i] == CELL_RIGHT),
@@ -332,18 +342,20 @@ json_t *report_heat(struct report *r, struct err *err)
     size_t cells = r->n_tmpl * r->n_cond;
     struct heat h = { calloc(r->n_cond + 1, sizeof *h.t), malloc((2 * cells + 1) * sizeof *h.p),
                       NULL };
-    struct beta_prior prior[CONDITIONS_MAX];
+    struct beta_prior prior[CONDITIONS_MAX] = { 0 };
     int8_t *o = report_originals(r, r->profile);
     json_t *rows = json_array(), *head = json_array();
-    if (!h.t || !h.p || !o)
+    if (!h.t || !h.p || !o) {
         err_set(err, ST_NOMEM, "heat map");
+        goto done;
+    }
     for (size_t c = 0; c < r->n_cond && err->code == ST_OK; c++) {
         struct decomposition d;
         if (table_make(r, c, r->profile, &h.t[c], err) != ST_OK)
             break;
         decompose(table_cells(&h.t[c]), h.t[c].tally, &d);
         prior[c] = beta_prior_of(&d);
-        json_array_append_new(head, condition_json(&r->cond[c]));
+        add(head, condition_json(&r->cond[c]), err);
     }
     if (err->code == ST_OK) {
         h.q = h.p + cells;
@@ -351,7 +363,8 @@ json_t *report_heat(struct report *r, struct err *err)
         adjust_bh(h.p, cells, h.q, err);
     }
     for (size_t i = 0; i < r->n_tmpl && err->code == ST_OK; i++)
-        json_array_append_new(rows, heat_row(r, &h, prior, o, i));
+        add(rows, heat_row(r, &h, prior, o, i, err), err);
+done:
     for (size_t c = 0; h.t && c < r->n_cond; c++)
         table_free(&h.t[c]);
     free(h.t);
@@ -382,16 +395,16 @@ static json_t *trap_counts(const struct report *r, size_t cond, bool accepted_on
                      "trap_interval", n > k ? json_interval(v) : json_null());
 }
 
-json_t *report_noop(struct report *r)
+json_t *report_noop(struct report *r, struct err *err)
 {
     json_t *list = json_array();
     for (size_t c = 0; c < r->n_cond; c++) {
         if (strncmp(r->cond[c].variant, "noop", 4) != 0)
             continue;
         json_t *v = condition_json(&r->cond[c]);
-        json_object_set_new(v, "all", trap_counts(r, c, false));
-        json_object_set_new(v, "accepted", trap_counts(r, c, true));
-        json_array_append_new(list, v);
+        put(v, "all", trap_counts(r, c, false), err);
+        put(v, "accepted", trap_counts(r, c, true), err);
+        add(list, v, err);
     }
     return list;
 }

@@ -66,9 +66,11 @@ static json_t *mixed_model(const int8_t *o, const struct table *t, struct err *e
 {
     struct design d;
     json_t *v = NULL;
-    if (!design_make(&d, 2 * t->n_tmpl, 1))
+    if (!design_make(&d, 2 * t->n_tmpl, 1)) {
         err_set(err, ST_NOMEM, "mixed model");
-    for (size_t i = 0; err->code == ST_OK && i < t->n_tmpl; i++) {
+        goto done;
+    }
+    for (size_t i = 0; i < t->n_tmpl; i++) {
         if (o[i] < 0 || t->tally[i].n == 0)
             continue;
         for (int original = 0; original < 2; original++) {
@@ -80,9 +82,10 @@ static json_t *mixed_model(const int8_t *o, const struct table *t, struct err *e
         }
     }
     struct model_rows rows = { d.rows, 1, d.group, d.k, d.n, d.x };
-    struct fit f;
-    if (err->code == ST_OK && glmm_fit(&rows, 0, &f, err) == ST_OK)
+    struct fit f = { 0 };
+    if (glmm_fit(&rows, 0, &f, err) == ST_OK)
         v = fit_json(&f, 1);
+done:
     design_free(&d);
     return v;
 }
@@ -118,19 +121,20 @@ static json_t *adjusted(const struct report *r, size_t cond, struct err *err)
     struct design d;
     json_t *ret = NULL;
     size_t n = 0;
-    if (!design_make(&d, r->n, 3) || !v)
+    struct fit f = { .flags = FIT_COLLINEAR };
+    size_t cols = 3; /* the question's length goes first when it cannot be told from the template */
+    if (!design_make(&d, r->n, 3) || !v) {
         err_set(err, ST_NOMEM, "conditional regression");
-    for (size_t i = 0; err->code == ST_OK && i < r->n; i++) {
+        goto done;
+    }
+    for (size_t i = 0; i < r->n; i++) {
         const struct answer *a = &r->answer[i];
         bool original = a->original && r->cond[a->cond].level == 0;
         if (a->scored && a->repeat == 0 && !isnan(a->log_number) && !isnan(a->words) &&
             (original || (a->cond == cond && !a->original)))
             v[n++] = a;
     }
-    if (err->code == ST_OK)
-        qsort(v, n, sizeof(const struct answer *), by_template);
-    struct fit f = { .flags = FIT_COLLINEAR };
-    size_t cols = 3; /* the question's length goes first when it cannot be told from the template */
+    qsort(v, n, sizeof(const struct answer *), by_template);
     for (; err->code == ST_OK && n && cols > 1 && f.flags & FIT_COLLINEAR; cols--)
         adjusted_fit(r, v, n, cols, &d, &f, err);
     cols++;
@@ -139,12 +143,12 @@ static json_t *adjusted(const struct report *r, size_t cond, struct err *err)
     } else if (err->code == ST_OK) {
         bool words = cols > 2;
         ret = fit_json(&f, 0);
-        json_object_set_new(ret, "log10_number", json_num(f.flags ? (double)NAN : f.beta[1]));
-        json_object_set_new(ret, "p_number", json_num(f.wald_p[1]));
-        json_object_set_new(ret, "ten_words",
-                            json_num(f.flags || !words ? (double)NAN : f.beta[2]));
-        json_object_set_new(ret, "p_words", json_num(words ? f.wald_p[2] : (double)NAN));
+        put(ret, "log10_number", json_num(f.flags ? (double)NAN : f.beta[1]), err);
+        put(ret, "p_number", json_num(f.wald_p[1]), err);
+        put(ret, "ten_words", json_num(f.flags || !words ? (double)NAN : f.beta[2]), err);
+        put(ret, "p_words", json_num(words ? f.wald_p[2] : (double)NAN), err);
     }
+done:
     design_free(&d);
     free(v);
     return ret;
@@ -208,17 +212,17 @@ static void original_tests(struct report *r, size_t cond, const int8_t *o, const
         n += o[i] >= 0;
         k += o[i] == CELL_RIGHT;
     }
-    json_object_set_new(v, "exact", exact_json(&x));
-    json_object_set_new(
-        v, "odds_ratio",
-        json_pack("{s:o, s:o}", "value", json_num(odds.value), "interval", json_interval(odds.ci)));
-    json_object_set_new(v, "unpaired_p", json_num(fisher_two_sided(k, n, all.k, all.n)));
-    json_object_set_new(v, "p", json_num(x.n_template ? x.p_two : (double)NAN));
-    json_object_set_new(v, "test", json_string("exact, stratified by template"));
+    put(v, "exact", exact_json(&x), err);
+    put(v, "odds_ratio",
+        json_pack("{s:o, s:o}", "value", json_num(odds.value), "interval", json_interval(odds.ci)),
+        err);
+    put(v, "unpaired_p", json_num(fisher_two_sided(k, n, all.k, all.n)), err);
+    put(v, "p", json_num(x.n_template ? x.p_two : (double)NAN), err);
+    put(v, "test", json_string("exact, stratified by template"), err);
     json_t *glmm = mixed_model(o, t, err);
-    json_object_set_new(v, "mixed_model", glmm ? glmm : json_null());
+    put(v, "mixed_model", glmm ? glmm : json_null(), err);
     json_t *more = err->code == ST_OK ? adjusted(r, cond, err) : NULL;
-    json_object_set_new(v, "adjusted", more ? more : json_null());
+    put(v, "adjusted", more ? more : json_null(), err);
 }
 
 static json_t *original_contrast(struct report *r, size_t cond, struct err *err)
@@ -239,9 +243,9 @@ static json_t *original_contrast(struct report *r, size_t cond, struct err *err)
         if (err->code == ST_OK &&
             paired_compare(one, t.tally, r->n_tmpl, (struct paired_opts){ REPORT_LEVEL, SEED }, &d,
                            err) == ST_OK) {
-            json_object_set_new(v, "paired", paired_json(&d));
-            json_object_set_new(v, "equivalence",
-                                equivalence_json(equivalence_test(&d, margin_of(r), REPORT_ALPHA)));
+            put(v, "paired", paired_json(&d), err);
+            put(v, "equivalence",
+                equivalence_json(equivalence_test(&d, margin_of(r), REPORT_ALPHA)), err);
         }
         table_free(&t);
     }
@@ -261,21 +265,15 @@ static json_t *variant_contrast(struct report *r, const char *kind, size_t a, si
         paired_compare(x.tally, y.tally, r->n_tmpl, (struct paired_opts){ REPORT_LEVEL, SEED }, &d,
                        err) == ST_OK) {
         v = contrast_head(r, kind, &r->cond[a], &r->cond[b]);
-        json_object_set_new(v, "p", json_num(d.p_flip));
-        json_object_set_new(v, "test", json_string("sign flips of template differences"));
-        json_object_set_new(v, "paired", paired_json(&d));
-        json_object_set_new(v, "equivalence",
-                            equivalence_json(equivalence_test(&d, margin_of(r), REPORT_ALPHA)));
+        put(v, "p", json_num(d.p_flip), err);
+        put(v, "test", json_string("sign flips of template differences"), err);
+        put(v, "paired", paired_json(&d), err);
+        put(v, "equivalence", equivalence_json(equivalence_test(&d, margin_of(r), REPORT_ALPHA)),
+            err);
     }
     table_free(&x);
     table_free(&y);
     return v;
-}
-
-static void append(json_t *list, json_t *v)
-{
-    if (v)
-        json_array_append_new(list, v);
 }
 
 /* Holm over the declared ones if there are any, else over all. */
@@ -294,7 +292,7 @@ static void adjust(json_t *list, struct err *err)
     }
     if (adjust_holm(p, n, q, err) != ST_OK)
         return;
-    json_array_foreach(list, i, v) json_object_set_new(v, "p_holm", json_num(q[i]));
+    json_array_foreach(list, i, v) put(v, "p_holm", json_num(q[i]), err);
 }
 
 json_t *report_contrasts(struct report *r, struct err *err)
@@ -303,18 +301,18 @@ json_t *report_contrasts(struct report *r, struct err *err)
     size_t both = condition_find(r, "both", 0);
     for (size_t c = 0; c < r->n_cond && err->code == ST_OK; c++)
         if (r->cond[c].level == 0 && !condition_is_original(&r->cond[c]))
-            append(list, original_contrast(r, c, err));
+            add(list, original_contrast(r, c, err), err);
     for (size_t c = 0; c < r->n_cond && err->code == ST_OK; c++)
         if (both != SIZE_MAX && c != both && r->cond[c].level == 0 &&
             !condition_is_original(&r->cond[c]))
-            append(list, variant_contrast(r, "variant", c, both, err));
+            add(list, variant_contrast(r, "variant", c, both, err), err);
     size_t control = condition_find(r, "noop-control", 0), noop = condition_find(r, "noop", 0);
     if (control != SIZE_MAX && noop != SIZE_MAX && err->code == ST_OK)
-        append(list, variant_contrast(r, "variant", noop, control, err));
+        add(list, variant_contrast(r, "variant", noop, control, err), err);
     for (size_t c = 0; c < r->n_cond && err->code == ST_OK; c++) {
         size_t base = condition_find(r, r->cond[c].variant, 0);
         if (r->cond[c].level != 0 && base != SIZE_MAX && !condition_is_original(&r->cond[c]))
-            append(list, variant_contrast(r, "level", c, base, err));
+            add(list, variant_contrast(r, "level", c, base, err), err);
     }
     if (err->code == ST_OK)
         adjust(list, err);
@@ -363,8 +361,10 @@ static json_t *ladder(struct report *r, const char *variant, struct err *err)
             }
             double mean = m > 0 ? sum / m : (double)NAN;
             double se = m > 1 ? sqrt(fmax(0, square / m - mean * mean) / (m - 1)) : (double)NAN;
-            json_array_append_new(steps, json_pack("{s:I, s:o, s:o}", "level", (json_int_t)level[l],
-                                                   "accuracy", json_num(mean), "se", json_num(se)));
+            add(steps,
+                json_pack("{s:I, s:o, s:o}", "level", (json_int_t)level[l], "accuracy",
+                          json_num(mean), "se", json_num(se)),
+                err);
         }
         v = json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "variant", variant, "templates",
                       (json_int_t)t.n, "steps", steps, "slope", json_num(t.slope), "se",
@@ -388,7 +388,7 @@ json_t *report_levels(struct report *r, struct err *err)
                 first = d < first ? d : first;
             }
         if (first == c && levels > 1 && !condition_is_original(&r->cond[c]))
-            append(list, ladder(r, r->cond[c].variant, err));
+            add(list, ladder(r, r->cond[c].variant, err), err);
     }
     return list;
 }

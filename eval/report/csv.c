@@ -360,13 +360,10 @@ static json_t *hit_json(const struct run_sample *s, int p)
 enum status report_json_sample(const struct run_sample *s, enum extract_profile p, struct buf *out,
                                struct err *err)
 {
-    struct err ignored = ERR_INIT;
-    json_t *info = NULL, *hits = json_array();
+    json_t *info = report_info(s->info, err), *hits = json_array();
     bool scored = s->state == SAMPLE_DONE && s->version > 0;
-    if (s->info.n)
-        json_parse(s->info, "info", &info, &ignored);
     for (int i = 0; scored && i < EXTRACT_PROFILES; i++)
-        json_array_append_new(hits, hit_json(s, i));
+        add(hits, hit_json(s, i), err);
     json_t *v = json_pack(
         "{s:I, s:o, s:o, s:o, s:I, s:I, s:I, s:b, s:s, s:s, s:o, s:o, s:o, s:o, s:o}", "ord",
         (json_int_t)s->ord, "key", json_text(s->key), "template", json_text(s->tmpl), "variant",
@@ -376,18 +373,17 @@ enum status report_json_sample(const struct run_sample *s, enum extract_profile 
         scored ? json_boolean(s->correct[p]) : json_null(), "gold", json_text(s->gold_text),
         "question", json_text(s->question), "response", json_text(s->response), "reasoning",
         json_text(s->reasoning));
-    json_object_set_new(v, "finish", json_text(s->finish));
-    json_object_set_new(v, "error", json_text(s->error));
-    json_object_set_new(v, "trap", s->trap >= 0 ? json_integer(s->trap) : json_null());
-    json_object_set_new(v, "prompt_tokens", json_integer(s->prompt_tokens));
-    json_object_set_new(v, "completion_tokens", json_integer(s->completion_tokens));
-    json_object_set_new(v, "attempts", json_integer(s->n_attempt));
-    json_object_set_new(v, "profile", json_string(extract_profile_name(p)));
-    json_object_set_new(v, "extracted", hits);
-    json_object_set_new(v, "info", info ? info : json_object());
-    if (!v)
-        json_free(hits);
-    enum status st = v ? json_write(v, out, err) : err_set(err, ST_NOMEM, "sample");
+    put(v, "finish", json_text(s->finish), err);
+    put(v, "error", json_text(s->error), err);
+    put(v, "trap", s->trap >= 0 ? json_integer(s->trap) : json_null(), err);
+    put(v, "prompt_tokens", json_integer(s->prompt_tokens), err);
+    put(v, "completion_tokens", json_integer(s->completion_tokens), err);
+    put(v, "attempts", json_integer(s->n_attempt), err);
+    put(v, "profile", json_string(extract_profile_name(p)), err);
+    put(v, "extracted", hits, err);
+    put(v, "info", info ? info : json_object(), err);
+    if (err->code == ST_OK)
+        json_write(v, out, err);
     json_free(v);
-    return st;
+    return err->code;
 }

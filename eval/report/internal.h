@@ -69,18 +69,31 @@ bool condition_is_original(const struct condition *c);
 size_t condition_find(const struct report *r, const char *variant, int64_t level);
 bool report_is_right(const struct report *r, const struct answer *a);
 
+/* Both take x; what is lost for want of memory is noted in err. */
+static inline void put(json_t *obj, const char *key, json_t *x, struct err *err)
+{
+    if (json_object_set_new(obj, key, x) != 0)
+        err_set(err, ST_NOMEM, "report");
+}
+static inline void add(json_t *list, json_t *x, struct err *err)
+{
+    if (json_array_append_new(list, x) != 0)
+        err_set(err, ST_NOMEM, "report");
+}
 json_t *json_num(double v); /* null when it is no number */
 json_t *json_interval(struct interval v);
 json_t *condition_json(const struct condition *c); /* {variant, level} */
 json_t *paired_json(const struct paired *p);
 json_t *equivalence_json(struct equivalence e);
 
+/* What the item's JSON says; NULL: nothing that can be read. Short of memory is an error. */
+json_t *report_info(struct str text, struct err *err);
 /* Sections of the document; NULL and err: failed. */
 json_t *report_conditions(struct report *r, struct err *err);
 json_t *report_contrasts(struct report *r, struct err *err);
 json_t *report_levels(struct report *r, struct err *err);
 json_t *report_heat(struct report *r, struct err *err);
-json_t *report_noop(struct report *r);
+json_t *report_noop(struct report *r, struct err *err);
 
 /* ---- svg ---- */
 struct svg_bar {

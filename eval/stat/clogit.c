@@ -175,7 +175,7 @@ enum status clogit_fit(const struct model_rows *rows, size_t tested, struct fit 
                        struct err *err)
 {
     struct fit f = { .lrt = (double)NAN, .lrt_p = (double)NAN, .sigma = (double)NAN };
-    size_t longest, p = rows->n_col;
+    size_t longest = 0, p = rows->n_col;
     if (check(rows, tested, &longest, &f, err) != ST_OK)
         return err->code;
     struct node *node = calloc(longest + 1, sizeof *node);

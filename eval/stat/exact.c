@@ -44,7 +44,7 @@ static void tails(const double *p, size_t n, size_t at, struct exact_test *ret)
 enum status exact_original(const int8_t *original, const struct tally *generated, size_t n,
                            struct exact_test *ret, struct err *err)
 {
-    double *q = malloc((2 * n + 1) * sizeof *q), var = 0;
+    double *q = calloc(2 * n + 2, sizeof *q), var = 0;
     struct exact_test r = { 0 };
     if (!q)
         return err_set(err, ST_NOMEM, "exact test of %zu templates", n);

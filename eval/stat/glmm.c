@@ -87,10 +87,11 @@ static double mode_of(const struct work *w, size_t from, size_t to, double sigma
         double move = -d[0] / d[1], next[2], v = 0;
         if (fabs(move) < 1e-12 * (1 + fabs(u)))
             break;
-        for (int half = 0; half < 40; half++, move /= 2) {
+        for (int half = 0; half < 40; half++) {
             v = integrand(w, from, to, sigma, u + move, next);
             if (v >= at - 1e-13 * fabs(at))
                 break;
+            move /= 2;
         }
         u += move;
         at = v;
@@ -191,12 +192,13 @@ static double bfgs(struct work *w, double *theta, double *grad, int *steps)
             move[i] = -dot(h + i * n, grad, n);
         double down = dot(move, grad, n), step = fmin(1, 4 / fmax(4, largest(move, n)));
         int tries = 0;
-        for (; tries < 40; tries++, step /= 2) {
+        for (; tries < 40; tries++) {
             for (size_t i = 0; i < n; i++)
                 next[i] = theta[i] + step * move[i];
             v = loss_at(w, next, g);
             if (v <= at + 1e-4 * step * down)
                 break;
+            step /= 2;
         }
         if (tries == 40)
             break;

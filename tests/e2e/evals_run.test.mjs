@@ -97,7 +97,7 @@ test('another prompt, temperature or model is refused by a diff; the key is sent
   const e = await run(strobe, words(home, ['5', '--run', first.run, '--temp', '0.7', '--shots', '2'])).then(() => assert.fail('it worked'), (x) => x);
   assert.equal(e.code, 2);
   assert.match(e.stderr, /prompt\.shots: 8 -> 2/);
-  assert.match(e.stderr, /decoding\.temperature: 0\.0 -> 0\.7/);
+  assert.match(e.stderr, /decoding\.temperature: 0 -> 0\.7\n/);
   const missing = await run(strobe, words(home, ['5', '--key-env', 'NO_SUCH_VARIABLE', '--again'])).then(() => assert.fail('it worked'), (x) => x);
   assert.match(missing.stderr, /NO_SUCH_VARIABLE/);
   const dead = await run(strobe, ['eval', 'run', '--endpoint', 'http://127.0.0.1:9', '--model', 'm', '--data', home, ...LIST, '30']).then(() => assert.fail('it worked'), (x) => x);

@@ -51,7 +51,7 @@ Test(router, others_get_404_or_405_with_what_is_allowed)
     } cases[] = {
         { METHOD_POST, "/nothing", NULL },           { METHOD_POST, "/v1/chat/completionsx", NULL },
         { METHOD_POST, "/v1//completions", NULL },   { METHOD_DELETE, "/api/requests", NULL },
-        { METHOD_POST, "/api/evals/runs", NULL },    { METHOD_POST, "/api/jobs/a/b", NULL },
+        { METHOD_POST, "/api/nothing/runs", NULL },  { METHOD_POST, "/api/jobs/a/b", NULL },
         { METHOD_POST, "/api/jobs//cancel", NULL },  { METHOD_GET, "/api/jobs/x/cancel", "POST" },
         { METHOD_POST, "/api/jobs/x", "GET" },       { METHOD_POST, "/health", "GET" },
         { METHOD_GET, "/v1/completions", "POST" },   { METHOD_GET, "/tokenize/", "POST" },
