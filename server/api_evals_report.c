@@ -208,7 +208,7 @@ static void run_compare(struct eval_task *t, struct run_store *store)
 void api_eval_compare(struct call *c)
 {
     struct err err = ERR_INIT;
-    struct str a, b;
+    struct str a = STR(""), b = STR("");
     const char *param = "a";
     json_t *doc = call_json(c);
     if (!doc)

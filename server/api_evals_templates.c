@@ -233,12 +233,12 @@ void api_eval_check(struct call *c)
     json_t *doc = call_json(c);
     if (!doc)
         return;
-    take_text(doc, &text, &err);
-    struct bench *b = err.code == ST_OK ? calloc(1, sizeof *b + text.n + 1) : NULL;
-    if (err.code == ST_OK && !b)
+    struct bench *b = NULL;
+    if (take_text(doc, &text, &err) == ST_OK && !(b = calloc(1, sizeof *b + text.n + 1)))
         err_set(&err, ST_NOMEM, "template");
-    if (err.code == ST_OK && take_options(doc, b, &param, &err) == ST_OK) {
-        memcpy(b->text, text.p, text.n);
+    if (b && take_options(doc, b, &param, &err) == ST_OK) {
+        if (text.n)
+            memcpy(b->text, text.p, text.n);
         b->n = text.n;
         eval_ask(c, run_check, b, false);
     } else {

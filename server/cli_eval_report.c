@@ -92,6 +92,7 @@ static enum status all_samples(struct reporting *r, struct run_store *s, const c
     }
     if (err->code == ST_OK && own.code != ST_OK)
         *err = own;
+    r->err = NULL;
     json_free(doc);
     run_row_clear(&row);
     return err->code;

@@ -1,5 +1,6 @@
 /* eval/report/collect.c - takes samples in, and lays them out by template, condition and set. */
 #include "engine/base/rng.h"
+#include "eval/rational.h"
 #include "eval/report/internal.h"
 
 #include <math.h>
@@ -153,11 +154,11 @@ static enum status condition_of(struct report *r, const struct run_sample *s, ui
 
 static double number_of(const json_t *v)
 {
-    int64_t num, den;
+    struct rational q;
     if (json_is_number(v))
         return json_number_value(v);
-    if (json_is_string(v) && extract_number(str_c(json_string_value(v)), &num, &den))
-        return (double)num / (double)den;
+    if (json_is_string(v) && rat_parse(str_c(json_string_value(v)), &q))
+        return rat_f64(q);
     return (double)NAN;
 }
 

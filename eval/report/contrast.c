@@ -321,60 +321,81 @@ json_t *report_contrasts(struct report *r, struct err *err)
 
 /* ---- levels ---- */
 
-/* Rates of the generated variant with most levels, on templates that have all of them. */
-static json_t *ladder(struct report *r, const char *variant, struct err *err)
-{
-    size_t at[CONDITIONS_MAX], n = 0;
+/* Conditions of a variant in order of level. */
+struct rungs {
+    size_t at[CONDITIONS_MAX], n;
     double level[CONDITIONS_MAX];
+};
+
+static struct rungs rungs_of(const struct report *r, const char *variant)
+{
+    struct rungs v = { .n = 0 };
     for (size_t c = 0; c < r->n_cond; c++) /* sorted by level */
         if (strcmp(r->cond[c].variant, variant) == 0) {
-            level[n] = (double)r->cond[c].level;
-            at[n++] = c;
+            v.level[v.n] = (double)r->cond[c].level;
+            v.at[v.n++] = c;
         }
-    double *rate = malloc((r->n_tmpl * n + 1) * sizeof *rate);
-    struct trend t;
-    if (!rate)
-        err_set(err, ST_NOMEM, "level ladder");
-    for (size_t l = 0; l < n && err->code == ST_OK; l++) {
+    return v;
+}
+
+/* rate[t * v->n + l]: of each template at each level, NaN where it has none. */
+static enum status rung_rates(const struct report *r, const struct rungs *v, double *rate,
+                              struct err *err)
+{
+    for (size_t l = 0; l < v->n; l++) {
         struct table x;
-        if (table_make(r, at[l], r->profile, &x, err) != ST_OK)
-            break;
+        if (table_make(r, v->at[l], r->profile, &x, err) != ST_OK)
+            return err->code;
         for (size_t i = 0; i < r->n_tmpl; i++)
-            rate[i * n + l] = x.tally[i].n ? tally_rate(x.tally[i]) : (double)NAN;
+            rate[i * v->n + l] = x.tally[i].n ? tally_rate(x.tally[i]) : (double)NAN;
         table_free(&x);
     }
-    json_t *v = NULL, *steps = json_array();
-    if (err->code == ST_OK &&
-        trend_fit(rate, r->n_tmpl, level, n, (struct paired_opts){ REPORT_LEVEL, SEED }, &t, err) ==
-            ST_OK) {
-        for (size_t l = 0; l < n; l++) {
-            double sum = 0, square = 0, m = 0;
-            for (size_t i = 0; i < r->n_tmpl; i++) {
-                bool whole = true;
-                for (size_t j = 0; j < n; j++)
-                    whole &= !isnan(rate[i * n + j]);
-                if (whole) {
-                    sum += rate[i * n + l];
-                    square += rate[i * n + l] * rate[i * n + l];
-                    m++;
-                }
-            }
-            double mean = m > 0 ? sum / m : (double)NAN;
-            double se = m > 1 ? sqrt(fmax(0, square / m - mean * mean) / (m - 1)) : (double)NAN;
-            add(steps,
-                json_pack("{s:I, s:o, s:o}", "level", (json_int_t)level[l], "accuracy",
-                          json_num(mean), "se", json_num(se)),
-                err);
+    return ST_OK;
+}
+
+/* Mean and standard error at one level, over templates that have all. */
+static json_t *rung_json(const struct rungs *v, const double *rate, size_t n_tmpl, size_t l)
+{
+    double sum = 0, square = 0, m = 0;
+    for (size_t i = 0; i < n_tmpl; i++) {
+        bool whole = true;
+        for (size_t j = 0; j < v->n; j++)
+            whole &= !isnan(rate[i * v->n + j]);
+        if (whole) {
+            sum += rate[i * v->n + l];
+            square += rate[i * v->n + l] * rate[i * v->n + l];
+            m++;
         }
-        v = json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "variant", variant, "templates",
-                      (json_int_t)t.n, "steps", steps, "slope", json_num(t.slope), "se",
-                      json_num(t.se), "interval", json_interval(t.ci), "p_t", json_num(t.p_t),
-                      "p_permutation", json_num(t.p_permutation));
-    } else {
-        json_free(steps);
+    }
+    double mean = m > 0 ? sum / m : (double)NAN;
+    double se = m > 1 ? sqrt(fmax(0, square / m - mean * mean) / (m - 1)) : (double)NAN;
+    return json_pack("{s:I, s:o, s:o}", "level", (json_int_t)v->level[l], "accuracy",
+                     json_num(mean), "se", json_num(se));
+}
+
+static json_t *ladder(struct report *r, const char *variant, struct err *err)
+{
+    struct rungs v = rungs_of(r, variant);
+    double *rate = calloc(r->n_tmpl * v.n + 1, sizeof *rate);
+    struct trend t = { 0 };
+    json_t *doc = NULL, *steps = NULL;
+    if (!rate) {
+        err_set(err, ST_NOMEM, "level ladder");
+        return NULL;
+    }
+    if (rung_rates(r, &v, rate, err) == ST_OK &&
+        trend_fit(rate, r->n_tmpl, v.level, v.n, (struct paired_opts){ REPORT_LEVEL, SEED }, &t,
+                  err) == ST_OK) {
+        steps = json_array();
+        for (size_t l = 0; l < v.n; l++)
+            add(steps, rung_json(&v, rate, r->n_tmpl, l), err);
+        doc = json_pack("{s:s, s:I, s:o, s:o, s:o, s:o, s:o, s:o}", "variant", variant, "templates",
+                        (json_int_t)t.n, "steps", steps, "slope", json_num(t.slope), "se",
+                        json_num(t.se), "interval", json_interval(t.ci), "p_t", json_num(t.p_t),
+                        "p_permutation", json_num(t.p_permutation));
     }
     free(rate);
-    return v;
+    return doc;
 }
 
 json_t *report_levels(struct report *r, struct err *err)

@@ -9,7 +9,7 @@ static void cell_text(struct buf *out, struct str s)
     bool quote = false;
     for (size_t i = 0; i < s.n; i++)
         quote |= s.p[i] == '"' || s.p[i] == ',' || s.p[i] == '\n' || s.p[i] == '\r';
-    bool formula = s.n && memchr("=+-@\t\r", s.p[0], 6);
+    bool formula = s.n && s.p[0] && strchr("=+-@\t\r", s.p[0]);
     if (quote)
         buf_char(out, '"');
     if (formula)

@@ -81,9 +81,10 @@ static void axis_percent(struct buf *out, const struct frame *f)
                                               : step > 0.01 ? 0.02
                                                             : 0.01;
     buf_printf(out, "<path class=\"axis\" d=\"M%d %d H%d\"/>", LEFT, TOP + HIGH, WIDE - RIGHT);
-    for (double x = ceil(f->x0 / unit) * unit; x <= f->x1 + 1e-9; x += unit)
-        buf_printf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.0f %%</text>", px(f, x),
-                   TOP + HIGH + 18, 1e2 * x);
+    int first = (int)ceil(f->x0 / unit), last = (int)floor(f->x1 / unit + 1e-9);
+    for (int i = first; i <= last; i++)
+        buf_printf(out, "<text x=\"%.1f\" y=\"%d\" text-anchor=\"middle\">%.0f %%</text>",
+                   px(f, i * unit), TOP + HIGH + 18, 1e2 * i * unit);
 }
 
 /* The curve that sampling alone lets expect, through the middles of the bins. */
