@@ -101,6 +101,12 @@ struct expr_fn {
 const struct expr_fn *expr_fn(int row);
 bool expr_binary(enum expr_op op, const struct value *a, const struct value *b,
                  struct expr_run *run, struct value *ret);
-bool expr_fail(struct expr_run *run, const char *why); /* false */
+/* Notes the first reason; false. */
+static inline bool expr_fail(struct expr_run *run, const char *why)
+{
+    if (!run->why)
+        run->why = why;
+    return false;
+}
 
 #endif

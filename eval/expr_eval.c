@@ -4,13 +4,6 @@
 
 #include <math.h>
 
-bool expr_fail(struct expr_run *run, const char *why)
-{
-    if (!run->why)
-        run->why = why;
-    return false;
-}
-
 static bool numeric(const struct value *v)
 {
     return v->kind == VALUE_NUM || v->kind == VALUE_BOOL;
@@ -83,7 +76,7 @@ static enum value_type result_type(enum expr_op op, const struct value *a, const
 static bool arithmetic(enum expr_op op, const struct value *a, const struct value *b,
                        struct expr_run *run, struct value *ret)
 {
-    struct rational r;
+    struct rational r = { 0, 1 };
     bool divides = op == EXPR_DIV || op == EXPR_FLOORDIV || op == EXPR_MOD;
     if (divides && b->r.n == 0)
         return expr_fail(run, "division by zero");
@@ -201,7 +194,7 @@ static int64_t place(const struct value *i, int64_t n)
 
 static bool index_of(const struct node *n, struct expr_run *run, struct value *ret)
 {
-    struct value what, i;
+    struct value what = { .r = { 0, 1 } }, i = what;
     if (!expr_eval(n->kid[0], run, &what) || !expr_eval(n->kid[1], run, &i))
         return false;
     if (i.kind != VALUE_NUM || i.r.d != 1)
@@ -228,7 +221,7 @@ static bool index_of(const struct node *n, struct expr_run *run, struct value *r
 
 static bool slice_of(const struct node *n, struct expr_run *run, struct value *ret)
 {
-    struct value what, from, to;
+    struct value what = { .r = { 0, 1 } }, from = what, to = what;
     if (!expr_eval(n->kid[0], run, &what) || !expr_eval(n->kid[1], run, &from) ||
         !expr_eval(n->kid[2], run, &to))
         return false;
@@ -247,7 +240,7 @@ static bool slice_of(const struct node *n, struct expr_run *run, struct value *r
 
 static bool call(const struct node *n, struct expr_run *run, struct value *ret)
 {
-    struct value arg[4];
+    struct value arg[4] = { { .r = { 0, 1 } } };
     if (n->n_kid > 4)
         return expr_fail(run, "too many arguments");
     for (uint32_t i = 0; i < n->n_kid; i++)
@@ -258,7 +251,7 @@ static bool call(const struct node *n, struct expr_run *run, struct value *ret)
 
 static bool logic(const struct node *n, struct expr_run *run, struct value *ret)
 {
-    struct value v;
+    struct value v = { .r = { 0, 1 } };
     if (!expr_eval(n->kid[0], run, &v))
         return false;
     if (n->op == EXPR_IF)
@@ -282,7 +275,7 @@ static bool logic(const struct node *n, struct expr_run *run, struct value *ret)
 
 static bool step(const struct node *n, struct expr_run *run, struct value *ret)
 {
-    struct value a, b;
+    struct value a = { .r = { 0, 1 } }, b = a;
     switch (n->op) {
     case EXPR_CONST:
     case EXPR_POOL:

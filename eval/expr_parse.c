@@ -90,7 +90,7 @@ static struct node *make(struct parser *p, enum expr_op op, size_t at, uint32_t 
     if (++p->n_node > EXPR_NODES_MAX)
         return fail(p, at, "too many parts");
     struct node *n = mem_get(p->mem, sizeof *n);
-    const struct node **kid = n_kid ? mem_array(p->mem, n_kid, sizeof *kid) : NULL;
+    const struct node **kid = n_kid ? mem_array(p->mem, n_kid, sizeof(struct node *)) : NULL;
     if (!n || (n_kid && !kid))
         return no_memory(p);
     *n = (struct node){ .op = op, .at = (uint32_t)at, .n_kid = n_kid, .kid = kid, .depth = 1 };

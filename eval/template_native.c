@@ -394,7 +394,7 @@ static const struct node *inlined(struct reader *r, const struct node *n)
     if (n->n_kid == 0)
         return n;
     struct node *copy = mem_get(&r->t->mem, sizeof *copy);
-    const struct node **kid = mem_array(&r->t->mem, n->n_kid, sizeof *kid);
+    const struct node **kid = mem_array(&r->t->mem, n->n_kid, sizeof(struct node *));
     if (!copy || !kid)
         return n; /* mem.failed refuses the template */
     *copy = *n;
