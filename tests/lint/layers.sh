@@ -33,7 +33,7 @@ for f in server/*.[ch]; do
 done
 # Foreign headers have one home each.
 home() { # header regex, allowed file regex
-    hits=$(grep -rnE "#include <($1)" engine server --include='*.[ch]' | grep -vE "^($2):" || true)
+    hits=$(grep -rnE "#include <($1)" engine recsys server --include='*.[ch]' | grep -vE "^($2):" || true)
     if [ -n "$hits" ]; then
         printf '%s\n' "$hits" | sed 's|$|   <- this header has another home|'
         bad=1
