@@ -26,6 +26,9 @@ static bool read_pieces(struct rs_events *ev)
         snprintf(user, sizeof user, "%d", line);
         while (tp < t_end && pp < p_end) {
             char *stop;
+            tp += strspn(tp, " "); /* strtod() would go on to the next line */
+            if (tp >= t_end)
+                break;
             double day = strtod(tp, &stop);
             if (stop == tp)
                 break;
