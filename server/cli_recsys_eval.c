@@ -65,9 +65,10 @@ static void put_row(struct table *t, const char *name, const struct verdict *v, 
     json_t *row = json_pack(
         "{s:s, s:o, s:o, s:o, s:o, s:o, s:[f,f], s:[f,f], s:f, s:f, s:o}", "name", name, "all",
         ranking_json(&v->all), "repeat", ranking_json(&v->repeat), "new", ranking_json(&v->fresh),
-        "per_user", ranking_json(&v->user), "recall@20_95", v->recall20_lo, v->recall20_hi,
-        "ndcg_95", v->ndcg_lo, v->ndcg_hi, "fit_seconds", fit_s, "rank_seconds", v->seconds,
-        "loglik_per_event", isfinite(loglik) ? json_real(loglik) : json_null());
+        "per_user", ranking_json(&v->user), "calibration", calibration_json(&v->calibration),
+        "recall@20_95", v->recall20_lo, v->recall20_hi, "ndcg_95", v->ndcg_lo, v->ndcg_hi,
+        "fit_seconds", fit_s, "rank_seconds", v->seconds, "loglik_per_event",
+        isfinite(loglik) ? json_real(loglik) : json_null());
     if (!row || json_array_append_new(t->list, row) != 0)
         err_set(t->err, ST_NOMEM, "results");
 }
