@@ -22,7 +22,7 @@ void split_clear(struct split *s);
 
 /* A method. score fills out[n_item]; add tells an event, in order of time. */
 struct scorer {
-    char name[48];
+    char name[64];
     void *ctx;
     void (*score)(void *ctx, uint32_t user, double t, float *out);
     enum status (*add)(void *ctx, uint32_t user, uint32_t item, double t, struct err *err);
