@@ -204,6 +204,37 @@ done:
     return err->code;
 }
 
+/* ---- calibration ---- */
+
+static void calibrate(struct calibration *c, const float *score, uint32_t n, uint32_t item)
+{
+    double sum = 0;
+    uint32_t top = 0;
+    for (uint32_t p = 0; p < n; p++) {
+        sum += (double)score[p];
+        top = score[p] > score[top] ? p : top;
+    }
+    double share = sum > 0 ? (double)score[top] / sum : 0;
+    uint32_t bin = (uint32_t)(share * CALIBRATION_BINS);
+    bin = bin < CALIBRATION_BINS ? bin : CALIBRATION_BINS - 1;
+    c->n[bin]++;
+    c->share[bin] += share;
+    c->taken[bin] += top == item;
+}
+
+static void finish_calibration(struct calibration *c)
+{
+    uint64_t all = 0;
+    for (int b = 0; b < CALIBRATION_BINS; b++) {
+        double n = c->n[b] ? (double)c->n[b] : 1;
+        c->error += fabs(c->share[b] - c->taken[b]);
+        c->share[b] /= n;
+        c->taken[b] /= n;
+        all += c->n[b];
+    }
+    c->error /= all ? (double)all : 1;
+}
+
 /* ---- all ---- */
 
 static enum status run(struct scorer *m, const struct split *s, const struct eval_opts *o,
@@ -217,6 +248,7 @@ static enum status run(struct scorer *m, const struct split *s, const struct eva
         if (!(score[t->item[i]] == score[t->item[i]]))
             return err_set(err, ST_DIVERGED, "%s: a score is not a number", m->name);
         count(&v->all, rank);
+        calibrate(&v->calibration, score, t->items.n, t->item[i]);
         count(repeat[i] ? &v->repeat : &v->fresh, rank);
         count(&user[t->user[i]], rank);
         if (!o->frozen)
@@ -251,6 +283,7 @@ enum status evaluate(struct scorer *m, const struct split *s, const struct eval_
         }
     mean(&v.user, active);
     v.user.n = active;
+    finish_calibration(&v.calibration);
     mean(&v.all, (double)v.all.n);
     mean(&v.repeat, (double)v.repeat.n);
     mean(&v.fresh, (double)v.fresh.n);

@@ -22,7 +22,7 @@ void split_clear(struct split *s);
 
 /* A method. score fills out[n_item]; add tells an event, in order of time. */
 struct scorer {
-    char name[48];
+    char name[64];
     void *ctx;
     void (*score)(void *ctx, uint32_t user, double t, float *out);
     enum status (*add)(void *ctx, uint32_t user, uint32_t item, double t, struct err *err);
@@ -33,10 +33,19 @@ struct ranking {
     uint64_t n;
     double recall1, recall5, recall20, ndcg, mrr; /* ndcg: mean of 1 / log2(1 + rank) */
 };
+enum { CALIBRATION_BINS = 10 };
+/* Of the item ranked first: its share of all scores, as a probability, against how often it was
+ * taken. Bins of equal width; error: mean |share - frequency|, weighted by events. */
+struct calibration {
+    uint64_t n[CALIBRATION_BINS];
+    double share[CALIBRATION_BINS], taken[CALIBRATION_BINS];
+    double error;
+};
 struct verdict {
     struct ranking all, repeat, fresh; /* fresh: new to the user, train and earlier test events */
     struct ranking user;               /* means over users of their means */
     double recall20_lo, recall20_hi, ndcg_lo, ndcg_hi; /* 95 %, bootstrap over users */
+    struct calibration calibration;
     double seconds;
 };
 struct eval_opts {

@@ -87,7 +87,7 @@ void occupancy_rows(const double *occupied, const double *in, double *out, uint3
             out[(7 + h) * stride + k] = hour[h] * in[(7 + h) * stride + k];
     for (uint32_t s = 0; s < CALENDAR_SLOTS; s++) {
         const uint32_t d = s / 24 * stride, h = (7 + s % 24) * stride;
-        for (uint32_t k = 0; k < stride; k++) {
+        for (uint32_t k = 0; occupied[s] > 0 && k < stride; k++) {
             out[d + k] += occupied[s] * in[h + k];
             out[h + k] += occupied[s] * in[d + k];
         }

@@ -33,7 +33,7 @@ static void base_and_own(struct part *p)
     for (uint64_t r = 0; r < p->n_rec; r++)
         for (uint64_t e = v->rec_event[p->rec + r]; e < v->rec_event[p->rec + r + 1]; e++) {
             real z = p->s->base[r];
-            for (uint32_t m = 0; v->x && m < f->n_scale; m++)
+            for (uint32_t m = 0; w && v->x && m < f->n_scale; m++)
                 z += w[m] * v->x[e * f->x_stride + m];
             p->s->z[e - p->event] = z;
             p->s->event_rec[e - p->event] = (uint32_t)r;

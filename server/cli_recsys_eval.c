@@ -36,6 +36,16 @@ static json_t *ranking_json(const struct ranking *r)
                      "mrr", r->mrr);
 }
 
+static json_t *calibration_json(const struct calibration *c)
+{
+    json_t *bins = json_array();
+    for (int b = 0; bins && b < CALIBRATION_BINS; b++)
+        if (c->n[b])
+            json_array_append_new(bins, json_pack("{s:I, s:f, s:f}", "events", (json_int_t)c->n[b],
+                                                  "predicted", c->share[b], "taken", c->taken[b]));
+    return json_pack("{s:f, s:o}", "error", c->error, "bins", bins);
+}
+
 static void put_row(struct table *t, const char *name, const struct verdict *v, double fit_s,
                     double loglik)
 {
@@ -46,18 +56,19 @@ static void put_row(struct table *t, const char *name, const struct verdict *v, 
         if (v->recall20_hi > 0)
             printf(" | R@20 %.3f-%.3f", v->recall20_lo, v->recall20_hi);
         if (isfinite(loglik))
-            printf(" | ln L %.3f an event", loglik);
+            printf(" | ln L %.3f an event, calibration error %.3f", loglik, v->calibration.error);
         if (fit_s > 0)
             printf(" | fit %.1f s", fit_s);
         printf("\n");
         fflush(stdout);
     }
-    json_t *row = json_pack("{s:s, s:o, s:o, s:o, s:o, s:[f,f], s:[f,f], s:f, s:f, s:o}", "name",
-                            name, "all", ranking_json(&v->all), "repeat", ranking_json(&v->repeat),
-                            "new", ranking_json(&v->fresh), "per_user", ranking_json(&v->user),
-                            "recall@20_95", v->recall20_lo, v->recall20_hi, "ndcg_95", v->ndcg_lo,
-                            v->ndcg_hi, "fit_seconds", fit_s, "rank_seconds", v->seconds,
-                            "loglik_per_event", isfinite(loglik) ? json_real(loglik) : json_null());
+    json_t *row = json_pack(
+        "{s:s, s:o, s:o, s:o, s:o, s:o, s:[f,f], s:[f,f], s:f, s:f, s:o}", "name", name, "all",
+        ranking_json(&v->all), "repeat", ranking_json(&v->repeat), "new", ranking_json(&v->fresh),
+        "per_user", ranking_json(&v->user), "calibration", calibration_json(&v->calibration),
+        "recall@20_95", v->recall20_lo, v->recall20_hi, "ndcg_95", v->ndcg_lo, v->ndcg_hi,
+        "fit_seconds", fit_s, "rank_seconds", v->seconds, "loglik_per_event",
+        isfinite(loglik) ? json_real(loglik) : json_null());
     if (!row || json_array_append_new(t->list, row) != 0)
         err_set(t->err, ST_NOMEM, "results");
 }
@@ -213,7 +224,7 @@ static bool tuned_decay(struct table *t, const struct rmodel *hpf, double *span,
 
 static bool baselines(struct table *t)
 {
-    char name[48];
+    char name[64];
     double span = 7.0 * DAY_S, weight = 1;
     struct rmodel *hpf = NULL;
     bool ok = baseline_row(t, (struct baseline_opts){ .kind = BASE_POPULARITY }, "popularity") &&

@@ -300,7 +300,7 @@ static enum status run_fit(struct run *r, const struct rs_events *ev, struct err
 {
     struct follows follows = { 0 };
     struct fit_opts o;
-    struct fit_result res;
+    struct fit_result res = { .sweeps = 0 };
     struct rmodel *m = NULL;
     struct fit_watch w = { .ctx = r,
                            .progress = on_progress,

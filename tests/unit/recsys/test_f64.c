@@ -477,6 +477,7 @@ Test(recsys_f64, at_convergence_the_bound_is_at_its_top)
             cr_expect(fabs(slope) < 1e-5, "tau %u %s: slope %.3e", i, what ? "rate" : "shape",
                       slope);
         }
+    free(shape);
     fit_close(f);
     events_clear(&ev);
 }
