@@ -45,7 +45,7 @@ enum status group_events(const struct rs_events *ev, const double *end, struct g
     uint32_t n_key = n_user > n_item ? n_user : n_item;
     struct group g = { .n_user = n_user };
     uint64_t n = 0, room = ev->n ? ev->n : 1;
-    uint32_t *a = calloc(room, sizeof *a), *b = malloc(room * sizeof *b);
+    uint32_t *a = calloc(room, sizeof *a), *b = calloc(room, sizeof *b);
     uint64_t *ptr = malloc(((uint64_t)n_key + 2) * sizeof *ptr);
     g.user_ptr = calloc((uint64_t)n_user + 2, sizeof *g.user_ptr);
     g.item = malloc(room * sizeof *g.item);

@@ -169,6 +169,7 @@ static uint32_t put_pair(struct view_build *b, struct pair_at p)
         double t = (b->g.t[p.group + i] - b->t0) / v->unit_s;
         v->raw[e] = (real)b->g.count[p.group + i];
         v->count[e] = t < start ? 0 : v->raw[e];
+        v->all_count = v->all_count && t >= start;
         v->weight += (double)v->count[e];
         if (v->t)
             v->t[e] = t;
@@ -327,7 +328,12 @@ static enum status build(struct view_build *b, const struct rs_events *ev,
     if (make_arrays(v, b, err) != ST_OK)
         goto done;
     set_windows(b, w);
+    v->all_count = true;
     put_pairs(b);
+    if (v->all_count) { /* no event comes before its user's start: one array serves for both */
+        free(v->raw);
+        v->raw = v->count;
+    }
     transpose(v, at);
     if (v->user_order && order_users(v, err) != ST_OK)
         goto done;
@@ -392,12 +398,17 @@ void view_merge_counts(struct view *v)
     for (uint64_t r = 0; r <= v->n_rec; r++)
         v->rec_event[r] = (uint32_t)r;
     v->n_event = v->n_rec;
+    if (v->raw != v->count)
+        free(v->raw);
+    v->raw = v->count;
 }
 
 void view_free(struct view *v)
 {
     if (!v)
         return;
+    if (v->raw == v->count)
+        v->raw = NULL;
     void *all[] = { v->user_rec,     v->rec_item,   v->rec_event,  v->rec_slot,
                     v->count,        v->raw,        v->x,          v->t,
                     v->item_ptr,     v->csc_user,   v->csc_rec,    v->start,
@@ -413,8 +424,9 @@ void view_free(struct view *v)
 uint64_t view_bytes(const struct view *v)
 {
     uint64_t per_rec = 4 + 4 + 4 + 4 + (v->rec_slot ? 1 : 0);
-    uint64_t per_event = 2 * sizeof(real) + (v->x ? v->x_stride * sizeof(real) : 0) +
-                         (v->t ? 8 : 0) + (v->pair_order ? 4 : 0) + (v->user_order ? 4 : 0);
+    uint64_t per_event = (v->raw == v->count ? 1 : 2) * sizeof(real) +
+                         (v->x ? v->x_stride * sizeof(real) : 0) + (v->t ? 8 : 0) +
+                         (v->pair_order ? 4 : 0) + (v->user_order ? 4 : 0);
     return v->n_rec * per_rec + v->n_event * per_event + v->n_trigger * sizeof *v->trigger +
            v->n_user * (8 + 8 + 4 + 8 * (uint64_t)v->n_scale) + (uint64_t)v->n_item * 8;
 }

@@ -7,8 +7,9 @@
  * carries, for each scale, the kernel sum over the earlier events of its pair (the recursion runs
  * when the view is built; it depends on no parameter but the scales).
  *
- * Memory: 20 B a record (1 more with a calendar), 12 B an event and 4 B more for each scale,
- * padded to four scales. Immutable after view_build(), but for view_rescale(). */
+ * Memory: 16 B a record (1 more with a calendar) and 4 B an event; with excitation 8 B more an
+ * event and 4 B for each scale, padded to four scales. Immutable after view_build(), but for
+ * view_rescale(). */
 #ifndef STROBE_RECSYS_VIEW_H
 #define STROBE_RECSYS_VIEW_H
 
@@ -57,6 +58,7 @@ struct view {
     uint32_t *rec_event;          /* [n_rec + 1] */
     uint8_t *rec_slot;            /* [n_rec] hour of week; NULL without a calendar */
     real *count;                  /* [n_event]; 0: before the user's start */
+    bool all_count;               /* raw is count: no event comes before its user's start */
     real *raw;                    /* [n_event] the same, but also before the start */
     real *x;                      /* [n_event, x_stride]; NULL without self-excitation */
     double *t;                    /* [n_event] units since the first event; NULL: no excitation */
