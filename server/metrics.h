@@ -22,8 +22,8 @@ struct metrics {
     /* to_socket: from an event's first byte put until it is handed to the socket */
     struct histogram first_token, per_token, queue_wait, duration, to_socket;
     struct histogram recommend; /* within the handler */
-    pthread_mutex_t lock; /* guards the rest */
-    double recent_wait_s; /* for a slot: each new one counts a quarter */
+    pthread_mutex_t lock;       /* guards the rest */
+    double recent_wait_s;       /* for a slot: each new one counts a quarter */
     float recent_first_ms[RECENT];
     uint64_t n_recent;
     struct kept_error {
