@@ -24,8 +24,14 @@ const struct job_kind *job_kinds(size_t *n)
         { .name = "reward", .verb = "reward", .paths = align_paths },
         { .name = "ppo", .verb = "ppo", .paths = align_paths },
         { .name = "soup", .verb = "soup", .paths = soup_paths },
-        { .name = "recsys-fit", .no_files = true, .check = recsys_fit_check, .run = recsys_fit_run },
-        { .name = "recsys-demo", .no_files = true, .check = recsys_fit_check, .run = recsys_demo_run },
+        { .name = "recsys-fit",
+          .no_files = true,
+          .check = recsys_fit_check,
+          .run = recsys_fit_run },
+        { .name = "recsys-demo",
+          .no_files = true,
+          .check = recsys_fit_check,
+          .run = recsys_demo_run },
     };
     *n = sizeof kinds / sizeof kinds[0];
     return kinds;
