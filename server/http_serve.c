@@ -10,8 +10,8 @@
  */
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "server/http_parts.h"
 #include "recsys/recsys.h"
+#include "server/http_parts.h"
 #include "server/jobs.h"
 #include "server/serve.h"
 
@@ -265,8 +265,8 @@ static enum status start_jobs(const struct serve_opts *o, struct http *h, struct
     return o->data_dir ? jobs_create(&jo, &h->srv.jobs, err) : ST_OK;
 }
 
-/* A recommender that cannot be opened (a damaged log, say) is told to those who ask for it; the rest
- * of the server works. */
+/* A recommender that cannot be opened (a damaged log, say) is told to those who ask for it; the
+ * rest of the server works. */
 static void start_recsys(const struct serve_opts *o, struct http *h)
 {
     char dir[4096];
