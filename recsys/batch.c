@@ -341,7 +341,7 @@ static void tsv_line(struct reading *r, const size_t at[N_COL], struct str line,
 
 static enum status parse_tsv(struct reading *r, struct str text)
 {
-    size_t at[N_COL];
+    size_t at[N_COL] = { 0 };
     if (read_header(r, next_line(&text), at) != ST_OK)
         return r->err->code;
     for (uint32_t line = 2; text.n && r->err->code == ST_OK; line++) {

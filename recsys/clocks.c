@@ -605,8 +605,8 @@ enum status query_influence(struct gen *g, uint32_t user, struct query_influence
     const struct rmodel *m = g->m;
     uint32_t mu = gen_user_of(g, user);
     *ret = (struct query_influence){ 0 };
-    if (mu == IDS_NONE)
-        return err_set(err, ST_NOTFOUND, "the model has not seen this user");
+    if (mu == IDS_NONE) /* new to the model: nobody is known to draw him along */
+        return ST_OK;
     for (uint32_t s = 0; m->tau && s < m->n_scale; s++)
         ret->own += (double)m->tau[(size_t)mu * m->n_scale + s];
     if (!(m->terms & RT_SOCIAL))

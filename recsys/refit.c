@@ -130,8 +130,11 @@ enum status refit_settings(const json_t *config, struct refit_opts *ret,
         err->code = ST_ARG;
     snprintf(ret->zone, sizeof ret->zone, "%.*s", (int)zone.n, zone.p);
     bad(&r, "zone");
+    struct follows any = { .n = 1 }; /* who follows whom is known when the fit begins */
+    struct fit_opts probe = ret->fit;
+    probe.follows = probe.terms & RT_SOCIAL ? &any : NULL;
     if (err->code == ST_OK)
-        fit_check(&ret->fit, err);
+        fit_check(&probe, err);
     return err->code;
 }
 
@@ -378,6 +381,9 @@ enum status recsys_refit(struct recsys *r, const struct refit_opts *o, const str
     if (recsys_export(r, &x.all, &x.follows, err) == ST_OK) {
         if (x.all.n == 0)
             err_set(err, ST_ARG, "there are no events yet: POST /api/recsys/events first");
+        else if ((o->fit.terms & RT_SOCIAL) && x.follows.n == 0)
+            err_set(err, ST_ARG,
+                    "nobody follows anybody yet: POST /api/recsys/follows first, or fit hrpf");
         else if (fit_both(&x, err) == ST_OK)
             keep(&x, notes, id, err);
     }

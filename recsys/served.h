@@ -2,8 +2,8 @@
  * whom they follow. And for one model at a time ("generation") what those events mean to it: traces
  * per (user, item), users folded in, best base items.
  *
- * Traces are sums over events, also where a kernel keeps only the last event of the user's own: that
- * one's time is in the trail, and friends' events are summed always.
+ * Traces are sums over events, also where a kernel keeps only the last event of the user's own:
+ * that one's time is in the trail, and friends' events are summed always.
  *
  * One writer thread changes; any thread reads. Names are under a lock for many readers; a user's
  * events and traces under one of SERVED_STRIPES locks, never two at a time. A generation is

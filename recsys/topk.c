@@ -242,7 +242,7 @@ enum status topk_find(const struct topk *t, const struct topk_query *q, struct t
     *n_ret = 0;
     if (q->k == 0 || t->n == 0)
         return ST_OK;
-    struct bound *b = malloc(left * sizeof *b);
+    struct bound *b = calloc(left, sizeof *b);
     if (!b)
         return err_set(err, ST_NOMEM, "ranking");
     for (uint32_t i = 0; i < left; i++)

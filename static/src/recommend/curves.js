@@ -34,8 +34,7 @@ export function Back() {
   if (!r) return null;
   const some = r.density.hours.length > 1;
   return html`<section class="card" aria-label="When the next event comes"><h3>When the next event comes</h3>
-      <p class="note">Given none between the last one and ${when(r.at)}. Rate at that time ${r.rate.toPrecision(3)} per hour, ${Math.round((100 * r.base_rate) / (r.rate || 1))} % of it taste.
-        ${r.by === 'clock' ? "By the user's own gaps, which predicted held-out gaps better than the items' rates" : "By the items' rates"}${r.other ? `; ${r.by === 'clock' ? 'those' : "the user's own gaps"} say ${gap(r.other[3])} for the median` : ''}.</p>
+      <p class="note">Given none between the last one and ${when(r.at)}. Rate at that time ${r.rate.toPrecision(3)} per hour, ${Math.round((100 * r.base_rate) / (r.rate || 1))} % of it taste. ${r.by === 'clock' ? "By the user's own gaps, which predicted held-out gaps better than the items' rates" : "By the items' rates"}${r.other ? `; ${r.by === 'clock' ? 'those' : "the user's own gaps"} say ${gap(r.other[3])} for the median` : ''}.</p>
       <div class="scroll" tabindex="0" role="region" aria-label="Quantiles, table"><table><thead><tr><th>probability</th>${r.quantiles.map((q) => html`<th key=${q.q} class="num">${Math.round(q.q * 100)} %</th>`)}</tr></thead>
         <tbody><tr><td>within</td>${r.quantiles.map((q) => html`<td key=${q.q} class="num">${gap(q.hours)}</td>`)}</tr></tbody></table></div>
       ${some ? html`<${XYChart} key=${person.value} title="Density of the next event" name="return-time" unit="per hour" digits=${5} x=${{ key: 'hours', name: 'hours from then', format: (v) => Number(v.toPrecision(3)) }}

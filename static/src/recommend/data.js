@@ -95,7 +95,7 @@ export async function ask() {
       top(t), top(t + hours.value * 3600),
       getJson(path(person.value, 'intensity', { from: Math.max(0, t - span.value * DAY), to: t + DAY, points: 400 }), stop.signal),
       getJson(path(person.value, 'return-time', { at: t }), stop.signal),
-      getJson(path(person.value, 'influence', {}), stop.signal).catch((e) => { if (e.status === 404) return null; throw e; }),
+      getJson(path(person.value, 'influence', {}), stop.signal),
     ]);
     if (stop.signal.aborted) return;
     now.value = a;

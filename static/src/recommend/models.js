@@ -101,7 +101,7 @@ export function Models() {
 function Bars({ rows }) {
   const sorted = rows.filter((r) => Number.isFinite(r[3])).sort((a, b) => b[3] - a[3]);
   const top = sorted.length ? sorted[0][3] || 1 : 1;
-  return html`<p class="note">recall@20 on the held-out events</p><dl class="hist">${sorted.map((r) => html`<dt key=${r[0]}>${r[0]}</dt><dd><svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"><rect class=${r[1] === 'model' ? 'ph2' : 'ph0'} width=${(100 * r[3]) / top} height="10" /></svg><span>${r[3].toFixed(3)}</span></dd>`)}</dl>`;
+  return html`<p class="note">recall@20 on the held-out events</p><dl class="hist names">${sorted.map((r) => html`<dt key=${r[0]}>${r[0]}</dt><dd><svg viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true"><rect class=${r[1] === 'model' ? 'ph2' : 'ph0'} width=${(100 * r[3]) / top} height="10" /></svg><span>${r[3].toFixed(3)}</span></dd>`)}</dl>`;
 }
 
 // ---- data ----

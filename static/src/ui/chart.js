@@ -41,7 +41,7 @@ function options(width, { series, unit, top, points, marks, fit, x }) {
     axes: [{ ...axis, ...across }, { ...axis, label: unit || undefined, labelSize: 18, ...(x ? { size: labelWidth, values: plain } : { size: 56 }) }],
     series: [{ label: x ? x.name : 'time' }, ...series.map((s, i) => {
       const gaps = Boolean(points && points[i]);
-      if (marks && marks[i]) return { label: s, stroke: COLORS[5], fill: COLORS[5], width: 0, points: { show: true, size: 6, fill: COLORS[5] } };
+      if (marks && marks[i]) return { label: s, stroke: COLORS[5], width: 1, paths: () => null, points: { show: true, size: 6, fill: COLORS[5] } };
       return { label: s, stroke: COLORS[i], width: 2, spanGaps: gaps, points: { show: gaps, size: 5 } };
     })],
   };

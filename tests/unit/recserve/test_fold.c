@@ -127,8 +127,9 @@ static void check_fixed_point(bool last_only, bool activity)
         cr_expect(fabs((double)f.theta[k] - theta[k]) < 2e-5 * theta[k] + 1e-9, "theta %d: %g, %g",
                   k, (double)f.theta[k], theta[k]);
     for (int s = 0; s < 2; s++)
-        cr_expect(fabs((double)f.tau[s] - tau[s]) < 2e-5 * tau[s], "last %d activity %d tau %d: %g, %g", last_only, activity, s,
-                  (double)f.tau[s], tau[s]);
+        cr_expect(fabs((double)f.tau[s] - tau[s]) < 2e-5 * tau[s],
+                  "last %d activity %d tau %d: %g, %g", last_only, activity, s, (double)f.tau[s],
+                  tau[s]);
     folded_clear(&f);
     rmodel_free(m);
 }
