@@ -224,7 +224,7 @@ static bool tuned_decay(struct table *t, const struct rmodel *hpf, double *span,
 
 static bool baselines(struct table *t)
 {
-    char name[64];
+    char name[128];
     double span = 7.0 * DAY_S, weight = 1;
     struct rmodel *hpf = NULL;
     bool ok = baseline_row(t, (struct baseline_opts){ .kind = BASE_POPULARITY }, "popularity") &&
