@@ -71,12 +71,12 @@ static enum status number_names(struct recsys *r, const struct batch *b, uint32_
     uint32_t *map = malloc(((size_t)b->users.n + b->items.n + 1) * sizeof *map);
     if (!map)
         return err_set(err, ST_NOMEM, "batch");
-    *users = map;
-    *items = map + b->users.n;
-    if (served_names(r->live, b, *users, *items, err) != ST_OK) {
+    if (served_names(r->live, b, map, map + b->users.n, err) != ST_OK) {
         free(map);
         return err->code;
     }
+    *users = map;
+    *items = map + b->users.n;
     return ST_OK;
 }
 
@@ -86,7 +86,7 @@ static enum status replay(void *ctx, struct str record, struct err *err)
     struct recsys *r = ctx;
     struct batch b;
     struct served_result res;
-    uint32_t *users, *items;
+    uint32_t *users = NULL, *items = NULL;
     batch_init(&b, BATCH_EVENTS);
     if (batch_decode(&b, record, err) == ST_OK && !(b.key[0] && known_key(r, b.key)) &&
         number_names(r, &b, &users, &items, err) == ST_OK) {
