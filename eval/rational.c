@@ -60,6 +60,7 @@ bool rat_make(wide n, wide d, struct rational *ret)
         return true;
     }
     wide g = gcd(wide_abs(n), d);
+    g = g ? g : 1; /* d > 0, so it never is 0 */
     n /= g;
     d /= g;
     if (!fits(n) || !fits(d))

@@ -476,9 +476,11 @@ enum status space_open(const struct template *t, int level, const struct space_o
     }
     if (s->count == 0 && o->matched) { /* not one keeps all its digits */
         struct space_opts loose = { .count = o->count };
+        struct space *other = NULL;
         space_free(s);
-        if (space_open(t, level, &loose, &s, err) != ST_OK)
+        if (space_open(t, level, &loose, &other, err) != ST_OK)
             return err->code;
+        s = other;
         s->relaxed = true;
     } else if (s->count == 0) {
         bool ended = !s->stopped;
@@ -543,7 +545,7 @@ static enum status walk(struct space *s, uint64_t key, uint32_t n, uint64_t *dra
             draw[got++] = number;
     }
     *n_fresh = got;
-    for (uint32_t i = got; i < n; i++)
+    for (uint32_t i = got; got && i < n; i++)
         draw[i] = draw[i % got]; /* dense: got > 0 */
     return ST_OK;
 }
