@@ -463,10 +463,12 @@ static enum status end(struct runner *r, struct err *err)
         r->ending = RUN_ENDED_DONE;
         if (run_store_finish(s, r->o->run, &moved, err) != ST_OK)
             return err->code;
-        if (!moved && run_store_state(s, r->o->run, &st, err) == ST_OK && st != RUN_DONE) {
-            r->ending = RUN_ENDED_OTHERS;
+        if (moved || run_store_state(s, r->o->run, &st, err) != ST_OK || st == RUN_DONE)
+            return err->code;
+        /* Asked to stop while nothing was with us: there was nothing to lease, either. */
+        r->ending = st == RUN_PAUSED || st == RUN_CANCELLED ? RUN_ENDED_ASKED : RUN_ENDED_OTHERS;
+        if (r->ending == RUN_ENDED_OTHERS)
             snprintf(r->note, sizeof r->note, "other runners still work on it");
-        }
         return err->code;
     }
     if (r->ending == RUN_ENDED_OUTAGE || r->ending == RUN_ENDED_BUDGET) {

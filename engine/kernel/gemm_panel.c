@@ -81,13 +81,13 @@ static bool cuts_b(size_t m, size_t n)
 }
 
 /* x of the shared operand, and of the places where strips of the other one are packed; both rounded
- * up to whole panels and strips. False: overflow. */
+ * up to whole panels and strips, of either height. False: overflow. */
 static bool words_of(size_t shared, size_t cut, size_t n_thread, size_t *ret)
 {
     size_t slots;
     if (shared > SIZE_MAX / 4 || cut > SIZE_MAX / 4)
         return false;
-    cut = num_align(cut, STRIP_A);
+    cut = num_align(cut, STRIP_A) + STRIP_MIN;
     if (n_thread && num_mul(n_thread, STRIP_A, &slots))
         cut = least(cut, slots);
     *ret = ceil_div(shared, PACK_X) * PACK_X + cut;
