@@ -41,6 +41,8 @@ const table = {
   'max-body': { bad: ['x', '-1', '10 apples'], good: ['1KiB', '1GiB'] },
   jobs: { bad: ['0', '17', 'x'], good: ['1', '16'] },
   store: {},
+  'duo-model': {},
+  'eval-store': {},
   'allow-paths': {},
   drain: { bad: ['0', '3601', 'x'], good: ['1', '3600'] },
 };
