@@ -166,7 +166,7 @@ static void keep(struct str s, struct match m, const char *drop, bool dot, struc
 static bool drop_commas(struct str s, char **text, uint32_t **at, size_t *n)
 {
     *text = malloc(s.n + 1);
-    *at = malloc((s.n + 1) * sizeof **at);
+    *at = calloc(s.n + 1, sizeof **at);
     *n = 0;
     if (!*text || !*at)
         return false;
@@ -192,6 +192,7 @@ static enum status comma_free(struct str s, size_t from, match_fn *fn, bool dot,
     } else if (last_match((struct str){ text, n }, fn, &m) && m.n > 0) {
         keep((struct str){ text, n }, m, "", dot, hit);
         hit->begin = (uint32_t)(from + at[m.at]);
+        /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): the match lies in n */
         hit->end = (uint32_t)(from + at[m.at + m.n - 1] + 1);
     }
     free(text);

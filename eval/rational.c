@@ -54,7 +54,7 @@ bool rat_make(wide n, wide d, struct rational *ret)
     }
     if (fits(n) && fits(d)) {
         uint64_t small = d == 1 ? 1 : gcd64((uint64_t)wide_abs(n), (uint64_t)d);
-        *ret = small == 1
+        *ret = small < 2 /* 0 cannot be: d > 0 */
                    ? (struct rational){ (int64_t)n, (int64_t)d }
                    : (struct rational){ (int64_t)n / (int64_t)small, (int64_t)d / (int64_t)small };
         return true;

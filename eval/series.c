@@ -256,7 +256,8 @@ static uint64_t key_of(const struct series_opts *o, const char *hash, const char
     sha256_add(&h, "strobe-suite-1\n", 15);
     const char *part[] = { seed, hash, o->pools_hash ? o->pools_hash : "", what };
     for (size_t i = 0; i < 4; i++) {
-        sha256_add(&h, part[i], strlen(part[i]));
+        const char *text = part[i] ? part[i] : "";
+        sha256_add(&h, text, strlen(text));
         sha256_add(&h, "\n", 1);
     }
     sha256_hex(&h, hex);
@@ -530,7 +531,8 @@ static void fingerprint(struct item *it)
     const char *part[] = { it->template_id, variant_name(it->variant), where, it->question,
                            it->gold_text };
     for (size_t i = 0; i < 5; i++) {
-        sha256_add(&h, part[i], strlen(part[i]));
+        const char *text = part[i] ? part[i] : "";
+        sha256_add(&h, text, strlen(text));
         sha256_add(&h, "\n", 1);
     }
     sha256_hex(&h, it->hash);

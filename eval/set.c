@@ -70,7 +70,7 @@ static bool chosen(const struct set_opts *o, const char *id)
 static struct family *family_of(struct set *s, const char *id)
 {
     for (size_t i = 0; i < s->n_family; i++)
-        if (strcmp(s->family[i].id, id) == 0)
+        if (s->family[i].id && strcmp(s->family[i].id, id) == 0)
             return &s->family[i];
     struct family *f = &s->family[s->n_family++];
     *f = (struct family){ .id = id };
@@ -132,7 +132,7 @@ static enum status load(struct set *s, const struct set_opts *o, struct err *err
     for (size_t i = 0; i < o->n_only; i++) {
         bool found = false;
         for (size_t k = 0; k < s->n_family; k++)
-            found |= strcmp(s->family[k].id, o->only[i]) == 0;
+            found |= s->family[k].id && strcmp(s->family[k].id, o->only[i]) == 0;
         if (!found)
             return err_set(err, ST_ARG, "there is no template '%s'", o->only[i]);
     }

@@ -478,7 +478,7 @@ enum status space_open(const struct template *t, int level, const struct space_o
         struct space_opts loose = { .count = o->count };
         struct space *other = NULL;
         space_free(s);
-        if (space_open(t, level, &loose, &other, err) != ST_OK)
+        if (space_open(t, level, &loose, &other, err) != ST_OK || !other)
             return err->code;
         s = other;
         s->relaxed = true;

@@ -75,9 +75,11 @@ static enum status sample_zone(struct calendar *c, double from, double to, struc
     int32_t now = system_offset(from);
     if (push_step(c, from, now, err) != ST_OK)
         return err->code;
-    for (double t = floor(from); t < to; t += WEEK_S) {
+    double t = floor(from);
+    while (t < to) {
         double lo = t, hi = t + WEEK_S;
         int32_t next = system_offset(hi);
+        t = hi;
         if (next == now)
             continue;
         while (hi - lo > 1) {
@@ -87,7 +89,7 @@ static enum status sample_zone(struct calendar *c, double from, double to, struc
         now = system_offset(hi);
         if (push_step(c, hi, now, err) != ST_OK)
             return err->code;
-        t = hi - WEEK_S; /* a second change may follow soon */
+        t = hi; /* a second change may follow soon */
     }
     return ST_OK;
 }

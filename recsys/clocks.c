@@ -519,14 +519,14 @@ static enum status mark_events(const struct clocks *c, struct query_curve *r, st
 }
 
 enum status query_intensity(struct served *l, struct gen *g, uint32_t user, uint32_t item,
-                            int64_t from, int64_t step, uint32_t n, struct query_curve *ret,
-                            struct err *err)
+                            struct query_curve *ret, struct err *err)
 {
+    uint32_t n = ret->n;
     struct clocks c = { .l = l, .g = g, .item = item, .beta_sum = g->m->beta_sum };
-    int64_t end = from + (int64_t)(n - 1) * step;
+    int64_t end = ret->from + (int64_t)(n - 1) * ret->step;
     double *rows = NULL;
     float *theta = NULL;
-    *ret = (struct query_curve){ .n = n, .from = from, .step = step };
+    *ret = (struct query_curve){ .n = n, .from = ret->from, .step = ret->step };
     ret->base = calloc((size_t)n * 4, sizeof *ret->base);
     if (!ret->base)
         return err_set(err, ST_NOMEM, "query");

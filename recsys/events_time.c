@@ -88,8 +88,9 @@ static bool date_ok(int y, int m, int d)
 static double fraction(struct str *s)
 {
     double f = 0, unit = 0.1;
-    for (; s->n && s->p[0] >= '0' && s->p[0] <= '9'; unit /= 10) {
+    while (s->n && s->p[0] >= '0' && s->p[0] <= '9') {
         f += unit * (s->p[0] - '0');
+        unit /= 10;
         *s = (struct str){ s->p + 1, s->n - 1 };
     }
     return f;

@@ -81,9 +81,14 @@ static void global_rates(struct batch *b, const double *batch_sum, double rho, d
         double all = 0, hyper = f->xi_shape / f->xi_rate[p];
         for (uint32_t d = 0; d < f->n_feat; d++) {
             uint64_t at = ((uint64_t)p * f->n_feat + d) * f->stride;
-            all += f->level->dense(f->beta_shape + at, f->s_theta + (size_t)d * f->stride, hyper, 1,
-                                   f->k, f->stride, 1, f->beta_tab + at,
-                                   f->s_beta + (size_t)d * f->stride);
+            struct level_row r = { .shape = f->beta_shape + at,
+                                   .s = f->s_theta + (size_t)d * f->stride,
+                                   .hyper = hyper,
+                                   .d = 1,
+                                   .weight = 1,
+                                   .n = f->k,
+                                   .stride = f->stride };
+            all += f->level->dense(&r, f->beta_tab + at, f->s_beta + (size_t)d * f->stride);
         }
         if (f->terms & RT_GAMMA_RATES)
             f->xi_rate[p] = f->o->b_hyper + all;

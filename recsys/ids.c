@@ -4,11 +4,13 @@
 #include "engine/base/hash.h"
 #include "engine/base/rng.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 static struct str name_at(const struct ids *ids, uint32_t i)
 {
     uint64_t from = i ? ids->end[i - 1] : 0;
+    /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): i < n: it is written */
     return (struct str){ ids->text + from, (size_t)(ids->end[i] - from) };
 }
 
@@ -21,6 +23,7 @@ struct str ids_name(const struct ids *ids, uint32_t i)
 static uint64_t place(const struct ids *ids, struct str name)
 {
     uint64_t mask = ids->n_slot - 1, at = rng_mix(hash_bytes(name.p, name.n)) & mask;
+    assert(ids->slot);
     while (ids->slot[at] && !str_eq(name_at(ids, ids->slot[at] - 1), name))
         at = (at + 1) & mask;
     return at;
@@ -84,6 +87,7 @@ enum status ids_add(struct ids *ids, struct str name, uint32_t *ret, struct err 
     if (make_room(ids, name.n, err) != ST_OK)
         return err->code;
     uint64_t used = ids->n ? ids->end[ids->n - 1] : 0;
+    assert(ids->end && ids->slot && (ids->text || !name.n));
     if (name.n)
         memcpy(ids->text + used, name.p, name.n);
     at = place(ids, name); /* the table may have moved */

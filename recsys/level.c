@@ -207,17 +207,17 @@ static void ratio(const real *c, const real *z, real *r, size_t n)
         r[i] = c[i] / (z[i] > REAL_TINY ? z[i] : REAL_TINY);
 }
 
-static double dense(const real *shape, const double *s, double hyper, double d, uint32_t n,
-                    uint32_t stride, double weight, real *tab, double *sum)
+static double dense(const struct level_row *row, real *tab, double *sum)
 {
     double all = 0;
-    for (uint32_t k = 0; k < stride; k += LANES) {
+    uint32_t n = row->n;
+    for (uint32_t k = 0; k < row->stride; k += LANES) {
         real mean[LANES], inv[LANES], a[LANES];
         uint32_t m = n > k ? n - k : 0;
         m = m < LANES ? m : LANES;
         for (uint32_t j = 0; j < LANES; j++) {
-            a[j] = j < m ? shape[k + j] : 1;
-            inv[j] = (real)(1 / (hyper + d * s[k + j]));
+            a[j] = j < m ? row->shape[k + j] : 1;
+            inv[j] = (real)(1 / (row->hyper + row->d * row->s[k + j]));
             mean[j] = j < m ? a[j] * inv[j] : 0;
         }
         lanes t = lanes_exp_psi(lanes_load(a)) * lanes_load(inv);
@@ -225,7 +225,7 @@ static double dense(const real *shape, const double *s, double hyper, double d, 
         for (uint32_t j = m; j < LANES; j++)
             tab[k + j] = 0;
         for (uint32_t j = 0; j < LANES; j++) {
-            sum[k + j] += weight * (double)mean[j];
+            sum[k + j] += row->weight * (double)mean[j];
             all += (double)mean[j];
         }
     }

@@ -22,6 +22,13 @@ struct level_events {
 
 enum { LEVEL_QUADS_MAX = 3 };
 
+struct level_row {
+    const real *shape;
+    const double *s;
+    double hyper, d, weight;
+    uint32_t n, stride;
+};
+
 struct level {
     /* out[i] = row . table[index[i]] */
     void (*dots)(const real *row, const real *table, uint32_t stride, const uint32_t *index,
@@ -45,8 +52,7 @@ struct level {
     /* Of one row: mean[k] = shape[k] / rate[k], tab[k] = exp(psi(shape[k])) / rate[k] where
      * rate[k] = hyper + d s[k]. Only k < n; the padding is zeroed. sum[k] += weight mean[k];
      * returns the sum of the means. */
-    double (*dense)(const real *shape, const double *s, double hyper, double d, uint32_t n,
-                    uint32_t stride, double weight, real *tab, double *sum);
+    double (*dense)(const struct level_row *row, real *tab, double *sum);
     /* shape[k] = a + tab[k] acc[k] for k < n */
     void (*shape)(real *shape, const real *tab, const real *acc, double a, uint32_t n);
 };

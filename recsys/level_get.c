@@ -5,9 +5,11 @@ extern const struct level level_ref, level_avx2, level_avx512;
 
 const struct level *level_get(enum cpu_level lv)
 {
+#ifdef RECSYS_F64
+    (void)lv;
+#else
     enum cpu_level max = cpu_level_max();
     lv = lv < max ? lv : max;
-#ifndef RECSYS_F64
 #ifdef STROBE_SIMD_AVX512
     if (lv == CPU_AVX512)
         return &level_avx512;

@@ -171,6 +171,7 @@ static float dot(const float *a, const float *b, uint32_t n)
     float s[RSTRIDE] = { 0 }, sum = 0;
     for (uint32_t k = 0; k < n; k += RSTRIDE)
         for (uint32_t j = 0; j < RSTRIDE; j++)
+            /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): rows are padded */
             s[j] += a[k + j] * b[k + j];
     for (uint32_t j = 0; j < RSTRIDE; j++)
         sum += s[j];

@@ -102,9 +102,14 @@ static void calendar_rows(struct fit *f, uint32_t u, struct scratch *s, double *
     double all = 0, hyper = f->eta_shape / f->eta_rate[u];
     for (uint32_t i = 0; i < f->n_feat; i++) {
         uint64_t at = ((uint64_t)u * f->n_feat + i) * f->stride;
-        all +=
-            f->level->dense(f->theta_shape + at, s->rows + (uint64_t)i * f->stride, hyper, 1, f->k,
-                            f->stride, 1, f->theta_tab + at, class_sum + (uint64_t)i * f->stride);
+        struct level_row row = { .shape = f->theta_shape + at,
+                                 .s = s->rows + (uint64_t)i * f->stride,
+                                 .hyper = hyper,
+                                 .d = 1,
+                                 .weight = 1,
+                                 .n = f->k,
+                                 .stride = f->stride };
+        all += f->level->dense(&row, f->theta_tab + at, class_sum + (uint64_t)i * f->stride);
     }
     f->eta_rate[u] = f->o->b_hyper + all;
 }
@@ -143,9 +148,14 @@ void mstep_theta_rows(struct fit *f, uint32_t from, uint32_t to, struct scratch 
     bool gamma = f->terms & RT_GAMMA_RATES;
     for (uint32_t u = from; u < to; u++) {
         uint64_t at = (uint64_t)u * f->stride;
-        double all = f->level->dense(f->theta_shape + at, f->s_beta, f->eta_shape / f->eta_rate[u],
-                                     f->v->exposure[u], f->k, f->stride, f->v->exposure[u],
-                                     f->theta_tab + at, sum);
+        struct level_row row = { .shape = f->theta_shape + at,
+                                 .s = f->s_beta,
+                                 .hyper = f->eta_shape / f->eta_rate[u],
+                                 .d = f->v->exposure[u],
+                                 .weight = f->v->exposure[u],
+                                 .n = f->k,
+                                 .stride = f->stride };
+        double all = f->level->dense(&row, f->theta_tab + at, sum);
         if (gamma)
             f->eta_rate[u] = f->o->b_hyper + all;
     }
@@ -208,8 +218,14 @@ static void beta_row(struct fit *f, uint32_t p, double *sum)
         uint64_t at = ((uint64_t)p * f->n_feat + i) * f->stride;
         real *shape = f->beta_shape + at;
         f->level->shape(shape, f->beta_tab + at, shape, f->o->a_beta, f->k);
-        all += f->level->dense(shape, f->s_theta + (uint64_t)i * f->stride, hyper, 1, f->k,
-                               f->stride, 1, f->beta_tab + at, sum + (uint64_t)i * f->stride);
+        struct level_row row = { .shape = shape,
+                                 .s = f->s_theta + (uint64_t)i * f->stride,
+                                 .hyper = hyper,
+                                 .d = 1,
+                                 .weight = 1,
+                                 .n = f->k,
+                                 .stride = f->stride };
+        all += f->level->dense(&row, f->beta_tab + at, sum + (uint64_t)i * f->stride);
     }
     if (f->terms & RT_GAMMA_RATES)
         f->xi_rate[p] = f->o->b_hyper + all;
@@ -245,9 +261,14 @@ static void beta_in_turn(struct fit *f)
             s[k] = f->s_theta[k] + f->sigma[p] * (b[k] - 2 * mean[k]) + q[k];
         f->level->shape(f->beta_shape + at, f->beta_tab + at, f->beta_shape + at, f->o->a_beta,
                         f->k);
-        f->xi_rate[p] =
-            f->o->b_hyper + f->level->dense(f->beta_shape + at, s, f->xi_shape / f->xi_rate[p], 1,
-                                            f->k, f->stride, 1, f->beta_tab + at, fresh);
+        struct level_row row = { .shape = f->beta_shape + at,
+                                 .s = s,
+                                 .hyper = f->xi_shape / f->xi_rate[p],
+                                 .d = 1,
+                                 .weight = 1,
+                                 .n = f->k,
+                                 .stride = f->stride };
+        f->xi_rate[p] = f->o->b_hyper + f->level->dense(&row, f->beta_tab + at, fresh);
         for (uint32_t k = 0; k < f->k; k++) {
             b[k] += fresh[k] - mean[k];
             q[k] += f->sigma[p] * (fresh[k] - mean[k]);

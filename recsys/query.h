@@ -71,10 +71,10 @@ struct query_curve {
     struct served_event *event;
 };
 void query_curve_clear(struct query_curve *c);
-/* The user's rate, over all items or (item != IDS_NONE) one, at n points. ST_NOMEM. */
+/* The user's rate, over all items or (item != IDS_NONE) one, at the n points that from and step
+ * say; fills the rest of *c. ST_NOMEM. */
 enum status query_intensity(struct served *l, struct gen *g, uint32_t user, uint32_t item,
-                            int64_t from, int64_t step, uint32_t n, struct query_curve *ret,
-                            struct err *err);
+                            struct query_curve *c, struct err *err);
 
 /* Items whose factors point the same way (cosine), best first into out [n]. ST_NOMEM. */
 enum status query_similar(struct gen *g, uint32_t item, uint32_t n, struct topk_hit *out,

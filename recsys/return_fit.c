@@ -24,7 +24,7 @@ static enum status gaps_of(const struct rs_events *ev, uint32_t n_user, struct g
     double *last = malloc((n_user + (size_t)1) * sizeof *last);
     uint64_t *at = calloc(n_user + (size_t)2, sizeof *at);
     g->ptr = calloc(n_user + (size_t)2, sizeof *g->ptr);
-    g->s = malloc((ev->n + 1) * sizeof *g->s);
+    g->s = calloc(ev->n + 1, sizeof *g->s);
     if (!last || !at || !g->ptr || !g->s) {
         err_set(err, ST_NOMEM, "gaps");
         goto done;

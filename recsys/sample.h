@@ -37,7 +37,7 @@ static inline uint64_t sample_poisson(struct rng *r, double mean)
     while (mean > 16) { /* a Gamma(m) waiting time says whether m events fit */
         double m = floor(mean * 0.875), x = sample_gamma(r, m);
         if (x > mean) { /* fewer than m: binomial thinning of the m - 1 earlier ones */
-            for (double i = 1; i < m; i += 1)
+            for (uint64_t i = 1; i < (uint64_t)m; i++)
                 n += rng_f64(r) < mean / x;
             return n;
         }

@@ -3,6 +3,7 @@
 #include "recsys/evaluate.h"
 #include "recsys/live.h"
 
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
@@ -111,6 +112,7 @@ static void base_score(void *ctx, uint32_t u, double t, float *out)
 
 static enum status add_own(struct base *b, uint32_t u, uint32_t p, double t, struct err *err)
 {
+    assert(b->head); /* what the kind needs was allocated when it was opened */
     uint32_t i = b->head[u];
     while (i != NONE && b->own[i].item != p)
         i = b->own[i].next;
@@ -137,6 +139,7 @@ static enum status add_own(struct base *b, uint32_t u, uint32_t p, double t, str
 static enum status base_add(void *ctx, uint32_t u, uint32_t p, double t, struct err *err)
 {
     struct base *b = ctx;
+    assert(b->popular || (b->o.kind != BASE_POPULARITY && b->o.kind != BASE_WINDOW));
     if (b->o.kind == BASE_POPULARITY) {
         b->popular[p] += 1;
         return ST_OK;

@@ -5,6 +5,7 @@
 
 #include "recsys/sample.h"
 
+#include <assert.h>
 #include <stdlib.h>
 
 struct event {
@@ -201,8 +202,8 @@ static bool immigrants(struct sim *s, struct err *err)
 {
     for (uint32_t u = 0; u < s->m->n_user; u++) {
         double bound = base_bound(s->m, u);
-        for (double t = sample_exp(&s->rng) / bound; bound > 0 && t < s->span;
-             t += sample_exp(&s->rng) / bound) {
+        double t = 0;
+        while (bound > 0 && (t += sample_exp(&s->rng) / bound) < s->span) {
             if (s->m->n_feat > 1 && rng_f64(&s->rng) * bound > base_total(s, u, t))
                 continue;
             struct event e = { t, u, pick_base_item(s, u, t), SIM_IMMIGRANT, SIM_IMMIGRANT };
@@ -341,6 +342,7 @@ static uint32_t pick_user(struct sim *s, const struct event *from, uint32_t k)
 static bool accept_child(struct sim *s, struct state *st, uint32_t k, double rate, struct err *err)
 {
     uint32_t parent = pick_parent(s, st->t, k, rate);
+    assert(s->e && parent < s->n);
     struct event from = s->e[parent];
     struct event e = { st->t, pick_user(s, &from, k), from.item, parent, k };
     if (k == s->m->n_scale)

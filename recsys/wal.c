@@ -215,6 +215,7 @@ static enum status begin_segment(struct wal *w, struct err *err)
 {
     char path[FILE_PATH_MAX];
     unsigned char h[HEAD_BYTES] = { 0 };
+    /* NOLINTNEXTLINE(bugprone-not-null-terminated-result): eight bytes, no text */
     memcpy(h, MAGIC, 8);
     put32(h + 8, w->seq + 1);
     put32(h + 12, (uint32_t)w->end);

@@ -348,8 +348,10 @@ void api_recsys_intensity(struct call *c)
     else if (from >= to || n < 2)
         reply_error(c, 400, "invalid_value", "from",
                     "'from' must lie before 'to', with at least two points");
-    else if (query_intensity(l, g, user, item, from, (to - from) / (n - 1) + ((to - from) < n), n,
-                             &curve, &err) == ST_OK) {
+    else if (curve = (struct query_curve){ .n = n,
+                                           .from = from,
+                                           .step = (to - from) / (n - 1) + ((to - from) < n) },
+             query_intensity(l, g, user, item, &curve, &err) == ST_OK) {
         struct buf out = BUF_INIT;
         recsys_write_curve(l, c->arg, &curve, &out);
         query_curve_clear(&curve);

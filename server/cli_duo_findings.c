@@ -24,9 +24,11 @@ void findings_score(const struct duo_pass *p, struct arm_score *to, struct err *
     float *loss = malloc((n + 1) * sizeof *loss);
     uint64_t *route = malloc((n + 1) * sizeof *route);
     struct rng rng = { 17 };
-    if (!loss || !route)
+    if (!loss || !route) {
         err_set(err, ST_NOMEM, "scores");
-    for (size_t i = 0; route && i < n; i++) {
+        goto out;
+    }
+    for (size_t i = 0; i < n; i++) {
         route[i] = 0;
         for (uint32_t l = 0; l < p->text->n_layer; l++)
             route[i] |= rng_below(&rng, 2) << (2 * l);
@@ -38,6 +40,7 @@ void findings_score(const struct duo_pass *p, struct arm_score *to, struct err *
         to->small = mean(loss, n);
     if (err->code == ST_OK && duo_losses(p, route, 0, loss, err) == ST_OK)
         to->mixed = mean(loss, n);
+out:
     free(loss);
     free(route);
 }

@@ -119,7 +119,7 @@ enum status recsys_scales(const char *text, struct rkernel *scale, uint32_t *n, 
         bool bump = len > 2 && strcmp(word + len - 2, "*2") == 0;
         if (bump)
             word[len - 2] = 0;
-        double s;
+        double s = 0;
         if (recsys_duration(word, "--scales", &s, err) != ST_OK)
             return err->code;
         if (!(s >= 1e-6))

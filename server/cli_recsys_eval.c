@@ -161,7 +161,7 @@ static bool model_row(struct table *t, const char *word, struct rmodel **keep)
     size_t n = colon ? (size_t)(colon - word) : strlen(word);
     struct rmodel *m = NULL;
     struct scorer s;
-    double seconds;
+    double seconds = 0;
     if (n >= sizeof variant) {
         err_set(t->err, ST_ARG, "there is no model '%s'", word);
         return false;
@@ -169,7 +169,7 @@ static bool model_row(struct table *t, const char *word, struct rmodel **keep)
     memcpy(variant, word, n);
     variant[n] = 0;
     snprintf(title, sizeof title, "%s", word);
-    if (!fit_one(t, variant, colon ? colon + 1 : NULL, &m, &seconds))
+    if (!fit_one(t, variant, colon ? colon + 1 : NULL, &m, &seconds) || !m)
         return false;
     bool ok = scorer_model(m, title, &t->s->train, &s, t->err) == ST_OK &&
               one(t, &s, seconds, loglik_of(t, m)) && return_rows(t, title, m);
@@ -193,6 +193,7 @@ static bool baseline_row(struct table *t, struct baseline_opts o, const char *na
 static bool tuned_decay(struct table *t, const struct rmodel *hpf, double *span, double *weight)
 {
     static const double days[] = { 0.25, 1, 3, 7, 14, 30, 60, 120, 365 };
+    static const double weights[] = { 0.03, 0.3, 3, 30 }; /* of the counter beside the factors */
     struct split inner;
     double best = -1;
     enum split_kind kind =
@@ -200,7 +201,8 @@ static bool tuned_decay(struct table *t, const struct rmodel *hpf, double *span,
     if (split_events(&t->s->train, kind, 0.2, &inner, t->err) != ST_OK)
         return false;
     for (size_t i = 0; i < sizeof days / sizeof days[0]; i++)
-        for (double w = hpf ? 0.03 : 1; w <= (hpf ? 30 : 1); w *= 10) {
+        for (size_t k = 0; k < (hpf ? sizeof weights / sizeof weights[0] : 1); k++) {
+            double w = hpf ? weights[k] : 1;
             struct baseline_opts o = { .kind = hpf ? BASE_HPF_DECAYED : BASE_DECAYED,
                                        .span_s = days[i] * DAY_S,
                                        .weight = w,

@@ -5,6 +5,7 @@
 #include "engine/train/dist.h"
 #include "server/cli_recsys.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <math.h>
 #include <signal.h>
@@ -258,6 +259,7 @@ static json_t *real_or_null(double v)
 static enum status print(struct run *r, const struct rmodel *m, const struct fit_result *res,
                          struct err *err)
 {
+    assert(m);
     if (r->c->json) {
         json_t *scales = json_array();
         for (uint32_t i = 0; scales && i < m->n_scale; i++)

@@ -84,7 +84,7 @@ static enum status send(struct recsys *s, enum recsys_verb verb, struct buf *bod
                         struct err *err)
 {
     struct recsys_ask a = { .verb = verb, .format = BATCH_TSV, .body = *body };
-    snprintf(a.key, sizeof a.key, "%s", key);
+    snprintf(a.key, sizeof a.key, "%.*s", (int)sizeof a.key - 1, key);
     recsys_do(s, &a);
     *err = a.err;
     return err->code;

@@ -29,7 +29,7 @@ static bool tell(const struct duo_watch *w, const char *what, uint64_t done, uin
 static void settle(const struct duo_pass *p, struct duo_picked *r, float *loss, struct err *err)
 {
     double sum = 0;
-    if (err->code != ST_OK || duo_losses(p, r->route, 0, loss, err) != ST_OK)
+    if (!loss || err->code != ST_OK || duo_losses(p, r->route, 0, loss, err) != ST_OK)
         return;
     r->passes++;
     for (size_t i = 0; i < p->text->n_tok; i++)
@@ -49,8 +49,10 @@ static void greedy_round(const struct duo_pass *p, struct duo_picked *r, float *
     uint32_t n_layer = p->text->n_layer, left = 0;
     size_t n = p->text->n_tok;
     uint64_t *trial = malloc((n + 1) * sizeof *trial);
-    if (!trial)
+    if (!trial) {
         err_set(err, ST_NOMEM, "routes to try");
+        return;
+    }
     for (size_t i = 0; i < n; i++)
         best[i] = INFINITY;
     /* Tokens differ in which layers are left, not in how many: pass k tries each one's k-th. */
@@ -123,6 +125,7 @@ static uint64_t best_sum(uint32_t n_layer, uint32_t n_choice, uint32_t b, const 
         }
     uint64_t route = 0;
     for (uint32_t l = n_layer, j = b; l-- > 0;) {
+        /* NOLINTNEXTLINE(clang-analyzer-core.UndefinedBinaryOperatorResult): j <= budget */
         route |= (uint64_t)took[l][j] << (2 * l);
         j -= took[l][j] == DUO_BIG;
     }
@@ -138,11 +141,12 @@ enum status duo_surrogate(const struct duo_pass *p, uint32_t n_choice, uint32_t 
     struct duo_picked r = { .route = malloc((n + 1) * sizeof *r.route) };
     float *base = malloc((n + 1) * sizeof *base), *loss = malloc((n + 1) * sizeof *loss);
     float *gain = calloc(n * n_layer * 2 + 1, sizeof *gain);
-    if (!r.route || !base || !loss || !gain)
+    bool ok = r.route && base && loss && gain;
+    if (!ok)
         err_set(err, ST_NOMEM, "additive search");
-    if (err->code == ST_OK && duo_losses(p, NULL, small, base, err) == ST_OK)
+    if (ok && duo_losses(p, NULL, small, base, err) == ST_OK)
         r.passes = 1;
-    for (uint32_t l = 0; l < n_layer; l++)
+    for (uint32_t l = 0; r.passes && l < n_layer; l++)
         for (uint32_t k = 0; k + 1 < n_choice; k++) {
             enum duo_choice c = k ? DUO_SKIP : DUO_BIG;
             if (!tell(w, "surrogate", r.passes, total, err) ||
@@ -152,7 +156,7 @@ enum status duo_surrogate(const struct duo_pass *p, uint32_t n_choice, uint32_t 
             for (size_t i = 0; i < n; i++)
                 gain[(i * n_layer + l) * 2 + k] = base[i] - loss[i];
         }
-    for (size_t i = 0; i < n && err->code == ST_OK; i++)
+    for (size_t i = 0; ok && i < n && err->code == ST_OK; i++)
         r.route[i] = best_sum(n_layer, n_choice, budget, gain + i * n_layer * 2);
     settle(p, &r, loss, err);
     free(base);

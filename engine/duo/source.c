@@ -163,6 +163,7 @@ enum status duo_text_add(struct duo_text *t, const int32_t *token, const uint8_t
         t->token[c] = token[i];
         t->target[c] = token[i + 1];
         t->doc[c] = (int32_t)last + 1;
+        /* NOLINTNEXTLINE(clang-analyzer-core.uninitialized.Assign): callers fill all n */
         t->class[c] = class ? class[i + 1] : 255;
         t->cell[t->n_tok++] = (uint32_t)c;
     }

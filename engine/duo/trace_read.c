@@ -249,7 +249,7 @@ static enum status read_lines(struct str rest, struct duo_trace **t, struct err 
     int64_t end = -1;
     if (!next_line(&rest, &line))
         return err_set(err, ST_FORMAT, "the file is empty");
-    if (open_trace(line, t, err) != ST_OK)
+    if (open_trace(line, t, err) != ST_OK || !*t)
         return err->code;
     for (size_t s = 0; s <= (*t)->n_seq && err->code == ST_OK; s++) {
         if (!next_line(&rest, &line))
@@ -346,7 +346,7 @@ static enum status read_binary(struct str all, struct duo_trace **t, struct err 
         return err_set(err, ST_FORMAT, "the checksum differs: the file is damaged or was cut off");
     if (!take_u32(&b, &n) || n > b.n)
         return err_set(err, ST_FORMAT, "the header was cut off");
-    if (open_trace((struct str){ b.p, n }, t, err) != ST_OK)
+    if (open_trace((struct str){ b.p, n }, t, err) != ST_OK || !*t)
         return err->code;
     b.p += n;
     b.n -= n;
@@ -365,11 +365,11 @@ enum status duo_trace_read(struct str bytes, struct duo_trace **ret, struct err 
         read_binary(bytes, &t, err);
     else
         read_lines(bytes, &t, err);
-    if (err->code == ST_OK && t->seq_from[t->n_seq] != t->n_tok)
+    if (err->code == ST_OK && t && t->seq_from[t->n_seq] != t->n_tok)
         err_set(err, ST_FORMAT, "%u tokens, the header says %zu", t->seq_from[t->n_seq], t->n_tok);
-    if (err->code == ST_OK)
+    if (err->code == ST_OK && t)
         buf_ok(&t->text, "text of a trace", err);
-    if (err->code != ST_OK) {
+    if (err->code != ST_OK || !t) {
         duo_trace_free(t);
         return err->code;
     }

@@ -20,13 +20,13 @@ static const char *figure(const json_t *v, const char *key, double factor, int d
     return out;
 }
 
-static const char *range(const json_t *v, char out[32])
+static const char *range(const json_t *v, char out[40])
 {
     char a[16], b[16];
     if (json_is_number(json_object_get(v, "low")))
-        snprintf(out, 32, "%s to %s", figure(v, "low", 100, 1, a), figure(v, "high", 100, 1, b));
+        snprintf(out, 40, "%s to %s", figure(v, "low", 100, 1, a), figure(v, "high", 100, 1, b));
     else
-        snprintf(out, 32, "-");
+        snprintf(out, 40, "-");
     return out;
 }
 
@@ -52,7 +52,7 @@ static void conditions(const json_t *doc, struct buf *out)
                "templates\n");
     json_array_foreach(json_object_get(doc, "conditions"), i, c)
     {
-        char name[40], accuracy[16], fixed[32], random[32];
+        char name[40], accuracy[16], fixed[40], random[40];
         condition_name(c, name);
         buf_printf(
             out, "%-18s %8lld %8lld %8lld  %6s %%  %15s  %15s\n", name, whole(c, "templates"),
@@ -72,7 +72,7 @@ static void contrasts(const json_t *doc, struct buf *out)
     json_array_foreach(json_object_get(doc, "contrasts"), i, c)
     {
         const json_t *p = json_object_get(c, "paired");
-        char d[16], interval[32], raw[16], holm[16];
+        char d[16], interval[40], raw[16], holm[16];
         buf_printf(out, "%-24s %9lld  %10s  %14s  %8s  %8s%s\n", text_of(c, "id"),
                    whole(p, "templates"), figure(p, "difference", 100, 1, d),
                    range(json_object_get(p, "interval"), interval), figure(c, "p", 1, 4, raw),
@@ -99,7 +99,7 @@ static void pairs(const json_t *doc, struct buf *out)
     json_array_foreach(json_object_get(doc, "conditions"), i, c)
     {
         const json_t *p = json_object_get(c, "paired");
-        char name[40], a[16], b[16], d[16], interval[32], raw[16], holm[16];
+        char name[40], a[16], b[16], d[16], interval[40], raw[16], holm[16];
         condition_name(c, name);
         buf_printf(out, "%-18s %7lld  %6s  %6s  %10s  %14s  %8s  %8s\n", name, whole(c, "items"),
                    figure(c, "accuracy_a", 100, 1, a), figure(c, "accuracy_b", 100, 1, b),

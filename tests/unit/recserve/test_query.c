@@ -236,10 +236,9 @@ Test(query, intensity_is_the_sum_over_items_and_marks_the_events)
         begin(&w, variants[v], true, 21);
         enum { N = 9 };
         int64_t from = T0 + 3600000, step = 40000000 / 1000 * 1000;
-        cr_assert_eq(query_intensity(w.l, w.g, number_of(&w, 1), IDS_NONE, from, step, N, &c, &err),
-                     ST_OK);
-        cr_assert_eq(query_intensity(w.l, w.g, number_of(&w, 1), w.g->item_back[2], from, step, N,
-                                     &one, &err),
+        c = one = (struct query_curve){ .n = N, .from = from, .step = step };
+        cr_assert_eq(query_intensity(w.l, w.g, number_of(&w, 1), IDS_NONE, &c, &err), ST_OK);
+        cr_assert_eq(query_intensity(w.l, w.g, number_of(&w, 1), w.g->item_back[2], &one, &err),
                      ST_OK);
         for (uint32_t i = 0; i < N; i++) {
             struct toy_rates sum = { 0 };
@@ -287,11 +286,11 @@ Test(query, quantiles_solve_the_integrated_rate)
         cr_assert_eq(query_return_time(w.l, w.g, u, at, 50, &r, &err), ST_OK);
         for (int i = 0; i < QUERY_QUANTILES; i++) {
             enum { N = 2000 };
-            struct query_curve c;
             int64_t step = (int64_t)(r.hours[i] * 3600e3 / (N - 1));
+            struct query_curve c = { .n = N, .from = at, .step = step };
             if (step < 20)
                 continue; /* finer than the clock */
-            cr_assert_eq(query_intensity(w.l, w.g, u, IDS_NONE, at, step, N, &c, &err), ST_OK);
+            cr_assert_eq(query_intensity(w.l, w.g, u, IDS_NONE, &c, &err), ST_OK);
             double sum = 0;
             for (uint32_t k = 0; k + 1 < N; k++)
                 for (uint32_t e = k; e <= k + 1; e++)
