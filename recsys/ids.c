@@ -23,7 +23,7 @@ struct str ids_name(const struct ids *ids, uint32_t i)
 static uint64_t place(const struct ids *ids, struct str name)
 {
     uint64_t mask = ids->n_slot - 1, at = rng_mix(hash_bytes(name.p, name.n)) & mask;
-    assert(ids->slot);
+    assert(ids->slot && ids->text);
     while (ids->slot[at] && !str_eq(name_at(ids, ids->slot[at] - 1), name))
         at = (at + 1) & mask;
     return at;
@@ -62,7 +62,7 @@ static enum status make_room(struct ids *ids, size_t n_byte, struct err *err)
         ids->cap = cap;
     }
     uint64_t used = ids->n ? ids->end[ids->n - 1] : 0;
-    if (used + n_byte > ids->text_cap) {
+    if (!ids->text || used + n_byte > ids->text_cap) {
         uint64_t cap = (used + n_byte) * 2 + 256;
         char *text = realloc(ids->text, cap);
         if (!text)
@@ -87,7 +87,7 @@ enum status ids_add(struct ids *ids, struct str name, uint32_t *ret, struct err 
     if (make_room(ids, name.n, err) != ST_OK)
         return err->code;
     uint64_t used = ids->n ? ids->end[ids->n - 1] : 0;
-    assert(ids->end && ids->slot && (ids->text || !name.n));
+    assert(ids->end && ids->slot && ids->text);
     if (name.n)
         memcpy(ids->text + used, name.p, name.n);
     at = place(ids, name); /* the table may have moved */
