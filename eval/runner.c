@@ -198,7 +198,12 @@ static void on_retry(struct runner *r, struct work *w, const struct backend_repl
     memcpy(w->last_error, error, sizeof error);
     w->tries++;
     r->retries++;
-    note_failure(r, reply);
+    /* Questions that always fail are all that is left at a run's end: their second and third tries
+     * tell nothing of the endpoint. */
+    if (w->tries == 1 || !r->ever_ok)
+        note_failure(r, reply);
+    else
+        snprintf(r->problem, sizeof r->problem, "%.*s", (int)reply->error.n, reply->error.p);
     if (reply->kind == REPLY_BAD || w->same >= SAME_MAX || w->tries >= most) {
         settle(r, w, reply, ATTEMPT_FAIL, SAMPLE_FAILED, false);
         return;
