@@ -79,7 +79,7 @@ static void drop_picks(void *made)
     duo_committed_clear(&p->committed);
 }
 
-Test(alloc_duo, searches_without_memory_say_so, .timeout = 100)
+Test(alloc_duo, searches_without_memory_say_so, .timeout = 240)
 {
     struct duo_rig r;
     duo_rig_open(&r, 3, false);
@@ -127,12 +127,17 @@ static void drop_router(void *made)
     free(r);
 }
 
-Test(alloc_duo, a_router_without_memory_says_so, .timeout = 100)
+/* Most of its calls are those of many alike passes. */
+Test(alloc_duo, a_router_without_memory_says_so, .timeout = 240)
 {
     struct duo_rig r;
     duo_rig_open(&r, 2, false);
-    nth_alloc(&(struct nth_op){
-        .name = "router", .ctx = &r, .run = train, .print = print_router, .drop = drop_router });
+    nth_alloc(&(struct nth_op){ .name = "router",
+                                .ctx = &r,
+                                .run = train,
+                                .print = print_router,
+                                .drop = drop_router,
+                                .all = 80 });
     duo_rig_close(&r);
 }
 
@@ -209,7 +214,7 @@ static void drop_figure(void *made)
     json_free(made);
 }
 
-Test(alloc_duo, traces_and_figures_without_memory_say_so, .timeout = 100)
+Test(alloc_duo, traces_and_figures_without_memory_say_so, .timeout = 240)
 {
     struct duo_trace *t = small();
     struct buf text = BUF_INIT, bytes = BUF_INIT;
