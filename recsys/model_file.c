@@ -237,6 +237,9 @@ static bool scalars_ok(struct reader *r)
         if (!(h->scale[m].w > 0) || !isfinite(h->scale[m].w) || h->scale[m].order < 1 ||
             h->scale[m].order > 2)
             return bad(r, "damaged: a scale is no positive number");
+    if (h->terms & (RT_ITEMS | RT_CLUSTERS) &&
+        (!(h->item_kernel.w > 0) || !isfinite(h->item_kernel.w)))
+        return bad(r, "damaged: the scale between items is no positive number");
     if (!isfinite(h->start_s) || !isfinite(h->end_s) || !isfinite(h->clock_width) ||
         !isfinite(h->clock_prior) || !isfinite(h->clock_keep))
         return bad(r, "damaged: a time is not finite");

@@ -17,6 +17,8 @@
 
 enum { ERRANDS_MAX = 8, LIST_DEFAULT = 20, LIST_MAX = 100, TRACES_MAX = 4096 };
 #define SMALL_FLOPS 1.5e11 /* a few seconds on a core: larger ones are jobs */
+/* A copy of a larger model would not be the server's memory cap's to hold: its traces are jobs. */
+#define SMALL_MODEL_BYTES (64 << 20)
 
 struct errand {
     struct server *srv;
@@ -228,10 +230,30 @@ static bool names_own(const struct errand *e)
     return !name || (e->srv->engine && strcmp(name, engine_info(e->srv->engine)->model_id) == 0);
 }
 
+/* A model that is not there is small: opening it says so. */
+static bool small_model(const json_t *config)
+{
+    const char *path = json_string_value(json_object_get(config, "model"));
+    struct stat st;
+    return !path || stat(path, &st) != 0 || st.st_size <= SMALL_MODEL_BYTES;
+}
+
+/* Here, when nobody else does at this moment and it takes no long; then *err says how it went. */
+static bool traced_here(struct errand *e, const json_t *config, struct err *err)
+{
+    double flops = 0;
+    if (!small_model(config) || atomic_exchange(&e->srv->tracing, true))
+        return false;
+    bool here = engine_duo_cost(config, &flops, err) != ST_OK || flops <= SMALL_FLOPS;
+    if (here && err->code == ST_OK)
+        make_now(e, config, err);
+    atomic_store(&e->srv->tracing, false);
+    return here;
+}
+
 static void make_trace(struct errand *e, struct err *err)
 {
     bool can = false;
-    double flops = 0;
     json_t *config = NULL;
     const struct job_kind *kind = jobs_kind(e->srv->jobs, "duo-trace", &can);
     if (names_own(e)) /* the child finds it in its environment */
@@ -242,17 +264,8 @@ static void make_trace(struct errand *e, struct err *err)
         return;
     }
     own_model(e, config, err);
-    if (err->code == ST_OK)
-        engine_duo_cost(config, &flops, err);
-    if (err->code == ST_OK) {
-        bool mine = flops <= SMALL_FLOPS && !atomic_exchange(&e->srv->tracing, true);
-        if (mine) {
-            make_now(e, config, err);
-            atomic_store(&e->srv->tracing, false);
-        } else {
-            make_job(e, err);
-        }
-    }
+    if (err->code == ST_OK && !traced_here(e, config, err))
+        make_job(e, err);
     if (err->code == ST_UNSUPPORTED || err->code == ST_FORMAT)
         err->code = ST_ARG; /* the client's to change */
     json_free(config);

@@ -1,5 +1,6 @@
 /* server/api_evals_templates.c - the template workbench: built-in templates to start from, and the
  * authoring gate and samples of a text that is not kept anywhere. */
+#include "engine/base/clock.h"
 #include "eval/check.h"
 #include "eval/item_json.h"
 #include "eval/set.h"
@@ -13,10 +14,12 @@ enum {
     SAMPLES_DEFAULT = 10,
     TEMPLATES_MAX = 20,
     CHECK_ANSWERS = 500,
-    CHECK_TEXTS = 50
+    CHECK_TEXTS = 50,
+    PATIENCE_MS = 5000 /* no template is begun after that: others wait for this thread's answers */
 };
 
 struct bench {
+    uint64_t start_ns;
     char id[CALL_ARG_MAX];
     struct set_variant what;
     int64_t samples, seed;
@@ -119,6 +122,16 @@ void api_eval_template(struct call *c)
 
 /* ---- a text ---- */
 
+static enum status in_time(const struct bench *b, struct err *err)
+{
+    if (clock_ms_since(b->start_ns) < PATIENCE_MS)
+        return ST_OK;
+    return err_set(err, ST_RANGE,
+                   "the conditions take longer than %d s to satisfy: narrow the ranges, or use "
+                   "`strobe eval check`, which waits",
+                   PATIENCE_MS / 1000);
+}
+
 /* What the gate says of each template in the text; unreadable ones say why. */
 static json_t *checked(const struct bench *b, struct err *err)
 {
@@ -132,6 +145,8 @@ static json_t *checked(const struct bench *b, struct err *err)
         err_set(err, ST_RANGE, "text: at most %d templates at a time", TEMPLATES_MAX);
     for (size_t i = 0; i < l.n && err->code == ST_OK; i++) {
         struct check_result r = { 0 };
+        if (in_time(b, err) != ST_OK)
+            break;
         if (l.entry[i].t && check_template(l.entry[i].t, pools, &o, &r, err) != ST_OK)
             break;
         json_t *v = check_json(&l.entry[i], &r);
@@ -153,7 +168,7 @@ static json_t *sampled(const struct bench *b, struct err *why)
                           .any_audit = true };
     struct set *s = NULL;
     json_t *list = json_array();
-    if (b->samples && set_open(&o, &s, why) == ST_OK)
+    if (b->samples && in_time(b, why) == ST_OK && set_open(&o, &s, why) == ST_OK)
         for (uint64_t i = 0; i < set_size(s) && i < (uint64_t)b->samples; i++) {
             struct item it;
             if (set_item(s, i, &it, why) != ST_OK)
@@ -170,6 +185,7 @@ static void run_check(struct eval_task *t, struct run_store *store)
     struct bench *b = t->arg;
     struct err err = ERR_INIT, why = ERR_INIT;
     (void)store;
+    b->start_ns = clock_ns();
     json_t *templates = checked(b, &err);
     json_t *samples = err.code == ST_OK ? sampled(b, &why) : json_array();
     json_t *reason = why.code == ST_OK ? json_null() : json_text(str_c(why.msg));

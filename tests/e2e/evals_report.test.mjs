@@ -185,3 +185,23 @@ test('mistakes are said in one line', opts, async () => {
   const plan = JSON.parse((await run(strobe, ['eval', 'plan', '--set-sd', '2.99', '--json'])).stdout);
   assert.ok(Math.abs(plan.smallest_drop_original - 0.085) < 0.0005 && Math.abs(plan.smallest_difference_variants - 0.017) < 0.0005);
 });
+
+// Nearly unsatisfiable over wide ranges: each takes the whole step budget of every level, some seconds.
+function stubborn(id) {
+  const vars = { who: 'person = Nadia' };
+  for (const v of 'abcdef') vars[v] = '1..997 = 5';
+  return { id, title: 'x', unit: 'things', tags: ['x'], vars,
+    text: '{who} has {a} {b} {c} {d} {e} {f}.{#0+} x{/}{#1+} y{/}{#2+} z{/} How many?', solution: '{a}',
+    where: ['a*b+c*d == e*f', 'a*c+b*d+7 == e*e', 'a*a+b*b+c*c == d*d+e*e+f*f+1', 'a*f == b*e*c*d+1'],
+    answer: { '-1': 'a', 0: 'a+b', 1: 'a+b+c', 2: 'a+b+c+d' }, gold: { '-1': 5, 0: 10, 1: 15, 2: 20 } };
+}
+
+test('templates that take too long do not hold the workbench for ever', opts, async () => {
+  const server = await startServer([], { data: home });
+  const body = { text: JSON.stringify(Array.from({ length: 20 }, (_, i) => stubborn(`h${i}`))) };
+  const r = await fetch(`${server.url}/api/evals/templates`, { method: 'POST', body: JSON.stringify(body) });
+  assert.equal(r.status, 400);
+  assert.match((await r.json()).error.message, /take longer than 5 s.*strobe eval check/);
+  assert.equal((await fetch(`${server.url}/api/evals/runs`)).status, 200);
+  await server.stop();
+});
