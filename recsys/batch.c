@@ -4,6 +4,7 @@
 #include "engine/base/json.h"
 #include "engine/base/num.h"
 #include "engine/base/utf8.h"
+#include "recsys/events.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -34,76 +35,6 @@ void batch_refuse(struct batch *b, uint32_t line, const char *why)
 
 /* ---- times ---- */
 
-/* Days since 1970-01-01 (proleptic Gregorian; Hinnant's days_from_civil). */
-static int64_t days_of(int64_t y, int m, int d)
-{
-    y -= m <= 2;
-    int64_t era = (y >= 0 ? y : y - 399) / 400, yoe = y - era * 400;
-    int64_t doy = (153 * (m + (m > 2 ? -3 : 9)) + 2) / 5 + d - 1;
-    return era * 146097 + yoe * 365 + yoe / 4 - yoe / 100 + doy - 719468;
-}
-
-static bool digits(struct str s, size_t at, size_t n, int *ret)
-{
-    int v = 0;
-    if (at + n > s.n)
-        return false;
-    for (size_t i = at; i < at + n; i++) {
-        if (s.p[i] < '0' || s.p[i] > '9')
-            return false;
-        v = v * 10 + (s.p[i] - '0');
-    }
-    *ret = v;
-    return true;
-}
-
-/* Z, or +hh:mm, as minutes to take off; the whole of s from at. */
-static bool zone_of(struct str s, size_t at, int *minutes)
-{
-    int h, m;
-    *minutes = 0;
-    if (at + 1 == s.n && (s.p[at] == 'Z' || s.p[at] == 'z'))
-        return true;
-    if (at + 6 != s.n || (s.p[at] != '+' && s.p[at] != '-') || s.p[at + 3] != ':' ||
-        !digits(s, at + 1, 2, &h) || !digits(s, at + 4, 2, &m) || h > 23 || m > 59)
-        return false;
-    *minutes = (s.p[at] == '-' ? -1 : 1) * (h * 60 + m);
-    return true;
-}
-
-static int month_days(int y, int m)
-{
-    static const int n[] = { 31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31 };
-    return n[m - 1] + (m == 2 && y % 4 == 0 && (y % 100 != 0 || y % 400 == 0));
-}
-
-/* RFC 3339, section 5.6; a leap second counts as the second before it. */
-static bool rfc3339(struct str s, int64_t *ms)
-{
-    int y, mo, d, h, mi, se, zone;
-    size_t at = 19;
-    int64_t frac = 0, scale = 100;
-    if (s.n < 20 || !digits(s, 0, 4, &y) || s.p[4] != '-' || !digits(s, 5, 2, &mo) ||
-        s.p[7] != '-' || !digits(s, 8, 2, &d) || !strchr("Tt ", s.p[10]) || s.p[10] == '\0' ||
-        !digits(s, 11, 2, &h) || s.p[13] != ':' || !digits(s, 14, 2, &mi) || s.p[16] != ':' ||
-        !digits(s, 17, 2, &se))
-        return false;
-    if (mo < 1 || mo > 12 || d < 1 || d > month_days(y, mo) || h > 23 || mi > 59 || se > 60)
-        return false;
-    if (s.p[at] == '.') {
-        size_t from = ++at;
-        for (; at < s.n && s.p[at] >= '0' && s.p[at] <= '9'; at++, scale /= 10)
-            frac += (s.p[at] - '0') * scale;
-        if (at == from)
-            return false;
-    }
-    if (at >= s.n || !zone_of(s, at, &zone))
-        return false;
-    *ms = ((days_of(y, mo, d) * 24 + h) * 60 + mi - zone) * 60000 +
-          (int64_t)(se == 60 ? 59 : se) * 1000 + frac;
-    return *ms >= 0 && *ms <= BATCH_TIME_MAX;
-}
-
 static bool seconds(double s, int64_t *ms)
 {
     double m = s * 1000;
@@ -117,9 +48,11 @@ bool batch_time(struct str text, int64_t *ms)
 {
     struct err err = ERR_INIT;
     double s;
-    if (text.n >= 20 && text.p[4] == '-')
-        return rfc3339(text, ms);
-    return num_f64(text, "time", 0, 1e15, &s, &err) == ST_OK && seconds(s, ms);
+    bool named = text.n >= 20 && text.p[4] == '-';
+    if ((named ? events_rfc3339(text, &s, &err) : num_f64(text, "time", 0, 1e15, &s, &err)) !=
+        ST_OK)
+        return false;
+    return seconds(s, ms);
 }
 
 /* ---- lines ---- */

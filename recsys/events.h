@@ -51,7 +51,8 @@ struct event_opts {
 /* "s", "seconds", "min", "h", "hours", "d", "days", "w", "ms", "us"... or a positive number of
  * seconds. ST_ARG: anything else. */
 enum status events_unit(struct str word, double *ret_s, struct err *err);
-/* Unix seconds of "2024-05-01T12:00:00+02:00" (RFC 3339; blank for T, Z, fractions). */
+/* Unix seconds of "2024-05-01T12:00:00+02:00" (RFC 3339; blank for T, Z, fractions; a leap second
+ * counts as the second before it). */
 enum status events_rfc3339(struct str s, double *ret, struct err *err);
 /* A time by either form. Errors: ST_FORMAT, ST_RANGE. */
 enum status events_time(struct str s, double unit_s, double *ret, struct err *err);

@@ -125,7 +125,8 @@ enum status events_rfc3339(struct str s, double *ret, struct err *err)
     if (!ok || !zone(&s, &off) || s.n || h > 23 || mi > 59 || sec > 60)
         return err_set(err, ST_FORMAT, "'%.*s' is no time: 2024-05-01T12:00:00Z or a number",
                        (int)(all.n < 40 ? all.n : 40), all.p);
-    *ret = (double)(days_of(y, mo, d) * DAY_S + h * 3600 + mi * 60 + sec - off) + f;
+    *ret =
+        (double)(days_of(y, mo, d) * DAY_S + h * 3600 + mi * 60 + (sec == 60 ? 59 : sec) - off) + f;
     return ST_OK;
 }
 
