@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that a job needs and that are missing. Usage: packages.sh build|test
 set -eu
-build="gcc libc6-dev meson ninja-build pkg-config libmicrohttpd-dev libjansson-dev liburing-dev libpcre2-dev libsqlite3-dev libpq-dev libcurl4-openssl-dev zlib1g-dev libopenblas-dev"
+build="gcc libc6-dev meson ninja-build pkg-config libmicrohttpd-dev libjansson-dev liburing-dev libpcre2-dev libsqlite3-dev libpq-dev libcurl4-openssl-dev zlib1g-dev libopenblas-dev tzdata"
 tests="clang clang-format clang-tidy libclang-rt-14-dev libcriterion-dev curl git nodejs npm chromium postgresql python3 libopenmpi-dev openmpi-bin"
 case "${1:-build}" in
 build) want=$build ;;

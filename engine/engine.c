@@ -65,21 +65,6 @@ static enum status start_pool(struct engine *e, struct err *err)
     return st;
 }
 
-/* Neurons are numbered as in the model that was packed: its hash says whose they are. */
-static void put_source(const struct model *m, char hash[65])
-{
-    struct err err = ERR_INIT;
-    struct str source;
-    snprintf(hash, 65, "%s", model_hash(m));
-    if (gguf_get_str(model_gguf(m), "strobe.pack.source", true, &source, &err) != ST_OK ||
-        source.n != strlen(hash))
-        return;
-    for (size_t i = 0; i < source.n; i++)
-        if (!strchr("0123456789abcdef", source.p[i]))
-            return;
-    memcpy(hash, source.p, source.n);
-}
-
 static enum status open_neuron_trace(struct engine *e, const struct engine_opts *o, struct err *err)
 {
     const struct model *m = e->setup.model;
@@ -94,7 +79,7 @@ static enum status open_neuron_trace(struct engine *e, const struct engine_opts 
                                    .policy = (enum cache_policy)o->cache };
     if (b->n_neuron > NEURON_TRACE_NEURONS_MAX)
         return err_set(err, ST_UNSUPPORTED, "a neuron trace of %u neurons per layer", b->n_neuron);
-    put_source(m, h.model);
+    neuron_trace_whose(m, h.model);
     return neuron_trace_create(o->neuron_trace, &h, &e->neuron_trace, err);
 }
 
@@ -139,9 +124,11 @@ enum status engine_load(struct engine *e, const struct engine_opts *o, struct er
     const struct hparams *hp = model_hparams(s->model);
     if (kv_create(hp, s->kv_type, s->n_slot, s->n_ctx, &e->kv, err))
         return err->code;
-    return forward_create(s->model, e->weights, e->kv, s->kernels, e->pool,
-                          scheduler_max_tok(s->n_slot, s->n_batch),
-                          scheduler_max_logits(s->n_slot, hp->n_vocab), &e->forward, err);
+    if (forward_create(s->model, e->weights, e->kv, s->kernels, e->pool,
+                       scheduler_max_tok(s->n_slot, s->n_batch),
+                       scheduler_max_logits(s->n_slot, hp->n_vocab), &e->forward, err))
+        return err->code;
+    return s->plan.span_tok ? forward_span(e->forward, s->plan.span_tok, err) : ST_OK;
 }
 
 /* A sketch is not asked for longer passes (flash/mask.h): they read nearly everything. */
@@ -169,6 +156,7 @@ static enum status start(struct engine *e, const struct engine_opts *o, struct e
         .n_slot = s->n_slot,
         .n_ctx = s->n_ctx,
         .n_batch = s->n_batch,
+        .n_span = s->plan.span_tok,
         .queue_max = s->queue_max,
         .streaming = streaming,
         .drafter = e->drafter,

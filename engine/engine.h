@@ -50,6 +50,8 @@ struct engine_opts {
     uint32_t n_slot;    /* sequences that decode together; 0: 4 */
     uint32_t n_ctx;     /* positions per slot; 0: the model's, at most 4096 */
     uint32_t n_batch;   /* prefill tokens per pass; 0: 512 */
+    uint32_t n_span;    /* prompt tokens that share one pass over streamed weights, in chunks of
+                           n_batch; 0: up to 2048; n_batch or less: chunks alone */
     uint32_t queue_max; /* waiting requests; 0: 64 */
     enum engine_flash flash;
     enum engine_source source;

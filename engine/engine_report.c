@@ -63,6 +63,7 @@ static void put_plan(struct doc *d, const struct engine_setup *s)
     put(d, "kv_bytes", count(p->kv_bytes));
     put(d, "kv_type", text(engine_kv_name(s->kv_type)));
     put(d, "scratch_bytes", count(p->scratch_bytes));
+    put(d, "span_bytes", count(p->span_bytes));
     put(d, "tokenizer_bytes", count(p->tokenizer_bytes));
     put(d, "draft_bytes", count(p->draft_bytes));
     put(d, "overhead_bytes", count(p->overhead_bytes));
@@ -72,6 +73,7 @@ static void put_plan(struct doc *d, const struct engine_setup *s)
     put(d, "slots", count(s->n_slot));
     put(d, "ctx", count(s->n_ctx));
     put(d, "batch", count(s->n_batch));
+    put(d, "span", count(p->span_tok));
     put(d, "threads", count(s->n_thread));
 }
 

@@ -17,6 +17,7 @@ enum {
     BATCH_DEFAULT = 512,
     BATCH_LEAST = 128,
     BATCH_MAX = 1 << 16,
+    SPAN_DEFAULT = 2048, /* a pass of so many tokens computes for far longer than the disk reads */
     QUEUE_DEFAULT = 64,
     QUEUE_MAX = 1 << 16,
     MACHINE_RESERVE = 8, /* without a cap, 1/8 of the machine is left to others */
@@ -134,6 +135,7 @@ static enum status resolve_sizes(const struct engine_opts *o, struct engine_setu
         bounded(s->n_slot, "slots", ENGINE_SLOTS_MAX, err) ||
         bounded(s->n_ctx, "context", CTX_MAX, err) ||
         bounded(s->n_batch, "batch", BATCH_MAX, err) ||
+        bounded(o->n_span, "span", BATCH_MAX, err) ||
         bounded(s->queue_max, "queue", QUEUE_MAX, err))
         return err->code;
     return check_positions(s, err);
@@ -146,6 +148,22 @@ static uint32_t batch_of(const struct engine_setup *s)
 {
     uint64_t most = (uint64_t)s->n_slot * s->n_ctx;
     return most < s->n_batch ? (uint32_t)most : s->n_batch;
+}
+
+/* Where prompts may be taken a span at a time, what that would take; shorter than a batch: no span.
+ */
+static void ask_span(const struct engine_opts *o, const struct engine_setup *s, struct plan_in *in)
+{
+    const struct hparams *hp = model_hparams(s->model);
+    uint64_t most = (uint64_t)s->n_slot * s->n_ctx, want = o->n_span ? o->n_span : SPAN_DEFAULT;
+    enum { UNIT = 1024 };
+    struct forward_span unit = { .n_tok = UNIT, .packed = model_bundle(s->model) != NULL };
+    if (hp->duo.n_ff || (o->keep > 0 && o->keep < 1))
+        return;
+    in->span_tok = (uint32_t)(want < most ? want : most);
+    in->span_least = scheduler_max_tok(s->n_slot, batch_of(s));
+    /* per token of so many, so that what is rounded up in a span's parts is counted */
+    in->span_tok_bytes = (forward_span_bytes(hp, unit) + UNIT - 1) / UNIT;
 }
 
 static enum status plan_once(const struct engine_opts *o, struct engine_setup *s, struct err *err)
@@ -169,6 +187,7 @@ static enum status plan_once(const struct engine_opts *o, struct engine_setup *s
         .keep = o->keep,
         .disk = s->disk,
     };
+    ask_span(o, s, &in);
     if (o->draft_self)
         in.scratch_bytes += engine_draft_self_bytes(s);
     if (s->draft && engine_draft_plan(s->draft, s, batch_of(s), &in, err) != ST_OK)
@@ -194,12 +213,17 @@ static bool shrink(const struct engine_opts *o, struct engine_setup *s)
     return true;
 }
 
-/* Weights are streamed although defaults take much of the memory that they could have. */
+/* Weights are streamed although defaults take much of the memory that they could have: a share of
+ * all of it, or, of long prompts' activations, as much as an eighth of the neurons' cache. */
 static bool crowded(const struct engine_opts *o, const struct engine_setup *s)
 {
     const struct plan *p = &s->plan;
-    bool can = (!o->n_batch && s->n_batch > BATCH_LEAST) || (!o->n_slot && s->n_slot > 1);
-    return can && p->streamed_bytes && p->kv_bytes + p->scratch_bytes > p->ram_bytes / STATE_SHARE;
+    bool batch = !o->n_batch && s->n_batch > BATCH_LEAST, slots = !o->n_slot && s->n_slot > 1;
+    if (!p->streamed_bytes)
+        return false;
+    if (batch && p->mode == FLASH_SPARSE && p->scratch_bytes > p->cache_bytes / 8)
+        return true;
+    return (batch || slots) && p->kv_bytes + p->scratch_bytes > p->ram_bytes / STATE_SHARE;
 }
 
 enum status setup_plan(const struct engine_opts *o, struct engine_setup *s, struct err *err)

@@ -18,7 +18,7 @@ struct engine_setup {
     struct chat_template *chat, *chat_tools; /* tools: NULL unless the model has an own one */
     bool has_template;                       /* the model's own; else chat is the fallback */
     struct err chat_err;                     /* why the model's own cannot be used */
-    uint32_t n_thread, n_slot, n_ctx, n_batch, queue_max;
+    uint32_t n_thread, n_slot, n_ctx, n_batch, queue_max; /* of a span: plan.span_tok */
     enum dtype kv_type; /* of cached keys and values: DT_F16 or DT_F32 */
     const struct kernels *kernels;
     struct disk_model disk;

@@ -51,11 +51,13 @@ static json_t *join_parts(const json_t *parts, struct err *err)
         const json_t *part = json_array_get(parts, i);
         const char *type = json_string_value(json_object_get(part, "type"));
         const json_t *t = json_object_get(part, "text");
-        if (!type || strcmp(type, "text") != 0 || !json_is_string(t)) {
+        if (!type || strcmp(type, "text") != 0)
             err_set(err, ST_ARG, "content part %zu: only {\"type\": \"text\"} is supported, not %s",
                     i, type ? type : "an untyped one");
+        else if (!json_is_string(t))
+            err_set(err, ST_ARG, "content part %zu: its 'text' must be a string", i);
+        if (err->code != ST_OK)
             goto done;
-        }
         buf_put(&text, json_string_value(t), json_string_length(t));
     }
     if (buf_ok(&text, "message", err) == ST_OK) {
@@ -90,18 +92,32 @@ static enum status open_arguments(json_t *message, struct err *err)
     return err->code;
 }
 
+/* Clients send an assistant's message that only calls tools with content null, or without it.
+ * Templates add it to other text, so it becomes empty text. */
+static enum status fill_content(json_t *message, size_t i, struct err *err)
+{
+    if (strcmp(json_string_value(json_object_get(message, "role")), "assistant") != 0)
+        return err_set(err, ST_ARG, "messages[%zu]: content is missing", i);
+    if (json_object_set_new(message, "content", json_string("")) != 0)
+        return err_set(err, ST_NOMEM, "messages");
+    return ST_OK;
+}
+
 static enum status fix_message(json_t *message, size_t i, struct err *err)
 {
     if (!json_is_object(message) || !json_is_string(json_object_get(message, "role")))
         return err_set(err, ST_ARG, "messages[%zu]: must be an object with a role", i);
     const json_t *content = json_object_get(message, "content");
-    if (json_is_array(content)) {
+    if (!content || json_is_null(content)) {
+        if (fill_content(message, i, err) != ST_OK)
+            return err->code;
+    } else if (json_is_array(content)) {
         json_t *text = join_parts(content, err);
         if (!text)
             return err_ctx(err, "messages[%zu]", i);
         if (json_object_set_new(message, "content", text) != 0)
             return err_set(err, ST_NOMEM, "messages");
-    } else if (content && !json_is_string(content) && !json_is_null(content)) {
+    } else if (!json_is_string(content)) {
         return err_set(err, ST_ARG, "messages[%zu]: content must be text or a list of parts", i);
     }
     return open_arguments(message, err);

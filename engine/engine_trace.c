@@ -33,6 +33,9 @@ static void on_point(void *ctx, enum forward_point at, uint32_t layer)
     case FORWARD_FFN:
         trace_layer_ffn(e->trace, now, &m);
         break;
+    case FORWARD_AGAIN:
+        trace_layer_again(e->trace, now, &m);
+        break;
     case FORWARD_LAYER_END:
         trace_layer_end(e->trace, layer, now, &m, weights_cached(e->weights, layer));
         break;

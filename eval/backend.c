@@ -1,9 +1,10 @@
 /* eval/backend.c - the interface's own calls. See backend.h. */
 #include "eval/backend.h"
 
-enum status backend_ask(struct backend *b, void *tag, struct str question, struct err *err)
+enum status backend_ask(struct backend *b, void *tag, struct str question, uint64_t repeat,
+                        struct err *err)
 {
-    return b->ops->ask(b, tag, question, err);
+    return b->ops->ask(b, tag, question, repeat, err);
 }
 
 enum status backend_poll(struct backend *b, int wait_ms, reply_fn *fn, void *ctx, struct err *err)

@@ -29,7 +29,8 @@ typedef void reply_fn(void *ctx, const struct backend_reply *r);
 
 struct backend;
 struct backend_ops {
-    enum status (*ask)(struct backend *b, void *tag, struct str question, struct err *err);
+    enum status (*ask)(struct backend *b, void *tag, struct str question, uint64_t repeat,
+                       struct err *err);
     enum status (*poll)(struct backend *b, int wait_ms, reply_fn *fn, void *ctx, struct err *err);
     void (*wake)(struct backend *b);
     void (*drop)(struct backend *b);
@@ -45,8 +46,10 @@ struct backend {
     uint64_t prefill_tokens; /* engine: prompt tokens that were computed, shared part included */
 };
 
-/* Asks; the reply comes out of backend_poll(). Errors: ST_BUSY (later), ST_NOMEM, ST_ARG. */
-enum status backend_ask(struct backend *b, void *tag, struct str question, struct err *err);
+/* Asks; the reply comes out of backend_poll(). repeat is added to the seed: another answer to the
+ * same question. Errors: ST_BUSY (later), ST_NOMEM, ST_ARG. */
+enum status backend_ask(struct backend *b, void *tag, struct str question, uint64_t repeat,
+                        struct err *err);
 /* Waits up to wait_ms for replies and hands them out. */
 enum status backend_poll(struct backend *b, int wait_ms, reply_fn *fn, void *ctx, struct err *err);
 void backend_wake(struct backend *b);  /* any thread: backend_poll() returns */

@@ -132,7 +132,7 @@ static int64_t unix_ms(void)
 }
 
 static enum status submit(struct local *l, void *tag, const struct token_list *prompt,
-                          uint32_t max_tokens, struct err *err)
+                          uint32_t max_tokens, uint64_t seed, struct err *err)
 {
     const char *const *stop;
     struct gen_params p;
@@ -142,7 +142,7 @@ static enum status submit(struct local *l, void *tag, const struct token_list *p
     p.top_k = 0;
     p.top_p = 1;
     p.min_p = 0;
-    p.seed = l->o.seed;
+    p.seed = seed;
     p.n_stop = l->o.chat ? 0 : prompt_stops(l->o.prompt, &stop);
     for (size_t i = 0; i < p.n_stop; i++)
         p.stop[i] = stop[i];
@@ -180,13 +180,14 @@ static enum status shared_tokens(struct local *l, struct token_list *ret, struct
 static enum status warm_up(struct local *l, struct err *err)
 {
     struct token_list t = { 0 };
-    if (shared_tokens(l, &t, err) == ST_OK && t.n > 1 && submit(l, NULL, &t, 0, err) == ST_OK)
+    if (shared_tokens(l, &t, err) == ST_OK && t.n > 1 && submit(l, NULL, &t, 0, 0, err) == ST_OK)
         l->base.prefix_tokens = t.n;
     token_list_clear(&t);
     return err->code;
 }
 
-static enum status local_ask(struct backend *b, void *tag, struct str question, struct err *err)
+static enum status local_ask(struct backend *b, void *tag, struct str question, uint64_t repeat,
+                             struct err *err)
 {
     struct local *l = of(b);
     struct token_list t = { 0 };
@@ -194,7 +195,7 @@ static enum status local_ask(struct backend *b, void *tag, struct str question, 
     if (l->live && !l->live->tag)
         return err_set(err, ST_BUSY, "the shared part of the prompt is being computed");
     if (tokens_of(l->engine, &l->o, buf_view(&l->prefix), question, &t, err) == ST_OK)
-        submit(l, tag, &t, l->o.max_tokens, err);
+        submit(l, tag, &t, l->o.max_tokens, l->o.seed + repeat, err);
     token_list_clear(&t);
     return err->code;
 }

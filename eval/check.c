@@ -1,20 +1,9 @@
 /* eval/check.c - see check.h. */
-#include "eval/check.h"
-
 #include "engine/base/hash.h"
+#include "eval/check_internal.h"
 #include "eval/series.h"
 #include "eval/steps.h"
 #include "eval/words.h"
-
-struct checking {
-    struct template *t;
-    const struct check_opts *o;
-    struct check_result *res;
-    struct err *err;
-    int level;
-    struct mem mem; /* of one instance */
-    bool steps_said;
-};
 
 static struct check_level *here(struct checking *c)
 {
@@ -332,7 +321,7 @@ static void say_conflict(struct checking *c)
 {
     uint64_t bits;
     struct buf b = BUF_INIT;
-    if (space_conflict(c->t, c->level, &bits, c->err) != ST_OK)
+    if (space_conflict(c->t, c->level, c->o->budget, &bits, c->err) != ST_OK)
         return;
     for (uint32_t i = 0; i < c->t->n_cond; i++)
         if (bits >> i & 1)
@@ -349,12 +338,12 @@ static void say_conflict(struct checking *c)
 
 static struct space *search(struct checking *c)
 {
-    struct space_opts so = { 0 };
+    struct space_opts so = { .budget = c->o->budget };
     struct space *s = NULL;
     struct err why = ERR_INIT;
     struct check_level *l = here(c);
     if (c->o->count) {
-        struct space_opts all = { .count = true };
+        struct space_opts all = { .count = true, .budget = c->o->budget };
         if (space_open(c->t, c->level, &all, &s, &why) == ST_OK) {
             l->count = space_count(s);
             l->exact = space_how(s) == SPACE_LISTED;
@@ -412,101 +401,12 @@ static void check_instances(struct checking *c)
     space_free(s);
 }
 
-/* ---- the text itself ---- */
-
-static bool digit(char ch)
-{
-    return ch >= '0' && ch <= '9';
-}
-
-static void check_constants(struct checking *c)
-{
-    const struct pieces *q = &c->t->question;
-    for (uint32_t i = 0; i < q->n; i++)
-        for (size_t k = 0; q->piece[i].var < 0 && k < q->piece[i].text.n; k++)
-            if (digit(q->piece[i].text.p[k])) {
-                size_t end = k;
-                while (end < q->piece[i].text.n && digit(q->piece[i].text.p[end]))
-                    end++;
-                template_diag(c->t, DIAG_NOTE, "constant-in-text",
-                              "'%.*s' is the same in every instance", (int)(end - k),
-                              q->piece[i].text.p + k);
-                k = end;
-            }
-}
-
-static bool has_word(struct str s, const char *word)
-{
-    size_t n = strlen(word);
-    for (size_t at = 0; (at = str_find(s, str_c(word), at)) != SIZE_MAX; at++) {
-        bool left = at == 0 || !((s.p[at - 1] | 32) >= 'a' && (s.p[at - 1] | 32) <= 'z');
-        bool right = at + n >= s.n || !((s.p[at + n] | 32) >= 'a' && (s.p[at + n] | 32) <= 'z');
-        if (left && right)
-            return true;
-    }
-    return false;
-}
-
-/* A gendered word in the text beside names of both genders. */
-static void check_pronouns(struct checking *c)
-{
-    static const char *const words[] = { "he", "she", "his", "her", "him",
-                                         "He", "She", "His", "Her", "hers" };
-    const struct template *t = c->t;
-    const char *found = NULL;
-    for (uint32_t i = 0; i < t->question.n && !found; i++)
-        for (size_t w = 0; w < sizeof words / sizeof words[0] && !found; w++)
-            if (t->question.piece[i].var < 0 && has_word(t->question.piece[i].text, words[w]))
-                found = words[w];
-    for (uint32_t s = 0; s < t->n_slot && found; s++) {
-        bool m = false, f = false;
-        for (uint32_t k = 0; k < t->slot[s].n; k++) {
-            const struct word *w = t->slot[s].cand[k].word;
-            m |= w && w->gender == 'm';
-            f |= w && w->gender == 'f';
-        }
-        if (m && f) {
-            template_diag(c->t, DIAG_WARNING, "gendered-pronoun",
-                          "'%s' stands in the text, but '%.*s' may be of either gender", found,
-                          (int)t->var[t->slot[s].var[0]].name.n, t->var[t->slot[s].var[0]].name.p);
-            return;
-        }
-    }
-}
-
-static void check_unused(struct checking *c)
-{
-    bool any[TPL_VARS_MAX] = { false }, used[TPL_VARS_MAX];
-    struct template *t = c->t;
-    for (int l = LEVEL_MIN; l <= LEVEL_MAX; l++) {
-        if (!template_level(t, l)->present)
-            continue;
-        template_used(t, l, used);
-        for (uint32_t i = 0; i < t->n_var; i++)
-            any[i] |= used[i];
-    }
-    for (uint32_t i = 0; i < t->n_cond && !t->public_format; i++) {
-        bool seen[TPL_VARS_MAX] = { false };
-        expr_vars(t->cond[i].expr, seen);
-        for (uint32_t v = 0; v < t->n_var; v++)
-            if (seen[v] && !any[v])
-                template_diag(t, DIAG_ERROR, "condition-on-unused",
-                              "'%.*s' constrains '%.*s', which no level uses",
-                              (int)t->cond[i].text.n, t->cond[i].text.p, (int)t->var[v].name.n,
-                              t->var[v].name.p);
-    }
-    for (uint32_t i = 0; i < t->n_var && !t->public_format; i++)
-        if (!any[i] && t->var[i].noop < 0 && (int32_t)i != t->ans)
-            template_diag(t, DIAG_WARNING, "unused-variable", "'%.*s' is never used",
-                          (int)t->var[i].name.n, t->var[i].name.p);
-}
-
 /* ---- distractors ---- */
 
 static void check_noop(struct checking *c, const struct noop *n)
 {
     struct template *t = c->t;
-    struct space_opts so = { 0 };
+    struct space_opts so = { .budget = c->o->budget };
     struct space *s = NULL;
     struct series *p = NULL;
     struct err why = ERR_INIT;

@@ -11,6 +11,7 @@ struct check_opts {
     uint32_t n_answer; /* assignments whose answers are looked at, per level; 0: 2000 */
     uint32_t n_text;   /* instances that are rendered, per level; 0: 100 */
     bool count;        /* enumerate every space for an exact count */
+    uint64_t *budget;  /* steps of all searches, NULL: the usual; see space.h */
 };
 
 struct check_level {

@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum { FOLDER_DEPTH = 6, FOLDER_FILES_MAX = 20000, ENTRIES_MAX = 20000 };
 
@@ -191,7 +192,9 @@ enum status library_add(struct library *l, const char *path, const struct pools 
     struct adding a = { l, pools, max_rows, err };
     size_t before = l->n + l->n_data;
     if (!file_is_dir(path) && !file_is_regular(path))
-        return err_set(err, ST_NOTFOUND, "'%s': no such file or folder", path);
+        return err_set(err, ST_NOTFOUND, "'%s': %s", path,
+                       access(path, F_OK) == 0 ? "neither a file nor a folder"
+                                               : "no such file or folder");
     if (add_path(&a, path, 0) == ST_OK && l->n + l->n_data == before)
         err_set(err, ST_NOTFOUND, "'%s': no templates (.json) and no rows (.jsonl) in it", path);
     return err->code;

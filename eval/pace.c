@@ -7,10 +7,11 @@ enum { WINDOW_START = 16, WINDOW_MAX = 64 };
 void pace_init(struct pace *p, const struct pace_opts *o, uint64_t now_ns)
 {
     *p = (struct pace){ .o = *o, .slow_start = true, .filled_ns = now_ns };
+    /* Whoever names a number knows the endpoint: half of it at once. */
+    if (!p->o.start)
+        p->o.start = o->max / 2 > WINDOW_START ? o->max / 2 : WINDOW_START;
     if (!p->o.max)
         p->o.max = WINDOW_MAX;
-    if (!p->o.start)
-        p->o.start = WINDOW_START;
     p->window = p->o.start < p->o.max ? p->o.start : p->o.max;
     /* A bucket holds two seconds' worth: no burst of a minute at the start. */
     p->requests = (double)p->o.rpm / 30;

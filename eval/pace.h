@@ -8,7 +8,7 @@
 #include <stdint.h>
 
 struct pace_opts {
-    uint32_t start, max; /* window; 0: 16, 64 */
+    uint32_t start, max; /* window; 0: half of max, at least 16; 64 */
     uint64_t rpm, tpm;   /* requests and tokens a minute; 0: no limit */
 };
 struct pace {

@@ -6,6 +6,7 @@ enum { INSTR_MAX = 2048, KIDS = 3 };
 
 struct instr {
     enum expr_op op;
+    enum expr_op inner; /* is_int(a inner b), one instruction: then op is EXPR_CALL and kid a, b */
     uint16_t fn;
     uint8_t n_kid;
     bool ok; /* has a value now */
@@ -44,8 +45,8 @@ static uint32_t put(struct program *p, struct instr in)
 {
     for (uint32_t i = 0; i < p->n; i++) {
         const struct instr *o = &p->instr[i];
-        if (o->op == in.op && o->fn == in.fn && o->n_kid == in.n_kid && o->var == in.var &&
-            o->tree == in.tree && memcmp(o->kid, in.kid, sizeof in.kid) == 0 &&
+        if (o->op == in.op && o->inner == in.inner && o->fn == in.fn && o->n_kid == in.n_kid &&
+            o->var == in.var && o->tree == in.tree && memcmp(o->kid, in.kid, sizeof in.kid) == 0 &&
             (in.op != EXPR_CONST || rat_eq(o->r, in.r)))
             return i;
     }
@@ -86,6 +87,51 @@ static bool compilable(const struct node *n)
     return ok;
 }
 
+static bool is_arithmetic(const struct node *n)
+{
+    return n->op == EXPR_ADD || n->op == EXPR_SUB || n->op == EXPR_MUL || n->op == EXPR_DIV;
+}
+
+static int depth_of(const struct program *p, const struct node *n)
+{
+    bool seen[TPL_VARS_MAX] = { false };
+    int depth = -1;
+    expr_vars(n, seen);
+    for (int v = 0; v < TPL_VARS_MAX; v++)
+        depth = seen[v] && p->depth[v] > depth ? p->depth[v] : depth;
+    return depth;
+}
+
+static uint32_t compile(struct program *p, const struct node *n);
+
+/* The two sides of an arithmetic node. "x - y - z" where x is bound last is x - (y + z), of which
+ * the sum is known above the innermost loop: exact numbers may be added in any order. */
+static void compile_sides(struct program *p, const struct node *n, struct instr *in)
+{
+    const struct node *left = n->kid[0];
+    bool chain =
+        (n->op == EXPR_ADD || n->op == EXPR_SUB) && (left->op == EXPR_ADD || left->op == EXPR_SUB);
+    in->n_kid = 2;
+    if (!chain || depth_of(p, left->kid[0]) <= depth_of(p, left->kid[1]) ||
+        depth_of(p, left->kid[0]) <= depth_of(p, n->kid[1])) {
+        in->kid[0] = compile(p, n->kid[0]);
+        in->kid[1] = compile(p, n->kid[1]);
+        return;
+    }
+    struct instr rest = { .op = n->op, .n_kid = 2, .var = -1, .depth = -1, .r = { 0, 1 } };
+    if (left->op == EXPR_SUB)
+        rest.op = n->op == EXPR_SUB ? EXPR_ADD : EXPR_SUB;
+    rest.kid[0] = compile(p, left->kid[1]);
+    rest.kid[1] = compile(p, n->kid[1]);
+    rest.fn = n->fn;
+    in->kid[0] = compile(p, left->kid[0]);
+    in->kid[1] = put(p, rest);
+    if (in->inner)
+        in->inner = left->op;
+    else
+        in->op = left->op;
+}
+
 static uint32_t compile(struct program *p, const struct node *n)
 {
     struct instr in = { .op = n->op, .fn = n->fn, .var = -1, .depth = -1, .r = { 0, 1 } };
@@ -100,6 +146,14 @@ static uint32_t compile(struct program *p, const struct node *n)
     } else if (n->op == EXPR_INDEX) {
         return compile(p, n->kid[0]);
     } else {
+        if (n->op == EXPR_CALL && n->fn == p->fn_is_int && is_arithmetic(n->kid[0])) {
+            n = n->kid[0];
+            in.inner = n->op;
+        }
+        if (is_arithmetic(n)) {
+            compile_sides(p, n, &in);
+            return put(p, in);
+        }
         in.n_kid = (uint8_t)n->n_kid;
         for (uint32_t i = 0; i < n->n_kid; i++)
             in.kid[i] = compile(p, n->kid[i]);
@@ -222,9 +276,54 @@ static bool general(struct program *p, struct instr *in)
     return ok;
 }
 
+static bool small(int64_t a)
+{
+    return a > -((int64_t)1 << 31) && a < (int64_t)1 << 31;
+}
+
+static bool whole_large(enum expr_op op, struct rational a, struct rational b, struct rational *ret)
+{
+    struct rational r;
+    bool ok = op == EXPR_ADD   ? rat_add(a, b, &r)
+              : op == EXPR_SUB ? rat_sub(a, b, &r)
+              : op == EXPR_MUL ? rat_mul(a, b, &r)
+                               : rat_div(a, b, &r);
+    if (ok)
+        *ret = rat_int(r.d == 1);
+    return ok;
+}
+
+/* Is a op b whole? Both are reduced, so it need not be computed: a sum is whole only over one
+ * denominator, a product where each denominator divides the other's numerator. */
+static bool whole(enum expr_op op, struct rational a, struct rational b, struct rational *ret)
+{
+    bool yes;
+    if (!small(a.n) || !small(a.d) || !small(b.n) || !small(b.d))
+        return whole_large(op, a, b, ret);
+    switch (op) {
+    case EXPR_ADD:
+        yes = a.d == b.d && (a.d == 1 || (a.n + b.n) % a.d == 0);
+        break;
+    case EXPR_SUB:
+        yes = a.d == b.d && (a.d == 1 || (a.n - b.n) % a.d == 0);
+        break;
+    case EXPR_MUL:
+        yes = (a.d == 1 || b.n % a.d == 0) && (b.d == 1 || a.n % b.d == 0);
+        break;
+    default:
+        if (b.n == 0)
+            return false;
+        yes = a.n % b.n == 0 && (a.d == 1 || b.d % a.d == 0);
+    }
+    *ret = rat_int(yes);
+    return true;
+}
+
 static bool call(struct program *p, struct instr *in)
 {
     const struct rational *a = &p->instr[in->kid[0]].r;
+    if (in->inner)
+        return whole(in->inner, *a, p->instr[in->kid[1]].r, &in->r);
     if (in->fn == p->fn_is_int) {
         in->r = rat_int(a->d == 1);
         return true;

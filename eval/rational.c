@@ -69,6 +69,16 @@ bool rat_make(wide n, wide d, struct rational *ret)
     return true;
 }
 
+/* A whole number and a fraction: the sum is reduced as the fraction is. */
+static bool add_whole(struct rational a, int64_t whole, struct rational *ret)
+{
+    wide n = (wide)whole * a.d + a.n;
+    if (!fits(n))
+        return false;
+    *ret = (struct rational){ (int64_t)n, a.d };
+    return true;
+}
+
 /* a.n * b.d + b.n * a.d: each product is below 2^126, their sum below 2^127. */
 bool rat_add(struct rational a, struct rational b, struct rational *ret)
 {
@@ -81,12 +91,25 @@ bool rat_add(struct rational a, struct rational b, struct rational *ret)
     }
     if (a.d == b.d)
         return rat_make((wide)a.n + b.n, a.d, ret);
+    if (a.d == 1 || b.d == 1)
+        return a.d == 1 ? add_whole(b, a.n, ret) : add_whole(a, b.n, ret);
     return rat_make((wide)a.n * b.d + (wide)b.n * a.d, (wide)a.d * b.d, ret);
 }
 
 bool rat_sub(struct rational a, struct rational b, struct rational *ret)
 {
     return rat_add(a, (struct rational){ -b.n, b.d }, ret);
+}
+
+/* Only the whole number and the denominator can have a factor in common. */
+static bool mul_whole(struct rational a, int64_t whole, struct rational *ret)
+{
+    int64_t g = (int64_t)gcd64((uint64_t)(whole < 0 ? -whole : whole), (uint64_t)a.d);
+    wide n = (wide)a.n * (whole / g);
+    if (!fits(n))
+        return false;
+    *ret = (struct rational){ (int64_t)n, a.d / g };
+    return true;
 }
 
 bool rat_mul(struct rational a, struct rational b, struct rational *ret)
@@ -98,6 +121,8 @@ bool rat_mul(struct rational a, struct rational b, struct rational *ret)
         *ret = rat_int(p);
         return true;
     }
+    if (a.d == 1 || b.d == 1)
+        return a.d == 1 ? mul_whole(b, a.n, ret) : mul_whole(a, b.n, ret);
     return rat_make((wide)a.n * b.n, (wide)a.d * b.d, ret);
 }
 

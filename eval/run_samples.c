@@ -228,21 +228,32 @@ enum status run_store_add(struct run_store *s, const char *run, const struct run
     return db_end(s->db, err);
 }
 
+enum status run_store_reuse(struct run_store *s, const char *run, const char *from, int64_t *n,
+                            struct err *err)
+{
+    struct db_value v[] = { db_z(run), db_z(from) };
+    *n = 0;
+    return db_run(s->db,
+                  "UPDATE eval_samples AS a SET state = 2, klass = b.klass, version = b.version,"
+                  " trap = b.trap, finish = b.finish, score = b.score, response = b.response,"
+                  " reasoning = b.reasoning FROM eval_samples AS b WHERE a.run = ?1 AND a.state = 0"
+                  " AND b.run = ?2 AND b.state = 2 AND b.hash = a.hash AND b.repeat = a.repeat",
+                  v, 2, NULL, NULL, n, err);
+}
+
 /* ---- leases ---- */
 
-enum { REAP_MS = 5000 };
+enum { REAP_MS = 5000, REAP_SOON_MS = 400 };
 
-enum status run_store_lease(struct run_store *s, const char *run, int64_t n, run_sample_fn *fn,
-                            void *ctx, int64_t *got, struct err *err)
+static enum status lease_once(struct run_store *s, const char *run, int64_t n, run_sample_fn *fn,
+                              void *ctx, int64_t *got, struct err *err)
 {
     int64_t now = db_now_ms(s->db);
     struct each e = { fn, ctx, 0 };
-    *got = 0;
-    if (now - s->reaped_ms >= REAP_MS && run_store_reap(s, run, err) != ST_OK)
-        return err->code;
     struct db_value v[] = { db_z(run), db_z(s->owner), db_int(now + RUN_LEASE_MS), db_int(n) };
     /* While it is paused or cancelled nothing is handed out, whoever asks. */
     /* The first is a table of its own: as a subquery it may be run more than once. */
+    db_lazy(s->db, true); /* a lease that power loss takes away is one that ended */
     if (s->db->shared)
         db_run(s->db,
                "WITH got AS MATERIALIZED (SELECT ord AS o FROM eval_samples WHERE run = ?1 AND"
@@ -259,7 +270,22 @@ enum status run_store_lease(struct run_store *s, const char *run, int64_t n, run
             " eval_runs WHERE id = ?1 AND state = 1) ORDER BY ord LIMIT ?4)"
             " RETURNING " SAMPLE_COLUMNS,
             v, 4, take_sample, &e, NULL, err);
+    db_lazy(s->db, false);
     *got = e.n;
+    return err->code;
+}
+
+/* What runners that are gone had leased is looked for now and then, and when nothing else is left.
+ */
+enum status run_store_lease(struct run_store *s, const char *run, int64_t n, run_sample_fn *fn,
+                            void *ctx, int64_t *got, struct err *err)
+{
+    *got = 0;
+    if (db_now_ms(s->db) - s->reaped_ms >= REAP_MS && run_store_reap(s, run, err) != ST_OK)
+        return err->code;
+    if (lease_once(s, run, n, fn, ctx, got, err) == ST_OK && *got == 0 &&
+        db_now_ms(s->db) - s->reaped_ms >= REAP_SOON_MS && run_store_reap(s, run, err) == ST_OK)
+        lease_once(s, run, n, fn, ctx, got, err);
     return err->code;
 }
 
@@ -371,15 +397,41 @@ static enum status commit_one(struct run_store *s, const char *run, const struct
     return err->code == ST_OK ? write_attempt(s, run, &r->attempt, err) : err->code;
 }
 
+/* Was this very attempt stored before? */
+static enum status is_known(struct run_store *s, const char *run, const struct run_attempt *a,
+                            bool *known, struct err *err)
+{
+    int64_t n = 0;
+    struct ints t = { &n, 1, false };
+    struct db_value v[] = { db_z(run), db_int(a->ord), db_int(a->at_ms), db_int(a->latency_us),
+                            db_str(a->request_hash) };
+    db_run(s->db,
+           "SELECT count(*) FROM eval_attempts WHERE run = ?1 AND ord = ?2 AND at_ms = ?3 AND"
+           " latency_us = ?4 AND request_hash = ?5",
+           v, 5, take_ints, &t, NULL, err);
+    *known = n > 0;
+    return err->code;
+}
+
 enum status run_store_commit(struct run_store *s, const char *run, const struct run_result *r,
                              size_t n, int64_t *late, struct err *err)
 {
     *late = 0;
     if (n == 0 || db_begin(s->db, err) != ST_OK)
         return err->code;
-    for (size_t i = 0; i < n && err->code == ST_OK; i++)
-        commit_one(s, run, &r[i], late, err);
-    return db_end(s->db, err);
+    for (size_t i = 0; i < n && err->code == ST_OK; i++) {
+        bool known = false;
+        if (!s->unsure || is_known(s, run, &r[i].attempt, &known, err) == ST_OK)
+            if (!known)
+                commit_one(s, run, &r[i], late, err);
+    }
+    /* A connection that ends while the server commits leaves open whether it did. */
+    bool reached = err->code == ST_OK;
+    if (db_end(s->db, err) == ST_OK)
+        s->unsure = false;
+    else if (reached)
+        s->unsure = true;
+    return err->code;
 }
 
 static enum status score_one(struct run_store *s, const char *run, const struct run_sample *r,

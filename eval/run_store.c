@@ -132,6 +132,7 @@ enum status run_store_open(const struct run_store_opts *o, struct run_store **re
                          .wait_ms = o->wait_ms ? o->wait_ms : WAIT_MS,
                          .app = APPLICATION_ID,
                          .what = "evaluation database",
+                         .schema = "strobe_eval_schema",
                          .step = run_store_schema,
                          .n_step = run_store_schema_n };
     if (name_owner(s, err) != ST_OK || db_open(&d, &s->db, err) != ST_OK) {
@@ -218,8 +219,8 @@ bool take_ints(void *ctx, const struct db_value *col, int n)
 /* One scan of the run's samples. */
 static enum status count(struct run_store *s, struct run_row *r, struct err *err)
 {
-    int64_t c[12] = { 0 };
-    struct ints t = { c, 12, false };
+    int64_t c[13] = { 0 };
+    struct ints t = { c, 13, false };
     struct db_value v[] = { db_z(r->id) };
     db_run(
         s->db,
@@ -233,13 +234,10 @@ static enum status count(struct run_store *s, struct run_row *r, struct err *err
         " CAST(coalesce(sum(n_attempt), 0) AS INTEGER),"
         " CAST(coalesce(sum(prompt_tokens), 0) AS INTEGER),"
         " CAST(coalesce(sum(cached_tokens), 0) AS INTEGER),"
-        " CAST(coalesce(sum(completion_tokens), 0) AS INTEGER)"
+        " CAST(coalesce(sum(completion_tokens), 0) AS INTEGER),"
+        " CAST(coalesce(sum(CASE WHEN klass = 2 THEN 1 ELSE 0 END), 0) AS INTEGER)"
         " FROM eval_samples WHERE run = ?1",
         v, 1, take_ints, &t, NULL, err);
-    int64_t unparsed = 0;
-    struct ints u = { &unparsed, 1, false };
-    db_run(s->db, "SELECT count(*) FROM eval_samples WHERE run = ?1 AND klass = 2", v, 1, take_ints,
-           &u, NULL, err);
     r->counts = (struct run_counts){ .total = c[0],
                                      .pending = c[1],
                                      .leased = c[2],
@@ -248,7 +246,7 @@ static enum status count(struct run_store *s, struct run_row *r, struct err *err
                                      .correct = c[5],
                                      .truncated = c[6],
                                      .empty = c[7],
-                                     .unparsed = unparsed,
+                                     .unparsed = c[12],
                                      .attempts = c[8],
                                      .prompt_tokens = c[9],
                                      .cached_tokens = c[10],
@@ -410,10 +408,12 @@ enum status run_store_move(struct run_store *s, const char *run, unsigned from, 
                             db_int(from >> 2 & 1),
                             db_int(from >> 3 & 1),
                             db_int(from >> 4 & 1) };
+    db_lazy(s->db, to == RUN_RUNNING); /* if power loss undoes it, its leases are gone as well */
     db_run(s->db,
            "UPDATE eval_runs SET state = ?2, note = ?3 WHERE id = ?1 AND CASE state WHEN 0 THEN ?4"
            " WHEN 1 THEN ?5 WHEN 2 THEN ?6 WHEN 3 THEN ?7 ELSE ?8 END = 1",
            v, 8, NULL, NULL, &n, err);
+    db_lazy(s->db, false);
     *moved = n > 0;
     return err->code;
 }

@@ -81,6 +81,11 @@ enum status run_store_create(struct run_store *s, struct run_row *row, struct er
  * done is ready again when something was added. */
 enum status run_store_add(struct run_store *s, const char *run, const struct run_sample *rows,
                           size_t n, int64_t *added, struct err *err);
+/* Pending samples of `run` take the answers and scores that samples of run `from` with the same
+ * question (content hash) and repeat number have; *n counts them. They cost no attempt and no
+ * tokens. Failed ones are not taken. */
+enum status run_store_reuse(struct run_store *s, const char *run, const char *from, int64_t *n,
+                            struct err *err);
 /* The newest run of this identity. ST_NOTFOUND. */
 enum status run_store_find(struct run_store *s, const char *identity, struct run_row *ret,
                            struct err *err);

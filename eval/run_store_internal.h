@@ -2,8 +2,8 @@
 #ifndef STROBE_EVAL_RUN_STORE_INTERNAL_H
 #define STROBE_EVAL_RUN_STORE_INTERNAL_H
 
-#include "eval/db.h"
 #include "eval/run_store.h"
+#include "store/db.h"
 
 enum { OWNER_MAX = 96 };
 
@@ -12,6 +12,7 @@ struct run_store {
     char place[64];        /* this machine and process namespace: whose processes we can see */
     char owner[OWNER_MAX]; /* place.pid.birth.random */
     int64_t reaped_ms;
+    bool unsure; /* the last commit may have happened though it failed */
 };
 
 extern const char *const run_store_schema[];

@@ -2,7 +2,6 @@
 #include "engine/base/clock.h"
 #include "engine/base/rng.h"
 #include "eval/runner_internal.h"
-#include "eval/score.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -15,6 +14,7 @@ enum {
     BACKOFF_MS = 500,
     BACKOFF_MAX_MS = 60000,
     POLL_MS = 20,
+    AHEAD_MS = 250,  /* of work leased ahead: the store may take as long as that for a commit */
     GRACE_MS = 10000 /* for what is in flight, when asked to stop softly */
 };
 
@@ -30,6 +30,7 @@ struct runner {
     uint32_t failures; /* in a row, nothing between */
     bool ever_ok;
     uint64_t start_ns, told_ns, retries;
+    int64_t latency_us; /* of answers, the newer the more; 0: none yet */
     int64_t tokens_in, tokens_cached, tokens_out, requests;
     struct run_counts before; /* when this session began */
     enum run_ending ending;
@@ -218,6 +219,7 @@ static void on_ok(struct runner *r, struct work *w, const struct backend_reply *
 {
     r->failures = 0;
     r->ever_ok = true;
+    r->latency_us = r->latency_us ? (7 * r->latency_us + reply->latency_us) / 8 : reply->latency_us;
     r->tokens_in += reply->prompt_tokens;
     r->tokens_cached += reply->cached_tokens;
     r->tokens_out += reply->completion_tokens;
@@ -316,7 +318,7 @@ static int ask_some(struct runner *r, struct err *err)
         if (!room_for_asked(r))
             err_set(&e, ST_NOMEM, "questions in flight");
         else
-            backend_ask(b, w, w->question, &e);
+            backend_ask(b, w, w->question, (uint64_t)w->repeat, &e);
         if (e.code == ST_OK) {
             put_asked(r, w);
             r->requests++;
@@ -338,6 +340,20 @@ static int ask_some(struct runner *r, struct err *err)
 
 /* ---- progress ---- */
 
+static const char *waits_for(enum status store)
+{
+    switch (store) {
+    case ST_OK:
+        return NULL;
+    case ST_FULL:
+        return "there is no room on the disk of the evaluation database";
+    case ST_TIMEOUT:
+        return "another program locks the evaluation database";
+    default:
+        return "the evaluation database does not answer";
+    }
+}
+
 static void fill_progress(struct runner *r, struct run_progress *p)
 {
     const struct run_counts *b = &r->before;
@@ -355,6 +371,7 @@ static void fill_progress(struct runner *r, struct run_progress *p)
         .prefix_tokens = r->o->backend->prefix_tokens,
         .prefill_tokens = r->o->backend->prefill_tokens,
         .problem = r->problem,
+        .waits = waits_for((enum status)atomic_load(&r->w.waits)),
     };
     p->counts.done += done;
     p->counts.failed += failed;
@@ -382,6 +399,17 @@ static void tell(struct runner *r, bool last)
 
 /* ---- the loop ---- */
 
+/* Works to have ready: a few windows full, and what is asked in AHEAD_MS when answers are quick; as
+ * long as that is not known, more. */
+static uint32_t want_of(const struct runner *r, uint32_t window)
+{
+    uint64_t want = window < 32 ? 2 * window + 16 : 4 * window, ahead = 2 * want;
+    if (r->latency_us)
+        ahead = (uint64_t)window * (AHEAD_MS * 1000) / (uint64_t)r->latency_us;
+    want = ahead > want ? ahead : want;
+    return want < WANT_MAX ? (uint32_t)want : WANT_MAX;
+}
+
 static void look_around(struct runner *r)
 {
     int asked = r->o->stop ? atomic_load(r->o->stop) : 0;
@@ -400,8 +428,7 @@ static void look_around(struct runner *r)
         snprintf(r->w.learned, sizeof r->w.learned, "%.*s", (int)b->learned.n, b->learned.p);
         atomic_store(&r->w.learned_set, true);
     }
-    uint32_t window = b->window ? b->window : pace_window(&r->pace);
-    atomic_store(&r->w.want, 2 * window + 16);
+    atomic_store(&r->w.want, want_of(r, b->window ? b->window : pace_window(&r->pace)));
 }
 
 /* Nothing is with us: neither leased, asked, answered nor waiting. */
@@ -455,11 +482,14 @@ static enum status begin(struct runner *r, struct err *err)
         run_store_get(r->o->store, r->o->run, &row, err) != ST_OK)
         return err->code;
     r->before = row.counts;
+    /* Of a run that goes on, or that took answers of another, the questions that always fail may be
+     * all that is left. */
+    r->ever_ok = row.counts.done > 0;
     run_row_clear(&row);
     return run_store_move(r->o->store, r->o->run, from, RUN_RUNNING, "", &moved, err);
 }
 
-static enum status end(struct runner *r, struct err *err)
+static enum status end_once(struct runner *r, struct err *err)
 {
     struct run_store *s = r->o->store;
     bool moved = false;
@@ -484,6 +514,24 @@ static enum status end(struct runner *r, struct err *err)
     return run_store_leave(s, r->o->run, r->note, err);
 }
 
+/* Waits for a store that may come back. */
+static enum status end(struct runner *r, struct err *err)
+{
+    uint64_t start = clock_ns();
+    for (;;) {
+        struct err e = ERR_INIT;
+        if (end_once(r, &e) == ST_OK)
+            return ST_OK;
+        int asked = r->o->stop ? atomic_load(r->o->stop) : 0;
+        if (asked > 1 || !store_may_return(r->o, e.code) ||
+            clock_ms_since(start) >= store_patience_ms(r->o)) {
+            *err = e;
+            return e.code;
+        }
+        usleep(200000);
+    }
+}
+
 enum status runner_run(const struct runner_opts *o, enum run_ending *ret, struct run_progress *last,
                        char note[ERR_MSG_MAX], struct err *err)
 {
@@ -495,7 +543,8 @@ enum status runner_run(const struct runner_opts *o, enum run_ending *ret, struct
     r->start_ns = clock_ns();
     r->rng.state = r->start_ns;
     pace_init(&r->pace, &o->pace, r->start_ns);
-    atomic_store(&r->w.want, 64);
+    atomic_store(&r->w.want,
+                 want_of(r, o->backend->window ? o->backend->window : pace_window(&r->pace)));
     if (begin(r, err) != ST_OK || writer_start(&r->w, o, err) != ST_OK) {
         free(r);
         return err->code;
@@ -518,60 +567,5 @@ enum status runner_run(const struct runner_opts *o, enum run_ending *ret, struct
     last->problem = "";
     snprintf(note, ERR_MSG_MAX, "%s", r->note);
     free(r);
-    return err->code;
-}
-
-/* ---- scoring again ---- */
-
-enum { RESCORE_BATCH = 200 };
-
-struct rescoring {
-    enum extract_profile profile;
-    struct run_sample row[RESCORE_BATCH];
-    size_t n;
-    int64_t after, changed;
-    struct err err;
-};
-
-static bool rescore_row(void *ctx, const struct run_sample *r)
-{
-    struct rescoring *s = ctx;
-    struct run_sample *to = &s->row[s->n++];
-    bool was = r->correct[s->profile];
-    *to = *r;
-    s->after = r->ord;
-    score_sample(to, s->profile, &s->err);
-    s->changed += to->correct[s->profile] != was;
-    /* Texts are borrowed for this call only. */
-    to->question = to->response = to->reasoning = to->info = (struct str){ "", 0 };
-    return s->err.code == ST_OK;
-}
-
-enum status runner_rescore(struct run_store *store, const char *run, enum extract_profile profile,
-                           int64_t *scored, int64_t *changed, struct err *err)
-{
-    struct rescoring *s = calloc(1, sizeof *s);
-    struct sample_query q = SAMPLE_QUERY_ALL;
-    if (!s)
-        return err_set(err, ST_NOMEM, "scores");
-    s->profile = profile;
-    s->after = -1;
-    q.by_ord = true;
-    q.limit = RESCORE_BATCH;
-    q.state = SAMPLE_DONE;
-    *scored = 0;
-    do {
-        s->n = 0;
-        q.after = s->after;
-        if (run_store_each(store, run, &q, rescore_row, s, err) != ST_OK)
-            break;
-        if (s->err.code != ST_OK)
-            *err = s->err;
-        else if (s->n)
-            run_store_score(store, run, s->row, s->n, err);
-        *scored += (int64_t)s->n;
-    } while (err->code == ST_OK && s->n == RESCORE_BATCH);
-    *changed = s->changed;
-    free(s);
     return err->code;
 }

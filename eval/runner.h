@@ -28,6 +28,7 @@ struct run_progress {
     uint64_t retries, writer_lag_us; /* lag: how long the oldest answer waited to be stored */
     uint64_t prefix_tokens, prefill_tokens;
     const char *problem; /* the last thing that went wrong, "" */
+    const char *waits;   /* what the store is waited for, at most patience_ms; NULL: it is well */
 };
 
 struct runner_opts {

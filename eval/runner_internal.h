@@ -7,10 +7,13 @@
 
 #include <pthread.h>
 
+/* Works that `ready` holds; the runner wants fewer than that, see look_around(). */
+enum { QUEUE_MAX = 4096, WANT_MAX = QUEUE_MAX - 512 };
+
 /* A leased sample on its way. Owned by whoever holds it: writer -> ready queue -> runner -> done
  * queue -> writer. */
 struct work {
-    int64_t ord;
+    int64_t ord, repeat;
     char *text; /* question, gold text, info, one behind another */
     struct str question, gold_text, info;
     int64_t gold_num, gold_den;
@@ -41,6 +44,7 @@ void outcome_free(struct outcome *o);
 struct writer {
     const struct runner_opts *o;
     struct queue *ready, *done;
+    bool lost; /* a lease failed: the server may think that we have more than we know of */
     pthread_t thread;
     /* Both sides. */
     atomic_bool closing; /* runner: no more outcomes will come, finish */
@@ -49,12 +53,18 @@ struct writer {
     atomic_bool dry;     /* writer: nothing is pending (at its last look) */
     atomic_bool asked;   /* writer: the run is not in state running any more */
     atomic_bool broken;  /* writer: the store failed for good, err says why */
+    atomic_int waits;    /* writer: enum status that the store fails with, and may not for long */
     atomic_llong n_done, n_failed, n_correct, n_empty, n_unparsed, n_truncated, lag_us, n_attempt;
     atomic_llong outstanding; /* works leased and not yet settled */
     char learned[256];        /* runner writes, then sets learned_set */
     atomic_bool learned_set;
     struct err err;
 };
+
+/* The store failed in a way that may go away: another program's lock, a full disk, a server that
+ * restarts. */
+bool store_may_return(const struct runner_opts *o, enum status st);
+uint32_t store_patience_ms(const struct runner_opts *o);
 
 enum status writer_start(struct writer *w, const struct runner_opts *o, struct err *err);
 /* Ends the thread: everything queued is stored. */

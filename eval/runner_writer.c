@@ -10,11 +10,13 @@
 #include <unistd.h>
 
 enum {
-    BATCH_MAX = 256,
+    BATCH_MAX = 1024, /* a disk that takes 100 ms for a flush still keeps up with 10,000 a second */
     BATCH_WAIT_MS = 20,
-    LOOK_MS = 500, /* between looks at the run's state */
-    LEASE_MAX = 256,
-    QUEUE_MAX = 4096,
+    NAP_US = 3000,
+    GATHER_MS = 15,     /* a fuller batch is worth this: each costs a flush of the disk */
+    GATHER_LAST_MS = 3, /* of the last questions: nothing is asked meanwhile */
+    LOOK_MS = 500,      /* between looks at the run's state */
+    LEASE_MAX = 1024,
     AGAIN_MS = 200,
     PATIENCE_MS = 600000,
     CLOSING_MS = 5000
@@ -71,9 +73,11 @@ static bool take_sample(void *ctx, const struct run_sample *r)
         t->nomem = true;
         return true; /* the rest of the rows is read and given back */
     }
-    *w = (struct work){
-        .ord = r->ord, .text = text, .gold_num = r->gold_num, .gold_den = r->gold_den
-    };
+    *w = (struct work){ .ord = r->ord,
+                        .repeat = r->repeat,
+                        .text = text,
+                        .gold_num = r->gold_num,
+                        .gold_den = r->gold_den };
     w->question = place(&at, r->question);
     w->gold_text = place(&at, r->gold_text);
     w->info = place(&at, r->info);
@@ -87,15 +91,26 @@ static int by_ord(const void *a, const void *b)
     return x->ord < y->ord ? -1 : x->ord > y->ord;
 }
 
+/* Few large leases: each is a transaction. */
+static bool wants_lease(struct writer *w)
+{
+    return 2 * queue_len(w->ready) <= atomic_load(&w->want) && !atomic_load(&w->hold);
+}
+
 static void lease(struct writer *w, struct err *err)
 {
     size_t have = queue_len(w->ready), want = atomic_load(&w->want);
-    if (have >= want || atomic_load(&w->hold))
+    if (!wants_lease(w))
         return;
     struct taking t = { .w = w };
     int64_t got = 0;
     size_t n = want - have < LEASE_MAX ? want - have : LEASE_MAX;
-    run_store_lease(w->o->store, w->o->run, (int64_t)n, take_sample, &t, &got, err);
+    if (w->lost && atomic_load(&w->outstanding) == 0 &&
+        run_store_release(w->o->store, w->o->run, -1, err) == ST_OK)
+        w->lost = false;
+    if (err->code == ST_OK &&
+        run_store_lease(w->o->store, w->o->run, (int64_t)n, take_sample, &t, &got, err) != ST_OK)
+        w->lost = true;
     if (t.nomem)
         err_set(err, ST_NOMEM, "leased samples");
     qsort(t.list, t.n, sizeof(struct work *), by_ord);
@@ -105,9 +120,8 @@ static void lease(struct writer *w, struct err *err)
             atomic_fetch_sub(&w->outstanding, 1);
             work_free(t.list[i]);
         }
-    atomic_store(&w->dry, err->code == ST_OK && t.n == 0);
-    if (t.n)
-        backend_wake(w->o->backend);
+    atomic_store(&w->dry, err->code == ST_OK && t.n == 0 && !w->lost);
+    backend_wake(w->o->backend); /* work, or the end of it */
 }
 
 /* ---- storing ---- */
@@ -177,16 +191,20 @@ static void count(struct writer *w, const struct batch *b)
     atomic_store(&w->lag_us, (long long)((now - oldest) / 1000));
 }
 
-/* It may go away: another program's lock, a full disk, a server that restarts. */
-static bool passes(const struct writer *w, enum status st)
+bool store_may_return(const struct runner_opts *o, enum status st)
 {
-    return st == ST_TIMEOUT || st == ST_FULL || (st == ST_IO && run_store_shared(w->o->store));
+    return st == ST_TIMEOUT || st == ST_FULL || (st == ST_IO && run_store_shared(o->store));
+}
+
+uint32_t store_patience_ms(const struct runner_opts *o)
+{
+    return o->patience_ms ? o->patience_ms : PATIENCE_MS;
 }
 
 /* Seconds that are left for the store to come back; when the runner ends, few. */
 static bool patient(struct writer *w, uint64_t since)
 {
-    uint32_t most = w->o->patience_ms ? w->o->patience_ms : PATIENCE_MS;
+    uint32_t most = store_patience_ms(w->o);
     if (atomic_load(&w->closing) && most > CLOSING_MS)
         most = CLOSING_MS;
     return clock_ms_since(since) < most;
@@ -200,27 +218,48 @@ static void store_batch(struct writer *w, struct batch *b, struct err *err)
         fill(w, b, i, err);
     for (uint32_t wait = AGAIN_MS; err->code == ST_OK; wait = wait < 5000 ? 2 * wait : wait) {
         struct err e = ERR_INIT;
-        if (run_store_commit(w->o->store, w->o->run, b->res, b->n, &late, &e) == ST_OK)
+        run_store_commit(w->o->store, w->o->run, b->res, b->n, &late, &e);
+        atomic_store(&w->waits, (int)e.code);
+        if (e.code == ST_OK)
             break;
-        if (passes(w, e.code) && patient(w, start))
+        if (store_may_return(w->o, e.code) && patient(w, start))
             usleep(wait * 1000);
         else
             *err = e;
     }
     if (err->code == ST_OK)
         count(w, b);
+    if (atomic_load(&w->outstanding) == 0)
+        backend_wake(w->o->backend); /* that may have been the last */
     for (size_t i = 0; i < b->n; i++)
         outcome_free(b->out[i]);
     b->n = 0;
 }
 
-/* Up to a full batch; waits for the first a little, for more hardly. */
+/* More answers will come, and nothing waits for this thread. */
+static bool may_nap(struct writer *w, const struct batch *b)
+{
+    return !atomic_load(&w->closing) && atomic_load(&w->outstanding) > (long long)b->n &&
+           (atomic_load(&w->dry) || !wants_lease(w));
+}
+
+/* Up to a full batch; waits for the first a little, for more while more is being asked: asleep, not
+ * woken by each. */
 static void gather(struct writer *w, struct batch *b)
 {
+    uint64_t start = clock_ns();
     void *m = queue_pop(w->done, BATCH_WAIT_MS);
+    bool last = atomic_load(&w->dry) && queue_len(w->ready) == 0;
+    int most = last ? GATHER_LAST_MS : GATHER_MS;
     while (m) {
         b->out[b->n++] = m;
-        m = b->n < BATCH_MAX ? queue_try_pop(w->done) : NULL;
+        if (b->n == BATCH_MAX)
+            return;
+        m = queue_try_pop(w->done);
+        while (!m && clock_ms_since(start) < most && may_nap(w, b)) {
+            usleep(NAP_US);
+            m = queue_try_pop(w->done);
+        }
     }
 }
 
@@ -264,12 +303,13 @@ static void tend(struct writer *w, struct times *t, struct err *err)
 {
     struct err e = ERR_INIT;
     chores(w, t, &e);
+    atomic_store(&w->waits, (int)e.code);
     if (e.code == ST_OK) {
         t->failing = 0;
         return;
     }
     t->failing = t->failing ? t->failing : clock_ns();
-    if (!passes(w, e.code) || !patient(w, t->failing))
+    if (!store_may_return(w->o, e.code) || !patient(w, t->failing))
         *err = e;
     else
         usleep(AGAIN_MS * 1000);
@@ -323,6 +363,7 @@ enum status writer_stop(struct writer *w, struct err *err)
 {
     void *m;
     atomic_store(&w->closing, true);
+    queue_close(w->done); /* nobody pushes any more; the thread does not wait for it */
     pthread_join(w->thread, NULL);
     while ((m = queue_try_pop(w->ready)) != NULL)
         work_free(m);

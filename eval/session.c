@@ -4,6 +4,7 @@
 #include "engine/base/hash.h"
 #include "engine/engine.h"
 #include "eval/item_json.h"
+#include "eval/steady.h"
 
 #include <stdlib.h>
 
@@ -68,21 +69,39 @@ static enum status to_row(const struct item *it, struct buf *key, struct buf *in
 struct page {
     struct item item[ITEMS_A_TIME];
     struct buf key[ITEMS_A_TIME], info[ITEMS_A_TIME];
+    size_t n_key[ITEMS_A_TIME]; /* without the number of the repeat */
     struct run_sample row[ITEMS_A_TIME];
 };
+
+/* The page again as the questions' `repeat`-th answers. */
+static enum status add_repeat(struct session *s, struct page *p, uint64_t n, int64_t repeat,
+                              struct err *err)
+{
+    int64_t added;
+    for (size_t k = 0; k < n; k++) {
+        p->key[k].n = p->n_key[k];
+        if (repeat)
+            buf_printf(&p->key[k], "#%lld", (long long)repeat);
+        p->row[k].key = buf_view(&p->key[k]);
+        p->row[k].repeat = repeat;
+        if (buf_ok(&p->key[k], "an item", err) != ST_OK)
+            return err->code;
+    }
+    return run_store_add(s->in->store, s->row.id, p->row, n, &added, err);
+}
 
 static enum status add_page(struct session *s, struct page *p, uint64_t from, uint64_t n,
                             struct err *err)
 {
-    int64_t added;
     size_t k = 0;
     for (; k < n && err->code == ST_OK; k++) {
         p->item[k] = (struct item){ 0 };
         if (set_item(s->in->set, from + k, &p->item[k], err) == ST_OK)
             to_row(&p->item[k], &p->key[k], &p->info[k], &p->row[k], err);
+        p->n_key[k] = p->key[k].n;
     }
-    if (err->code == ST_OK)
-        run_store_add(s->in->store, s->row.id, p->row, n, &added, err);
+    for (int64_t r = 0; r < s->set.repeats && err->code == ST_OK; r++)
+        add_repeat(s, p, n, r, err);
     while (k > 0)
         item_clear(&p->item[--k]);
     return err->code;
@@ -205,6 +224,8 @@ static json_t *decoding_doc(const struct session *s)
     json_t *doc =
         json_pack("{s:f, s:I, s:I, s:o}", "temperature", s->ask.temperature, "max_tokens",
                   (json_int_t)s->ask.max_tokens, "seed", (json_int_t)s->ask.seed, "stop", list);
+    if (doc && s->set.repeats > 1)
+        json_object_set_new(doc, "repeats", json_integer(s->set.repeats));
     if (doc && s->set.extra)
         json_object_set_new(doc, "extra", json_deep_copy(s->set.extra));
     return doc;
@@ -374,6 +395,101 @@ static enum status find_or_make(struct session *s, struct err *err)
     return make_run(s, err);
 }
 
+/* ---- answers that other runs have ---- */
+
+enum { RUNS_A_TIME = 50 };
+
+/* Was it asked the same way? How often it was asked does not matter: a repeat has its number. */
+static bool asked_alike(const json_t *a, const json_t *b)
+{
+    static const char *const parts[] = { "model", "prompt", "decoding", "extraction" };
+    bool same = true;
+    for (size_t i = 0; i < sizeof parts / sizeof parts[0] && same; i++) {
+        json_t *x = json_deep_copy(json_object_get(a, parts[i])),
+               *y = json_deep_copy(json_object_get(b, parts[i]));
+        json_object_del(x, "repeats");
+        json_object_del(y, "repeats");
+        json_object_del(x, "why");
+        json_object_del(y, "why");
+        same = x && y && json_equal(x, y);
+        json_free(x);
+        json_free(y);
+    }
+    return same;
+}
+
+static enum status reuse_of(struct session *s, const struct run_row *other, json_t *told,
+                            struct err *err)
+{
+    struct err ignored = ERR_INIT;
+    json_t *theirs = NULL;
+    int64_t n = 0;
+    if (strcmp(other->id, s->row.id) != 0 &&
+        json_parse(str_c(other->manifest), "manifest", &theirs, &ignored) == ST_OK &&
+        asked_alike(s->manifest, theirs) &&
+        run_store_reuse(s->in->store, s->row.id, other->id, &n, err) == ST_OK && n > 0)
+        json_object_set_new(told, other->id, json_integer(n));
+    json_free(theirs);
+    return err->code;
+}
+
+/* Writes a member of the run's manifest that is not part of what it is. */
+static enum status tell(struct session *s, const char *key, json_t *value, struct err *err)
+{
+    json_t *doc = NULL;
+    char *text = NULL;
+    if (json_parse(str_c(s->row.manifest), "manifest", &doc, err) == ST_OK &&
+        json_object_set_new(doc, key, value) == 0 && write_text(doc, &text, err) == ST_OK &&
+        run_store_update(s->in->store, s->row.id, text, NULL, NULL, err) == ST_OK) {
+        free(s->row.manifest); /* the next one writes over this */
+        s->row.manifest = text;
+        text = NULL;
+    }
+    free(text);
+    json_free(doc);
+    return err->code;
+}
+
+/* The manifest tells from which runs how many came, those of earlier sessions included. */
+static enum status tell_reused(struct session *s, const json_t *told, struct err *err)
+{
+    json_t *doc = NULL;
+    if (json_object_size(told) == 0 ||
+        json_parse(str_c(s->row.manifest), "manifest", &doc, err) != ST_OK)
+        return err->code;
+    json_t *all = json_deep_copy(json_object_get(doc, "reused"));
+    all = all ? all : json_object();
+    const char *run;
+    json_t *v;
+    json_object_foreach((json_t *)(uintptr_t)told, run, v) json_object_set_new(
+        all, run,
+        json_integer(json_integer_value(v) + json_integer_value(json_object_get(all, run))));
+    json_free(doc);
+    return tell(s, "reused", all, err);
+}
+
+static enum status reuse_answers(struct session *s, struct err *err)
+{
+    char after[RUN_ID_MAX] = "";
+    bool more = true;
+    json_t *told = json_object();
+    while (more && err->code == ST_OK) {
+        struct run_list l = { 0 };
+        if (run_store_list(s->in->store, after[0] ? after : NULL, RUNS_A_TIME, &l, err) != ST_OK)
+            break;
+        for (size_t i = 0; i < l.n && err->code == ST_OK; i++)
+            reuse_of(s, &l.row[i], told, err);
+        more = l.more && l.n > 0;
+        if (l.n)
+            snprintf(after, sizeof after, "%s", l.row[l.n - 1].id);
+        run_list_clear(&l);
+    }
+    if (err->code == ST_OK)
+        tell_reused(s, told, err);
+    json_free(told);
+    return err->code;
+}
+
 /* ---- working ---- */
 
 static enum status open_backend(struct session *s, struct err *err)
@@ -396,6 +512,20 @@ static enum status open_backend(struct session *s, struct err *err)
     return backend_http_open(&h, &s->ask, &s->backend, err);
 }
 
+static enum status self_test(struct session *s, struct err *err)
+{
+    uint32_t n = 0, different = 0;
+    if (steady_run(s->backend, s->in->store, s->row.id, (uint32_t)s->set.self_test, &n, &different,
+                   err) == ST_OK &&
+        n)
+        tell(s, "self_test",
+             json_pack("{s:I, s:I, s:[i, i, i]}", "questions", (json_int_t)n, "different",
+                       (json_int_t)different, "in_flight", (int)steady_windows[0],
+                       (int)steady_windows[1], (int)steady_windows[2]),
+             err);
+    return err->code;
+}
+
 static enum status work(struct session *s, struct err *err)
 {
     const struct eval_settings *t = &s->set;
@@ -415,6 +545,8 @@ static enum status work(struct session *s, struct err *err)
     if (open_backend(s, err) != ST_OK)
         return err->code;
     o.backend = s->backend;
+    if (s->set.self_test && self_test(s, err) != ST_OK)
+        return err->code;
     return runner_run(&o, &s->out->ending, &s->out->last, s->out->note, err);
 }
 
@@ -430,8 +562,11 @@ static enum status all(struct session *s, struct err *err)
     snprintf(s->out->run, sizeof s->out->run, "%s", s->row.id);
     /* A run that was found by its identity has its items, unless it was killed while it got them.
      */
-    bool has_all = !s->in->run && !s->out->made && s->row.counts.total == (int64_t)n_items(s);
+    bool has_all =
+        !s->in->run && !s->out->made && s->row.counts.total == (int64_t)n_items(s) * s->set.repeats;
     if (s->in->set && !has_all && add_items(s, err) != ST_OK)
+        return err_ctx(err, "run %s", s->row.id);
+    if (s->set.reuse && reuse_answers(s, err) != ST_OK)
         return err_ctx(err, "run %s", s->row.id);
     if (s->in->begun)
         s->in->begun(s->in->ctx, &s->row, s->out->made);

@@ -13,6 +13,9 @@ struct engine;
  *   name, variants ["both@1"...], count, seed, templates [ID...], max_items      which questions
  *   endpoint, model, api "chat"|"completions"|"auto", key_env                    who is asked
  *   prompt (file), shots, max_tokens, temperature, sample_seed, profile          how
+ *   self_test: so many questions are asked at 1, 8 and 32 at a time first, see steady.h
+ *   repeats: answers to each question, each with a seed of its own; reuse: take answers that other
+ *   runs got to the same question by the same model, prompt and decoding
  *   extra {...}: members added to each request of an endpoint
  *   concurrency, rpm, tpm, attempts, max_requests, max_total_tokens, max_seconds, max_cost,
  *   price_in, price_out, connect_ms, first_byte_ms, total_ms                     within what
@@ -25,6 +28,8 @@ struct eval_settings {
     size_t n_variant;
     const char *only[SETTINGS_TEMPLATES_MAX];
     size_t n_only;
+    int64_t repeats, self_test;
+    bool reuse;
     int64_t count, seed, max_items, shots, max_tokens, sample_seed; /* shots -1: as many as fit */
     double temperature;
     enum extract_profile of_profile;

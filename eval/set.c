@@ -148,9 +148,9 @@ static bool needs_numbers(enum variant v)
            v == VARIANT_NOOP_CONTROL;
 }
 
-static enum status space_of(struct family *f, int level, bool matched, struct err *err)
+static enum status space_of(struct family *f, int level, const struct set_opts *o, struct err *err)
 {
-    struct space_opts so = { .matched = matched };
+    struct space_opts so = { .matched = o->matched, .budget = o->budget };
     struct space **at = &f->space[level - LEVEL_MIN];
     if (*at)
         return ST_OK;
@@ -172,7 +172,7 @@ static enum status add_member(struct set *s, struct part *p, struct family *f,
                               .count = p->pub.n_set,
                               .any_audit = o->any_audit };
     if (needs_numbers(po.variant)) {
-        if (space_of(f, level, o->matched, err) != ST_OK)
+        if (space_of(f, level, o, err) != ST_OK)
             return err->code;
         po.space = f->space[level - LEVEL_MIN];
     }

@@ -39,6 +39,7 @@ struct set_opts {
     bool any_audit;     /* distractors of any audit status; else accepted ones only */
     const char *pools;  /* JSON file of word lists that override ours; NULL: ours */
     uint32_t max_items; /* frozen files: rows taken, 0: all */
+    uint64_t *budget;   /* steps of all searches for numbers, NULL: the usual; see space.h */
 };
 
 struct set; /* opaque, constant once open */

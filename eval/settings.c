@@ -26,6 +26,8 @@ static const struct field fields[] = {
     { "max_items", WHOLE, AT(max_items), 0, 1e9 },
     { "shots", WHOLE, AT(shots), -1, PROMPT_SHOTS_MAX },
     { "max_tokens", WHOLE, AT(max_tokens), 1, 1000000 },
+    { "self_test", WHOLE, AT(self_test), 0, 256 },
+    { "repeats", WHOLE, AT(repeats), 1, 100 },
     { "sample_seed", WHOLE, AT(sample_seed), 0, 9007199254740992.0 },
     { "temperature", REAL, AT(temperature), 0, 100 },
     { "concurrency", WHOLE, AT(attempts), 0, 0 }, /* read by itself: another type */
@@ -158,7 +160,8 @@ static enum status check_extra(const json_t *extra, char param[SETTINGS_PARAM_MA
 
 static bool known(const char *key)
 {
-    static const char *const more[] = { "variants", "templates", "primary", "extra", "rpm", "tpm" };
+    static const char *const more[] = { "variants", "templates", "primary", "extra",
+                                        "rpm",      "tpm",       "reuse" };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
         if (strcmp(key, fields[i].name) == 0)
             return true;
@@ -171,7 +174,9 @@ static bool known(const char *key)
 enum status eval_settings_read(const json_t *doc, struct eval_settings *ret,
                                char param[SETTINGS_PARAM_MAX], struct err *err)
 {
-    struct eval_settings s = { .shots = -1, .max_tokens = 512, .of_profile = EXTRACT_FLEXIBLE };
+    struct eval_settings s = {
+        .shots = -1, .max_tokens = 512, .repeats = 1, .of_profile = EXTRACT_FLEXIBLE
+    };
     int64_t concurrency = 0, rpm = 0, tpm = 0;
     const char *key;
     json_t *v;
@@ -199,6 +204,13 @@ enum status eval_settings_read(const json_t *doc, struct eval_settings *ret,
     s.pace = (struct pace_opts){ .max = (uint32_t)concurrency,
                                  .rpm = (uint64_t)rpm,
                                  .tpm = (uint64_t)tpm };
+    const json_t *reuse = json_object_get(doc, "reuse");
+    if (reuse && !json_is_boolean(reuse)) {
+        snprintf(param, SETTINGS_PARAM_MAX, "reuse");
+        err_set(err, ST_ARG, "'reuse' must be true or false");
+        goto bad;
+    }
+    s.reuse = json_is_true(reuse);
     s.primary = json_object_get(doc, "primary");
     s.extra = json_object_get(doc, "extra");
     if (read_lists(doc, &s, param, err) != ST_OK || check_extra(s.extra, param, err) != ST_OK ||

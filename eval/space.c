@@ -1,45 +1,16 @@
 /* eval/space.c - see space.h. An assignment is a number: one digit per slot in a mixed radix, in
  * the order of the template, so it means the same however the search is ordered. */
-#include "eval/space.h"
-
 #include "engine/base/rng.h"
 #include "eval/program.h"
+#include "eval/space_internal.h"
 
 enum {
     LISTED_ALWAYS = 1 << 16, /* combinations that are enumerated without asking */
     PROBES = 4096,
     PROBES_GOOD = 16 /* one in 256 satisfies: 50 draws cost a few milliseconds */
 };
-static const uint64_t steps_max = 400000000; /* a few seconds; public templates need 1.2e8 */
-static const uint64_t conflict_steps_max = 20000000; /* of each set of conditions tried */
+const uint64_t space_steps_max = 400000000; /* a few seconds; public templates need 1.2e8 */
 static const uint64_t product_max = (uint64_t)1 << 62;
-
-struct axis {
-    uint32_t slot;
-    uint64_t size, stride;
-    const uint32_t *map; /* allowed candidates, NULL: all */
-    bool sorted;         /* candidates ascend: a fixed value is found by halving */
-};
-
-struct space {
-    const struct template *t;
-    struct mem mem;
-    struct axis axis[TPL_SLOTS_MAX]; /* in the order of the search */
-    uint32_t n_axis;
-    uint64_t product;
-    const struct cond *cond[TPL_CONDS_MAX];
-    uint32_t n_cond;
-    int depth[TPL_VARS_MAX];
-    struct program *program;
-    enum space_how how;
-    uint64_t *store;
-    uint64_t n_store, cap_store, count;
-    uint64_t threshold; /* of the hash under which an assignment is kept, when there are too many */
-    uint64_t original;  /* its number, UINT64_MAX: not one of them */
-    bool covers[TPL_SLOTS_MAX];
-    uint64_t limit;                         /* steps */
-    bool relaxed, counting, stopped, first; /* first: one assignment is enough */
-};
 
 /* ---- permutation ---- */
 
@@ -186,7 +157,7 @@ static double cost_of(const struct space *s, const struct cond *c, const bool *b
 }
 
 /* Cheapest condition first, its small axes before its large ones. */
-static void order_axes(struct space *s)
+void space_order(struct space *s)
 {
     bool bound[TPL_SLOTS_MAX] = { false }, done[TPL_CONDS_MAX] = { false };
     struct axis sorted[TPL_SLOTS_MAX];
@@ -419,7 +390,7 @@ static void forget_original(struct space *s)
         }
 }
 
-static enum status build(struct space *s, struct err *err)
+enum status space_build(struct space *s, struct err *err)
 {
     for (uint32_t v = 0; v < TPL_VARS_MAX; v++)
         s->depth[v] = v < s->t->n_var ? axis_of(s, v) : -1;
@@ -436,7 +407,11 @@ static enum status build(struct space *s, struct err *err)
         s->count = s->product;
         return ST_OK;
     }
-    if (!enumerate(s))
+    bool ok = enumerate(s);
+    if (s->budget)
+        *s->budget -=
+            program_steps(s->program) < *s->budget ? program_steps(s->program) : *s->budget;
+    if (!ok)
         return err_set(err, ST_NOMEM, "the assignments of a template");
     if (s->stopped)
         s->how = SPACE_PART;
@@ -444,8 +419,8 @@ static enum status build(struct space *s, struct err *err)
     return ST_OK;
 }
 
-static struct space *space_new(const struct template *t, int level, const struct space_opts *o,
-                               struct err *err)
+struct space *space_new(const struct template *t, int level, const struct space_opts *o,
+                        struct err *err)
 {
     struct space *s = calloc(1, sizeof *s);
     if (!s || (s->t = t, !find_axes(s, level, o->matched))) {
@@ -454,13 +429,14 @@ static struct space *space_new(const struct template *t, int level, const struct
         return NULL;
     }
     s->counting = o->count;
-    s->limit = steps_max;
+    s->budget = o->budget;
+    s->limit = s->budget && *s->budget < space_steps_max ? *s->budget : space_steps_max;
     if (!strides(s)) {
         err_set(err, ST_FORMAT, "the domains have more than 2^62 combinations");
         space_free(s);
         return NULL;
     }
-    order_axes(s);
+    space_order(s);
     return s;
 }
 
@@ -470,12 +446,12 @@ enum status space_open(const struct template *t, int level, const struct space_o
     struct space *s = space_new(t, level, o, err);
     if (!s)
         return err->code;
-    if (build(s, err) != ST_OK) {
+    if (space_build(s, err) != ST_OK) {
         space_free(s);
         return err->code;
     }
     if (s->count == 0 && o->matched) { /* not one keeps all its digits */
-        struct space_opts loose = { .count = o->count };
+        struct space_opts loose = { .count = o->count, .budget = o->budget };
         struct space *other = NULL;
         space_free(s);
         if (space_open(t, level, &loose, &other, err) != ST_OK || !other)
@@ -574,61 +550,4 @@ void space_decode(const struct space *s, uint64_t draw, uint32_t cand[][TPL_PICK
         else
             slot_decode(slot, digit, cand[a->slot]);
     }
-}
-
-/* ---- conflicts ---- */
-
-/* Only the conditions whose bits are set. */
-static bool satisfiable(const struct template *t, int level, uint64_t bits, bool *ret,
-                        struct err *err)
-{
-    struct space_opts o = { .count = true };
-    struct space *s = space_new(t, level, &o, err);
-    if (!s)
-        return false;
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < s->n_cond; i++)
-        if (bits >> (s->cond[i] - t->cond) & 1)
-            s->cond[n++] = s->cond[i];
-    s->n_cond = n;
-    s->first = true;
-    s->limit = conflict_steps_max;
-    order_axes(s);
-    bool ok = build(s, err) == ST_OK;
-    *ret = s->count > 0 || s->stopped;
-    space_free(s);
-    return ok;
-}
-
-/* Sets of one and of two conditions, which most conflicts are. */
-static bool small_conflict(const struct template *t, int level, uint64_t *ret, struct err *err)
-{
-    for (uint32_t i = 0; i < t->n_cond; i++)
-        for (uint32_t k = 0; k <= i; k++) { /* k == i: one alone; all of those come first below */
-            uint64_t bits = (uint64_t)1 << i | (uint64_t)1 << k;
-            bool yes;
-            if (!satisfiable(t, level, bits, &yes, err))
-                return false;
-            if (!yes && (k == i || *ret == 0))
-                *ret = bits;
-            if (!yes && k == i)
-                return true;
-        }
-    return true;
-}
-
-enum status space_conflict(const struct template *t, int level, uint64_t *ret, struct err *err)
-{
-    uint64_t bits = t->n_cond >= 64 ? UINT64_MAX : ((uint64_t)1 << t->n_cond) - 1, small = 0;
-    if (t->n_cond <= 16 && !small_conflict(t, level, &small, err))
-        return err->code;
-    for (uint32_t i = 0; i < t->n_cond && !small; i++) { /* what the conflict does not need, goes */
-        bool yes;
-        if (!satisfiable(t, level, bits & ~((uint64_t)1 << i), &yes, err))
-            return err->code;
-        if (!yes)
-            bits &= ~((uint64_t)1 << i);
-    }
-    *ret = small ? small : bits;
-    return ST_OK;
 }

@@ -23,6 +23,9 @@ enum space_how {
 struct space_opts {
     bool matched; /* numbers keep the digit count of the original where they can */
     bool count;   /* enumerate in any case, for an exact count; nothing can be drawn then */
+    /* Steps that may be spent, of this search at most the usual; what it spent is taken off. Shared
+     * by the searches of one request. NULL: the usual, for each. */
+    uint64_t *budget;
 };
 
 struct space; /* opaque */
@@ -47,8 +50,10 @@ void space_decode(const struct space *s, uint64_t draw, uint32_t cand[][TPL_PICK
 bool space_covers(const struct space *s, uint32_t slot);
 
 /* The smallest set of conditions that cannot hold together: bit i of *ret for condition i. Called
- * when none can be satisfied. ST_NOMEM. */
-enum status space_conflict(const struct template *t, int level, uint64_t *ret, struct err *err);
+ * when none can be satisfied. budget as above: where it ends the set may be larger than needed.
+ * ST_NOMEM. */
+enum status space_conflict(const struct template *t, int level, uint64_t *budget, uint64_t *ret,
+                           struct err *err);
 
 /* The image of i under a keyed permutation of [0, n), n > 0: a Feistel network on the next even
  * number of bits, walked until it lands inside. */

@@ -1,46 +1,10 @@
 /* eval/template_native.c - reads a template of our own format, gsmt/1 (docs/templates.md):
  * variables with kind, domain and original, one text with sections per level, conditions, answers
  * per level, distractors with their audit. */
+#include "eval/template_native.h"
+
 #include "engine/base/hash.h"
 #include "engine/base/num.h"
-#include "eval/template.h"
-#include "eval/template_text.h"
-
-struct reader {
-    struct template *t;
-    struct template_scope names;
-    const struct pools *pools;
-    struct err *err;
-    struct str pool_of[TPL_VARS_MAX]; /* n == 0: not from a pool */
-};
-
-static bool no_memory(struct reader *r)
-{
-    err_set(r->err, ST_NOMEM, "a template");
-    return false;
-}
-
-static bool refuse(struct reader *r, const char *what)
-{
-    err_set(r->err, ST_FORMAT, "%s", what);
-    return false;
-}
-
-static bool parse(struct reader *r, struct str text, const struct node **ret)
-{
-    struct expr_scope scope = template_scope(&r->names);
-    return expr_parse(text, &scope, &r->t->mem, ret, r->err) == ST_OK;
-}
-
-static struct str own(struct reader *r, struct str s)
-{
-    return mem_str(&r->t->mem, s);
-}
-
-static struct str json_str(const json_t *v)
-{
-    return (struct str){ json_string_value(v), json_string_length(v) };
-}
 
 /* ---- variables ---- */
 
@@ -53,8 +17,9 @@ static bool number_of(struct reader *r, const json_t *v, struct rational *ret)
     }
     if (json_is_string(v) && rat_parse(json_str(v), ret))
         return true;
-    return refuse(r, json_is_real(v) ? "write decimals as texts: \"2.5\" (they stay exact then)"
-                                     : "a number or a text with a number is wanted");
+    return native_refuse(r, json_is_real(v)
+                                ? "write decimals as texts: \"2.5\" (they stay exact then)"
+                                : "a number or a text with a number is wanted");
 }
 
 static enum value_type type_of(struct rational r)
@@ -68,15 +33,16 @@ static bool range(struct reader *r, struct rational from, struct rational to, st
     struct rational span, count;
     if (by.n <= 0 || !rat_sub(to, from, &span) || !rat_div(span, by, &count) || count.n < 0 ||
         rat_floor(count) >= EXPR_LIST_MAX)
-        return refuse(r, "a range needs from <= to, a step above 0, and at most 100000 numbers");
+        return native_refuse(
+            r, "a range needs from <= to, a step above 0, and at most 100000 numbers");
     uint32_t n = (uint32_t)rat_floor(count) + 1;
     struct value *item = mem_array(&r->t->mem, n, sizeof *item);
     if (!item)
-        return no_memory(r);
+        return native_no_memory(r);
     for (uint32_t i = 0; i < n; i++) {
         item[i] = value_num(from, type_of(from));
         if (!rat_add(from, by, &from) && i + 1 < n)
-            return refuse(r, "a range too large");
+            return native_refuse(r, "a range too large");
     }
     *ret = (struct value){ .kind = VALUE_LIST, .item = item, .n_item = n, .r = { 0, 1 } };
     return true;
@@ -88,14 +54,14 @@ static bool choice_of(struct reader *r, const json_t *v, struct value *ret)
     if (json_is_array(v)) {
         const json_t *words = json_array_get(v, 0), *number = json_array_get(v, 1);
         if (!json_is_string(words) || !number_of(r, number, &n))
-            return refuse(r, "a worded number is [\"half\", \"1/2\"]");
+            return native_refuse(r, "a worded number is [\"half\", \"1/2\"]");
         *ret = value_num(n, type_of(n));
-        ret->s = own(r, json_str(words));
-        return ret->s.p ? true : no_memory(r);
+        ret->s = native_own(r, json_str(words));
+        return ret->s.p ? true : native_no_memory(r);
     }
     if (json_is_string(v) && !rat_parse(json_str(v), &n)) {
-        *ret = value_str(own(r, json_str(v)));
-        return ret->s.p ? true : no_memory(r);
+        *ret = value_str(native_own(r, json_str(v)));
+        return ret->s.p ? true : native_no_memory(r);
     }
     if (!number_of(r, v, &n))
         return false;
@@ -108,7 +74,7 @@ static bool choices(struct reader *r, const json_t *list, struct value *ret)
     size_t n = json_array_size(list);
     struct value *item = n && n <= 10000 ? mem_array(&r->t->mem, n, sizeof *item) : NULL;
     if (!item)
-        return refuse(r, "'choice' is a list of 1 to 10000 values");
+        return native_refuse(r, "'choice' is a list of 1 to 10000 values");
     for (size_t i = 0; i < n; i++)
         if (!choice_of(r, json_array_get(list, i), &item[i]))
             return false;
@@ -121,7 +87,8 @@ static bool json_range(struct reader *r, const json_t *list, struct value *ret)
     struct rational v[3] = { { 0, 1 }, { 0, 1 }, { 1, 1 } };
     size_t n = json_array_size(list);
     if (n < 2 || n > 3)
-        return refuse(r, "a range is [from, to] or [from, to, step]; both ends belong to it");
+        return native_refuse(r,
+                             "a range is [from, to] or [from, to, step]; both ends belong to it");
     for (size_t i = 0; i < n; i++)
         if (!number_of(r, json_array_get(list, i), &v[i]))
             return false;
@@ -148,12 +115,13 @@ static bool long_spec(struct reader *r, const json_t *v, struct spec *s)
     if (pool.n) {
         s->pool = pools_find(r->pools, pool);
         if (!s->pool)
-            return refuse(r, "there is no such pool (strobe eval check --pools FILE adds some)");
+            return native_refuse(
+                r, "there is no such pool (strobe eval check --pools FILE adds some)");
     } else if (rng) {
         if (!json_range(r, rng, &s->list))
             return false;
     } else if (!choice) {
-        return refuse(r, "a variable needs 'pool', 'range' or 'choice'");
+        return native_refuse(r, "a variable needs 'pool', 'range' or 'choice'");
     } else if (!choices(r, choice, &s->list)) {
         return false;
     }
@@ -165,17 +133,17 @@ static bool long_spec(struct reader *r, const json_t *v, struct spec *s)
     else if (kind.n && str_is(kind, "surface"))
         s->kind = ITEM_SURFACE;
     else if (kind.n)
-        return refuse(r, "'kind' is name, number or surface");
+        return native_refuse(r, "'kind' is name, number or surface");
     char digits[32];
     if (json_is_integer(original)) {
         snprintf(digits, sizeof digits, "%lld", (long long)json_integer_value(original));
-        s->original = own(r, str_c(digits));
+        s->original = native_own(r, str_c(digits));
     } else if (json_is_string(original)) {
-        s->original = own(r, json_str(original));
+        s->original = native_own(r, json_str(original));
     } else {
-        return refuse(r, "a variable needs 'original', a whole number or a text");
+        return native_refuse(r, "a variable needs 'original', a whole number or a text");
     }
-    return s->original.p ? true : no_memory(r);
+    return s->original.p ? true : native_no_memory(r);
 }
 
 /* "2..20 by 2 = 6", "person = Ana", "red, blue = red", "half:1/2, third:1/3 = half" */
@@ -198,7 +166,7 @@ static bool short_list(struct reader *r, struct str s, struct value *ret)
             list = NULL;
         }
     }
-    bool ok = list ? choices(r, list, ret) : no_memory(r);
+    bool ok = list ? choices(r, list, ret) : native_no_memory(r);
     json_free(list);
     return ok;
 }
@@ -207,11 +175,11 @@ static bool short_spec(struct reader *r, struct str s, struct spec *ret)
 {
     size_t eq = str_find(s, STR(" = "), 0), dots = str_find(s, STR(".."), 0);
     if (eq == SIZE_MAX)
-        return refuse(r, "a variable is \"DOMAIN = ORIGINAL\"");
+        return native_refuse(r, "a variable is \"DOMAIN = ORIGINAL\"");
     struct str domain = str_trim((struct str){ s.p, eq });
-    ret->original = own(r, str_trim((struct str){ s.p + eq + 3, s.n - eq - 3 }));
+    ret->original = native_own(r, str_trim((struct str){ s.p + eq + 3, s.n - eq - 3 }));
     if (!ret->original.p)
-        return no_memory(r);
+        return native_no_memory(r);
     ret->pool = pools_find(r->pools, domain);
     if (ret->pool) {
         ret->kind = ret->pool->kind;
@@ -224,7 +192,7 @@ static bool short_spec(struct reader *r, struct str s, struct spec *ret)
             !rat_parse(str_trim((struct str){ domain.p + dots + 2, end - dots - 2 }), &to) ||
             (by != SIZE_MAX &&
              !rat_parse(str_trim((struct str){ domain.p + by + 4, domain.n - by - 4 }), &step)))
-            return refuse(r, "a range is \"FROM..TO\" or \"FROM..TO by STEP\"");
+            return native_refuse(r, "a range is \"FROM..TO\" or \"FROM..TO by STEP\"");
         ret->kind = ITEM_NUMBER;
         return range(r, from, to, step, &ret->list);
     }
@@ -257,9 +225,9 @@ static struct tvar *new_var(struct reader *r, const char *name)
         return NULL;
     }
     struct tvar *v = &t->var[t->n_var];
-    *v = (struct tvar){ .name = own(r, str_c(name)), .slot = -1, .noop = -1 };
+    *v = (struct tvar){ .name = native_own(r, str_c(name)), .slot = -1, .noop = -1 };
     if (!v->name.p)
-        return no_memory(r), NULL;
+        return native_no_memory(r), NULL;
     t->n_var++;
     return v;
 }
@@ -269,7 +237,7 @@ static bool new_slot(struct reader *r, uint32_t var, const struct spec *s)
     struct template *t = r->t;
     struct slot *slot = &t->slot[t->n_slot];
     if (t->n_slot == TPL_SLOTS_MAX)
-        return refuse(r, "too many variables");
+        return native_refuse(r, "too many variables");
     *slot = (struct slot){ .pick = PICK_ONE, .var = { var }, .n_var = 1 };
     if (template_domain(t, slot, &s->list, NULL, false, r->err) != ST_OK)
         return false;
@@ -302,12 +270,12 @@ static void settle(struct reader *r, struct tvar *v, const struct spec *s)
                       (int)s->original.n, s->original.p);
 }
 
-static bool read_vars(struct reader *r, json_t *vars, int32_t noop)
+bool native_vars(struct reader *r, json_t *vars, int32_t noop)
 {
     const char *name;
     json_t *v;
     if (vars && !json_is_object(vars))
-        return refuse(r, "'vars' must be an object");
+        return native_refuse(r, "'vars' must be an object");
     json_object_foreach(vars, name, v)
     {
         struct spec s = { .list = { .r = { 0, 1 } } };
@@ -317,7 +285,7 @@ static bool read_vars(struct reader *r, json_t *vars, int32_t noop)
         uint32_t at = r->t->n_var - 1;
         bool ok = json_is_string(v)   ? short_spec(r, json_str(v), &s)
                   : json_is_object(v) ? long_spec(r, v, &s)
-                                      : refuse(r, "a variable is a text or an object");
+                                      : native_refuse(r, "a variable is a text or an object");
         if (ok && !s.pool)
             ok = new_slot(r, at, &s);
         if (!ok) {
@@ -333,7 +301,7 @@ static bool read_vars(struct reader *r, json_t *vars, int32_t noop)
 }
 
 /* Variables of one pool are drawn together, so they differ. */
-static bool pool_slots(struct reader *r)
+bool native_pool_slots(struct reader *r)
 {
     struct template *t = r->t;
     for (uint32_t i = 0; i < t->n_var; i++) {
@@ -345,7 +313,7 @@ static bool pool_slots(struct reader *r)
         };
         struct slot *s = &t->slot[t->n_slot];
         if (t->n_slot == TPL_SLOTS_MAX)
-            return refuse(r, "too many variables");
+            return native_refuse(r, "too many variables");
         *s = (struct slot){ .pick = PICK_DISTINCT };
         for (uint32_t k = i; k < t->n_var && s->n_var < TPL_PICK_MAX; k++)
             if (t->var[k].slot < 0 && str_eq(r->pool_of[k], r->pool_of[i]) &&
@@ -369,7 +337,7 @@ static bool read_lets(struct reader *r, json_t *lets)
     json_object_foreach(lets, name, v)
     {
         const struct node *n = NULL;
-        if (!json_is_string(v) || !parse(r, json_str(v), &n)) {
+        if (!json_is_string(v) || !native_parse(r, json_str(v), &n)) {
             err_set(r->err, ST_FORMAT, "an expression is wanted");
             err_ctx(r->err, "let '%.40s'", name);
             return false;
@@ -411,7 +379,7 @@ static bool cond_levels(struct reader *r, struct str *text, unsigned *levels)
     if (text->n == 0 || text->p[0] != '@')
         return true;
     if (colon == SIZE_MAX || !text_levels((struct str){ text->p + 1, colon - 1 }, levels))
-        return refuse(r, "levels of a condition are written \"@1+: expression\"");
+        return native_refuse(r, "levels of a condition are written \"@1+: expression\"");
     *text = str_trim((struct str){ text->p + colon + 1, text->n - colon - 1 });
     return true;
 }
@@ -420,17 +388,17 @@ static bool read_where(struct reader *r, const json_t *list)
 {
     struct template *t = r->t;
     if (list && !json_is_array(list))
-        return refuse(r, "'where' must be a list of expressions");
+        return native_refuse(r, "'where' must be a list of expressions");
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *v = json_array_get(list, i);
         struct cond *c = &t->cond[t->n_cond];
         if (t->n_cond == TPL_CONDS_MAX || !json_is_string(v))
-            return refuse(r, "'where' holds at most 64 texts");
-        *c = (struct cond){ .text = own(r, json_str(v)), .levels = LEVELS_ALL };
+            return native_refuse(r, "'where' holds at most 64 texts");
+        *c = (struct cond){ .text = native_own(r, json_str(v)), .levels = LEVELS_ALL };
         if (!c->text.p)
-            return no_memory(r);
+            return native_no_memory(r);
         struct str text = c->text;
-        if (!cond_levels(r, &text, &c->levels) || !parse(r, text, &c->expr)) {
+        if (!cond_levels(r, &text, &c->levels) || !native_parse(r, text, &c->expr)) {
             err_ctx(r->err, "where %zu", i + 1);
             return false;
         }
@@ -455,12 +423,12 @@ static bool read_answer(struct reader *r, int level, const json_t *v)
 {
     struct tlevel *l = &r->t->level[level - LEVEL_MIN];
     if (!json_is_string(v))
-        return refuse(r, "an answer is an expression");
-    l->answer_text = own(r, json_str(v));
+        return native_refuse(r, "an answer is an expression");
+    l->answer_text = native_own(r, json_str(v));
     l->present = true;
     if (!l->answer_text.p)
-        return no_memory(r);
-    return parse(r, l->answer_text, &l->answer);
+        return native_no_memory(r);
+    return native_parse(r, l->answer_text, &l->answer);
 }
 
 static bool read_levels(struct reader *r, json_t *answer, json_t *gold)
@@ -469,13 +437,13 @@ static bool read_levels(struct reader *r, json_t *answer, json_t *gold)
     json_t *v;
     int level;
     if (!answer)
-        return refuse(r, "'answer' is missing");
+        return native_refuse(r, "'answer' is missing");
     if (json_is_string(answer) && !read_answer(r, 0, answer))
         return err_ctx(r->err, "answer"), false;
     json_object_foreach(answer, key, v)
     {
         if (!level_key(str_c(key), &level))
-            return refuse(r, "'answer' has keys \"-1\", \"0\", \"1\", \"2\"");
+            return native_refuse(r, "'answer' has keys \"-1\", \"0\", \"1\", \"2\"");
         if (!read_answer(r, level, v))
             return err_ctx(r->err, "answer %d", level), false;
     }
@@ -486,85 +454,12 @@ static bool read_levels(struct reader *r, json_t *answer, json_t *gold)
     json_object_foreach(gold, key, v)
     {
         if (!level_key(str_c(key), &level))
-            return refuse(r, "'gold' has keys \"-1\", \"0\", \"1\", \"2\"");
+            return native_refuse(r, "'gold' has keys \"-1\", \"0\", \"1\", \"2\"");
         r->t->level[level - LEVEL_MIN].has_gold = true;
         if (!number_of(r, v, &r->t->level[level - LEVEL_MIN].gold))
             return false;
     }
-    return template_levels(r->t) != 0 || refuse(r, "there is no answer at any level");
-}
-
-/* ---- distractors ---- */
-
-static bool read_audit(struct reader *r, const json_t *v, struct noop *n)
-{
-    struct str status = STR("pending"), note = STR("");
-    int64_t reviewers = 0;
-    if (v && (json_get_str(v, "status", false, &status, r->err) != ST_OK ||
-              json_get_str(v, "note", false, &note, r->err) != ST_OK ||
-              json_get_i64(v, "reviewers", false, 0, 1000, &reviewers, r->err) != ST_OK))
-        return false;
-    n->audit = AUDIT_NONE;
-    for (int a = AUDIT_PENDING; a <= AUDIT_REJECTED; a++)
-        if (str_is(status, item_audit_name((enum item_audit)a)))
-            n->audit = (enum item_audit)a;
-    n->n_reviewer = (uint32_t)reviewers;
-    n->note = own(r, note);
-    if (n->audit == AUDIT_NONE)
-        return refuse(r, "audit 'status' is pending, accepted, ambiguous or rejected");
-    if (n->audit == AUDIT_ACCEPTED && reviewers == 0)
-        return refuse(r, "an accepted distractor has 'reviewers' 1 or more");
-    return true;
-}
-
-static bool read_traps(struct reader *r, const json_t *list, struct noop *n)
-{
-    for (size_t i = 0; i < json_array_size(list); i++) {
-        const json_t *v = json_array_get(list, i);
-        if (!json_is_string(v) || n->n_trap == TPL_TRAPS_MAX)
-            return refuse(r, "'traps' holds at most 8 expressions, with ans for the right answer");
-        n->trap_text[n->n_trap] = own(r, json_str(v));
-        if (!parse(r, json_str(v), &n->trap[n->n_trap]))
-            return false;
-        n->n_trap++;
-    }
-    return true;
-}
-
-static bool read_noop(struct reader *r, json_t *v)
-{
-    struct template *t = r->t;
-    struct noop *n = &t->noop[t->n_noop];
-    struct str text = STR(""), control = STR(""), id = STR("");
-    char name[16];
-    snprintf(name, sizeof name, "noop-%u", t->n_noop + 1);
-    id = str_c(name);
-    if (!json_is_object(v) || t->n_noop == TPL_NOOPS_MAX)
-        return refuse(r, "'noop' is a list of at most 8 objects");
-    if (json_get_str(v, "text", true, &text, r->err) != ST_OK ||
-        json_get_str(v, "control", false, &control, r->err) != ST_OK ||
-        json_get_str(v, "id", false, &id, r->err) != ST_OK ||
-        !read_vars(r, json_object_get(v, "vars"), (int32_t)t->n_noop) || !pool_slots(r))
-        return false;
-    n->id = own(r, id);
-    struct text_reader tr = { t, template_scope(&r->names), r->err };
-    t->n_noop++;
-    return text_pieces(&tr, text, false, &n->clause) &&
-           (control.n == 0 || text_pieces(&tr, control, false, &n->control)) &&
-           read_traps(r, json_object_get(v, "traps"), n) &&
-           read_audit(r, json_object_get(v, "audit"), n);
-}
-
-static bool read_noops(struct reader *r, const json_t *list)
-{
-    if (list && !json_is_array(list))
-        return refuse(r, "'noop' is a list of at most 8 objects");
-    for (size_t i = 0; i < json_array_size(list); i++)
-        if (!read_noop(r, json_array_get(list, i))) {
-            err_ctx(r->err, "noop %zu", i + 1);
-            return false;
-        }
-    return true;
+    return template_levels(r->t) != 0 || native_refuse(r, "there is no answer at any level");
 }
 
 /* ---- the whole ---- */
@@ -574,11 +469,11 @@ static bool read_tags(struct reader *r, const json_t *list)
     struct template *t = r->t;
     size_t n = json_array_size(list);
     if (n > 64)
-        return refuse(r, "more than 64 tags");
+        return native_refuse(r, "more than 64 tags");
     t->tag = mem_array(&t->mem, n, sizeof *t->tag);
     for (size_t i = 0; t->tag && i < n; i++)
         if (json_is_string(json_array_get(list, i)))
-            t->tag[t->n_tag++] = own(r, json_str(json_array_get(list, i)));
+            t->tag[t->n_tag++] = native_own(r, json_str(json_array_get(list, i)));
     return true;
 }
 
@@ -610,19 +505,19 @@ static bool identity(struct reader *r, const json_t *json)
         json_get_str(json, "id", true, &id, r->err) != ST_OK)
         return false;
     if (!str_is(format, "gsmt/1"))
-        return refuse(r, "'format' must be \"gsmt/1\"");
+        return native_refuse(r, "'format' must be \"gsmt/1\"");
     bool ok = id.n > 0 && id.n <= 64;
     for (size_t i = 0; i < id.n && ok; i++)
         ok = (id.p[i] >= 'a' && id.p[i] <= 'z') || (id.p[i] >= '0' && id.p[i] <= '9') ||
              strchr("-_.", id.p[i]);
     if (!ok)
-        return refuse(r, "'id' must be 1 to 64 of a-z 0-9 - _ .");
-    t->id = own(r, id);
+        return native_refuse(r, "'id' must be 1 to 64 of a-z 0-9 - _ .");
+    t->id = native_own(r, id);
     for (size_t i = 0; i < 4; i++) {
         struct str s = STR("");
         if (json_get_str(json, key[i], false, &s, r->err) != ST_OK)
             return false;
-        *field[i] = own(r, s);
+        *field[i] = native_own(r, s);
     }
     if (t->title.n == 0)
         t->title = t->id;
@@ -653,22 +548,22 @@ static bool read_all(struct reader *r, const json_t *json)
     struct template *t = r->t;
     struct str text = STR(""), solution = STR("");
     if (!json_is_object(json))
-        return refuse(r, "a template is a JSON object");
+        return native_refuse(r, "a template is a JSON object");
     if (!identity(r, json) || !known_keys(r, (json_t *)(uintptr_t)json) ||
         json_get_str(json, "text", true, &text, r->err) != ST_OK ||
         json_get_str(json, "solution", false, &solution, r->err) != ST_OK)
         return false;
     struct text_reader tr = { t, template_scope(&r->names), r->err };
     return read_tags(r, json_object_get(json, "tags")) &&
-           read_vars(r, json_object_get(json, "vars"), -1) && pool_slots(r) &&
+           native_vars(r, json_object_get(json, "vars"), -1) && native_pool_slots(r) &&
            read_lets(r, json_object_get(json, "let")) &&
            read_where(r, json_object_get(json, "where")) &&
            (text_pieces(&tr, text, false, &t->question) || (err_ctx(r->err, "text"), false)) &&
            (text_pieces(&tr, solution, true, &t->solution) ||
             (err_ctx(r->err, "solution"), false)) &&
            read_levels(r, json_object_get(json, "answer"), json_object_get(json, "gold")) &&
-           read_ans(r) && read_noops(r, json_object_get(json, "noop")) &&
-           (!t->mem.failed || no_memory(r));
+           read_ans(r) && native_noops(r, json_object_get(json, "noop")) &&
+           (!t->mem.failed || native_no_memory(r));
 }
 
 enum status template_native(const json_t *json, const struct pools *pools, struct template **ret,

@@ -1,14 +1,14 @@
 /* recsys/batch_record.c - a batch as a record of the event log and back.
  *
- * Little-endian: u8 version (1), u8 type, u16 length of the key, u32 users, u32 items, u32 events,
- * u64 hash; key; names of users, then of items, each u8 length - 1 and bytes; events of u32 user,
- * u32 item, f32 weight, i64 time. */
+ * Little-endian: u8 version, u8 type, u16 length of the key, u32 users, u32 items, u32 events,
+ * u64 hash, u32 refused lines (not in version 1); key; names of users, then of items, each u8
+ * length - 1 and bytes; events of u32 user, u32 item, f32 weight, i64 time. */
 #include "recsys/batch.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-enum { VERSION = 1, HEAD = 24, EVENT = 20 };
+enum { VERSION = 2, HEAD = 24, REJECTS = 4, EVENT = 20 };
 
 static void put(struct buf *out, uint64_t v, int bytes)
 {
@@ -59,6 +59,7 @@ enum status batch_encode(const struct batch *b, struct buf *out, struct err *err
     put(out, b->items.n, 4);
     put(out, b->n, 4);
     put(out, b->hash, 8);
+    put(out, b->n_reject, 4);
     buf_put(out, b->key, n_key);
     put_names(out, &b->users);
     put_names(out, &b->items);
@@ -112,19 +113,22 @@ static enum status take_events(struct str s, struct batch *b, struct err *err)
 
 enum status batch_decode(struct batch *b, struct str record, struct err *err)
 {
-    struct str head, key;
+    struct str head, key, rejects = STR("");
     if (!take(&record, HEAD, &head))
         return bad(err, "too few bytes");
     uint64_t version = get(head.p, 1), type = get(head.p + 1, 1), n_key = get(head.p + 2, 2);
     uint64_t n_user = get(head.p + 4, 4), n_item = get(head.p + 8, 4), n = get(head.p + 12, 4);
-    if (version != VERSION)
+    if (version == 0 || version > VERSION)
         return err_set(err, ST_UNSUPPORTED, "a record was written by a newer version");
+    if (version > 1 && !take(&record, REJECTS, &rejects))
+        return bad(err, "too few bytes");
     if ((type != BATCH_EVENTS && type != BATCH_FOLLOWS) || n_key >= BATCH_KEY_MAX ||
         n_user > record.n || n_item > record.n || n > record.n / EVENT ||
         !take(&record, (size_t)n_key, &key) || memchr(key.p, '\0', key.n))
         return bad(err, "a bad head");
     b->type = (enum batch_type)type;
     b->hash = get(head.p + 16, 8);
+    b->n_reject = rejects.n ? (size_t)get(rejects.p, REJECTS) : 0;
     memcpy(b->key, key.p, key.n);
     if (take_names(&record, (uint32_t)n_user, &b->users, err) != ST_OK ||
         take_names(&record, (uint32_t)n_item, &b->items, err) != ST_OK)

@@ -2,12 +2,11 @@
 #include "recsys/calendar.h"
 
 #include "engine/base/num.h"
+#include "recsys/zone.h"
 
 #include <ctype.h>
 #include <math.h>
 #include <stdlib.h>
-#include <time.h>
-#include <unistd.h>
 
 enum { DAY_S = 86400, WEEK_S = 7 * DAY_S, AHEAD_YEARS = 10 };
 static const double YEAR_S = 365.25 * DAY_S;
@@ -38,27 +37,6 @@ static bool fixed_offset(struct str z, int32_t *ret)
 
 /* ---- zones with names ---- */
 
-static bool zone_exists(const char *name)
-{
-    static const char *const roots[] = { "/usr/share/zoneinfo", "/usr/lib/zoneinfo" };
-    char path[CALENDAR_NAME_MAX + 32];
-    if (!isalpha((unsigned char)name[0]) || strstr(name, ".."))
-        return false;
-    for (size_t i = 0; i < sizeof roots / sizeof roots[0]; i++) {
-        snprintf(path, sizeof path, "%s/%s", roots[i], name);
-        if (access(path, R_OK) == 0)
-            return true;
-    }
-    return false;
-}
-
-static int32_t system_offset(double t)
-{
-    struct tm tm;
-    time_t s = (time_t)floor(t);
-    return localtime_r(&s, &tm) ? (int32_t)tm.tm_gmtoff : 0;
-}
-
 static enum status push_step(struct calendar *c, double from, int32_t offset, struct err *err)
 {
     if (c->n == CALENDAR_STEPS_MAX)
@@ -70,23 +48,24 @@ static enum status push_step(struct calendar *c, double from, int32_t offset, st
 }
 
 /* Looks every week, and for the second where two weeks differ. */
-static enum status sample_zone(struct calendar *c, double from, double to, struct err *err)
+static enum status sample_zone(struct calendar *c, const struct zone *z, double from, double to,
+                               struct err *err)
 {
-    int32_t now = system_offset(from);
+    int32_t now = zone_offset(z, (int64_t)floor(from));
     if (push_step(c, from, now, err) != ST_OK)
         return err->code;
     double t = floor(from);
     while (t < to) {
         double lo = t, hi = t + WEEK_S;
-        int32_t next = system_offset(hi);
+        int32_t next = zone_offset(z, (int64_t)floor(hi));
         t = hi;
         if (next == now)
             continue;
         while (hi - lo > 1) {
             double mid = floor((lo + hi) / 2);
-            *(system_offset(mid) == now ? &lo : &hi) = mid;
+            *(zone_offset(z, (int64_t)floor(mid)) == now ? &lo : &hi) = mid;
         }
-        now = system_offset(hi);
+        now = zone_offset(z, (int64_t)floor(hi));
         if (push_step(c, hi, now, err) != ST_OK)
             return err->code;
         t = hi; /* a second change may follow soon */
@@ -96,19 +75,10 @@ static enum status sample_zone(struct calendar *c, double from, double to, struc
 
 static enum status named_zone(struct calendar *c, double from, double to, struct err *err)
 {
-    const char *was = getenv("TZ");
-    char *keep = was ? str_dup(str_c(was)) : NULL;
-    if (was && !keep)
-        return err_set(err, ST_NOMEM, "time zone");
-    setenv("TZ", c->name, 1);
-    tzset();
-    sample_zone(c, from, to, err);
-    if (keep)
-        setenv("TZ", keep, 1);
-    else
-        unsetenv("TZ");
-    tzset();
-    free(keep);
+    struct zone *z = NULL;
+    if (zone_open(c->name, &z, err) == ST_OK)
+        sample_zone(c, z, from, to, err);
+    zone_free(z);
     return err->code;
 }
 
@@ -124,11 +94,6 @@ enum status calendar_open(struct calendar *c, struct str zone, double from, doub
         return ST_OK;
     if (fixed_offset(zone, &fixed))
         return push_step(c, from, fixed, err);
-    if (!zone_exists(c->name))
-        return err_set(err, ST_ARG,
-                       "'%s' is no time zone: UTC, an offset such as +02:00, or a "
-                       "name such as Europe/Berlin",
-                       c->name);
     /* Zones change their laws rarely; years without end would only make the table long. */
     if (!(to - from < 200 * YEAR_S))
         return err_set(err, ST_RANGE, "times span more than 200 years: give a fixed offset");

@@ -204,6 +204,54 @@ done:
     return err->code;
 }
 
+enum status paired_difference(const struct user_sum *a, const struct user_sum *b, uint32_t n_user,
+                              const struct eval_opts *o, struct paired *ret, struct err *err)
+{
+    struct rng r = { o->seed };
+    struct paired p = { 0 };
+    double *x = malloc(o->bootstrap * sizeof *x), *y = malloc(o->bootstrap * sizeof *y), all = 0;
+    uint32_t *who = malloc((n_user + (size_t)1) * sizeof *who), n = 0;
+    if (!x || !y || !who) {
+        err_set(err, ST_NOMEM, "paired bootstrap");
+        goto done;
+    }
+    for (uint32_t u = 0; u < n_user; u++) {
+        if (a[u].n != b[u].n) {
+            err_set(err, ST_ARG, "two methods were measured on different events");
+            goto done;
+        }
+        all += (double)a[u].n;
+        p.recall20 += a[u].recall20 - b[u].recall20;
+        p.ndcg += a[u].ndcg - b[u].ndcg;
+        if (a[u].n)
+            who[n++] = u;
+    }
+    for (uint64_t i = 0; i < o->bootstrap && n; i++) {
+        double events = 0;
+        x[i] = y[i] = 0;
+        for (uint32_t j = 0; j < n; j++) {
+            uint32_t u = who[rng_below(&r, n)];
+            events += (double)a[u].n;
+            x[i] += a[u].recall20 - b[u].recall20;
+            y[i] += a[u].ndcg - b[u].ndcg;
+        }
+        x[i] /= events;
+        y[i] /= events;
+    }
+    if (n && o->bootstrap) {
+        p.recall20 /= all;
+        p.ndcg /= all;
+        interval(x, o->bootstrap, &p.recall20_lo, &p.recall20_hi);
+        interval(y, o->bootstrap, &p.ndcg_lo, &p.ndcg_hi);
+    }
+    *ret = p;
+done:
+    free(x);
+    free(y);
+    free(who);
+    return err->code;
+}
+
 /* ---- calibration ---- */
 
 static void calibrate(struct calibration *c, const float *score, uint32_t n, uint32_t item)
@@ -243,14 +291,16 @@ static enum status run(struct scorer *m, const struct split *s, const struct eva
 {
     const struct rs_events *t = &s->test;
     for (uint64_t i = 0; i < t->n && err->code == ST_OK; i++) {
-        m->score(m->ctx, t->user[i], t->time[i], score);
-        double rank = rank_of(score, t->items.n, t->item[i]);
-        if (!(score[t->item[i]] == score[t->item[i]]))
-            return err_set(err, ST_DIVERGED, "%s: a score is not a number", m->name);
-        count(&v->all, rank);
-        calibrate(&v->calibration, score, t->items.n, t->item[i]);
-        count(repeat[i] ? &v->repeat : &v->fresh, rank);
-        count(&user[t->user[i]], rank);
+        if (o->every < 2 || i % o->every == 0) {
+            m->score(m->ctx, t->user[i], t->time[i], score);
+            double rank = rank_of(score, t->items.n, t->item[i]);
+            if (!(score[t->item[i]] == score[t->item[i]]))
+                return err_set(err, ST_DIVERGED, "%s: a score is not a number", m->name);
+            count(&v->all, rank);
+            calibrate(&v->calibration, score, t->items.n, t->item[i]);
+            count(repeat[i] ? &v->repeat : &v->fresh, rank);
+            count(&user[t->user[i]], rank);
+        }
         if (!o->frozen)
             m->add(m->ctx, t->user[i], t->item[i], t->time[i], err);
         if (o->progress && i % 1024 == 0)
@@ -276,6 +326,8 @@ enum status evaluate(struct scorer *m, const struct split *s, const struct eval_
         run(m, s, o, repeat, user, score, &v, err) != ST_OK ||
         (o->bootstrap && bootstrap(user, n_user, o, &v, err) != ST_OK))
         goto done;
+    for (uint32_t u = 0; o->user && u < n_user; u++)
+        o->user[u] = (struct user_sum){ user[u].n, user[u].recall20, user[u].ndcg };
     for (uint32_t u = 0; u < n_user; u++)
         if (user[u].n) {
             add(&v.user, &user[u], 1 / (double)user[u].n);

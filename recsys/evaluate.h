@@ -48,9 +48,16 @@ struct verdict {
     struct calibration calibration;
     double seconds;
 };
+/* What one user's events came to: sums, not means. */
+struct user_sum {
+    uint64_t n;
+    double recall20, ndcg;
+};
 struct eval_opts {
     bool frozen;
-    uint64_t bootstrap; /* resamples; 0: none */
+    uint64_t every;        /* ranks one event in so many (the others are told only); 0: all */
+    struct user_sum *user; /* [users] filled when not NULL: for paired_difference() */
+    uint64_t bootstrap;    /* resamples; 0: none */
     uint64_t seed;
     void (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total);
     void *progress_ctx;
@@ -59,13 +66,23 @@ struct eval_opts {
 enum status evaluate(struct scorer *m, const struct split *s, const struct eval_opts *o,
                      struct verdict *ret, struct err *err);
 
+/* Difference a - b of two methods on the same events, with a 95 % interval: users are drawn with
+ * replacement, both methods see the same draw, so what makes a user hard cancels. */
+struct paired {
+    double recall20, recall20_lo, recall20_hi, ndcg, ndcg_lo, ndcg_hi;
+};
+/* resamples >= 1. ST_ARG: not the same events. */
+enum status paired_difference(const struct user_sum *a, const struct user_sum *b, uint32_t n_user,
+                              const struct eval_opts *o, struct paired *ret, struct err *err);
+
 /* ---- return times: each user's first test event, predicted at the end of training ---- */
 
 struct return_score {
     uint64_t n;
     double median_error_s, true_median_s;
-    double pinball_s[3]; /* mean quantile loss at 0.1, 0.5, 0.9 */
-    double coverage;     /* of the interval from 0.1 to 0.9 */
+    double median_log_error; /* median |ln (predicted / true)|: as bad twice as once half as long */
+    double pinball_s[3];     /* mean quantile loss at 0.1, 0.5, 0.9 */
+    double coverage;         /* of the interval from 0.1 to 0.9 */
 };
 struct return_eval {
     struct return_score clock, items, median_gap, median_gap_silent;

@@ -18,8 +18,10 @@ struct guess {
     double q[QUANTILES]; /* gap since the last training event, seconds */
 };
 
-static void score(struct return_score *r, double *error, const struct guess *g, double gap)
+static void score(struct return_score *r, double *error, double *ln, const struct guess *g,
+                  double gap)
 {
+    ln[r->n] = fabs(log((g->q[1] > 1 ? g->q[1] : 1) / (gap > 1 ? gap : 1)));
     error[r->n++] = fabs(g->q[1] - gap);
     for (int i = 0; i < QUANTILES; i++) {
         double d = gap - g->q[i];
@@ -28,11 +30,13 @@ static void score(struct return_score *r, double *error, const struct guess *g, 
     r->coverage += gap >= g->q[0] && gap <= g->q[2];
 }
 
-static void finish(struct return_score *r, double *error)
+static void finish(struct return_score *r, double *error, double *ln)
 {
     double n = r->n ? (double)r->n : 1;
     qsort(error, r->n, sizeof *error, by_value);
+    qsort(ln, r->n, sizeof *ln, by_value);
     r->median_error_s = r->n ? error[r->n / 2] : 0;
+    r->median_log_error = r->n ? ln[r->n / 2] : 0;
     for (int i = 0; i < QUANTILES; i++)
         r->pinball_s[i] /= n;
     r->coverage /= n;
@@ -48,7 +52,7 @@ struct work {
     const struct split *s;
     struct user *user;
     double *gap, *truth;
-    double *error[METHODS];
+    double *error[METHODS], *ln[METHODS];
     struct live *l;
 };
 
@@ -109,7 +113,8 @@ enum status evaluate_return(const struct rmodel *m, const struct split *s, enum 
               (w.gap = calloc(s->train.n + 1, sizeof *w.gap)) &&
               (w.truth = calloc(n_user + (size_t)1, sizeof *w.truth));
     for (int i = 0; ok && i < METHODS; i++)
-        ok = (w.error[i] = calloc(n_user + (size_t)1, sizeof *w.error[i])) != NULL;
+        ok = (w.error[i] = calloc(n_user + (size_t)1, sizeof *w.error[i])) &&
+             (w.ln[i] = calloc(n_user + (size_t)1, sizeof *w.ln[i]));
     if (!ok)
         err_set(err, ST_NOMEM, "return times");
     else if (live_open(m, &w.l, err) == ST_OK && live_replay(w.l, &s->train, err) == ST_OK) {
@@ -122,11 +127,11 @@ enum status evaluate_return(const struct rmodel *m, const struct split *s, enum 
             w.truth[n++] = w.user[u].next - w.user[u].last;
             guesses(&w, u, kind == SPLIT_GLOBAL ? end - w.user[u].last : 0, g);
             for (int i = 0; i < METHODS; i++)
-                score(of[i], w.error[i], &g[i], w.truth[n - 1]);
+                score(of[i], w.error[i], w.ln[i], &g[i], w.truth[n - 1]);
         }
         qsort(w.truth, n, sizeof *w.truth, by_value);
         for (int i = 0; i < METHODS; i++) {
-            finish(of[i], w.error[i]);
+            finish(of[i], w.error[i], w.ln[i]);
             of[i]->true_median_s = n ? w.truth[n / 2] : 0;
         }
         *ret = r;
@@ -135,7 +140,9 @@ enum status evaluate_return(const struct rmodel *m, const struct split *s, enum 
     free(w.user);
     free(w.gap);
     free(w.truth);
-    for (int i = 0; i < METHODS; i++)
+    for (int i = 0; i < METHODS; i++) {
         free(w.error[i]);
+        free(w.ln[i]);
+    }
     return err->code;
 }

@@ -3,7 +3,6 @@
 #include "engine/base/num.h"
 #include "recsys/events_internal.h"
 
-#include <errno.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -147,23 +146,12 @@ done:
     return err->code ? err_ctx(err, "%s", what) : ST_OK;
 }
 
+/* "-": standard input. */
 static enum status slurp(const char *path, struct buf *text, struct err *err)
 {
-    if (strcmp(path, "-") != 0)
-        return file_slurp(path, FILE_BYTES_MAX, text, err);
-    for (;;) {
-        char *room = buf_room(text, 1 << 16);
-        if (!room)
-            return err_set(err, ST_NOMEM, "standard input");
-        ssize_t got = read(STDIN_FILENO, room, 1 << 16);
-        if (got < 0)
-            return err_sys(err, errno, "standard input");
-        if (got == 0)
-            return ST_OK;
-        text->n += (size_t)got;
-        if (text->n > FILE_BYTES_MAX)
-            return err_set(err, ST_RANGE, "standard input: more than 2 GiB");
-    }
+    return strcmp(path, "-") == 0
+               ? file_slurp_fd(STDIN_FILENO, "standard input", FILE_BYTES_MAX, text, err)
+               : file_slurp(path, FILE_BYTES_MAX, text, err);
 }
 
 enum status events_read(struct rs_events *ev, const char *path, const struct event_opts *o,

@@ -110,6 +110,12 @@ static bool zone(struct str *s, int *ret_s)
     return true;
 }
 
+static enum status no_time(struct str s, struct err *err)
+{
+    return err_set(err, ST_FORMAT, "'%.*s' is no time: 2024-05-01T12:00:00Z or a number",
+                   (int)(s.n < 40 ? s.n : 40), s.p);
+}
+
 enum status events_rfc3339(struct str s, double *ret, struct err *err)
 {
     int y, mo, d, h, mi, sec, off;
@@ -123,8 +129,7 @@ enum status events_rfc3339(struct str s, double *ret, struct err *err)
         f = fraction(&s);
     }
     if (!ok || !zone(&s, &off) || s.n || h > 23 || mi > 59 || sec > 60)
-        return err_set(err, ST_FORMAT, "'%.*s' is no time: 2024-05-01T12:00:00Z or a number",
-                       (int)(all.n < 40 ? all.n : 40), all.p);
+        return no_time(all, err);
     *ret =
         (double)(days_of(y, mo, d) * DAY_S + h * 3600 + mi * 60 + (sec == 60 ? 59 : sec) - off) + f;
     return ST_OK;
@@ -133,13 +138,12 @@ enum status events_rfc3339(struct str s, double *ret, struct err *err)
 enum status events_time(struct str s, double unit_s, double *ret, struct err *err)
 {
     double v;
+    struct err why = ERR_INIT;
     s = str_trim(s);
     if (s.n > 5 && s.p[4] == '-' && s.p[0] != '-')
         return events_rfc3339(s, ret, err);
-    if (num_f64(s, "time", -1e300, 1e300, &v, err) != ST_OK) {
-        err->code = ST_FORMAT;
-        return ST_FORMAT;
-    }
+    if (num_f64(s, "time", -1e300, 1e300, &v, &why) != ST_OK)
+        return no_time(s, err);
     v *= unit_s > 0 ? unit_s : 1;
     if (!(fabs(v) <= EVENTS_TIME_MAX))
         return err_set(err, ST_FORMAT, "time %.*s is absurd: more than 1e13 seconds",

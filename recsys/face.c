@@ -112,7 +112,9 @@ enum status face_get(struct served *l, struct gen *g, uint32_t user, int64_t at,
         return ST_OK;
     }
     pthread_mutex_t *lock = served_lock(l, user);
-    const struct gen_user *u = gen_user(g, user, false);
+    struct gen_user *u = gen_user(g, user, false);
+    if (u)
+        u->asked = true;
     ret->folded = u && u->theta;
     ret->version = u ? u->version : 0;
     if (ret->folded) {
@@ -199,6 +201,19 @@ static void keep_fold(struct served *l, struct gen *g, uint32_t user, struct fol
     folded_clear(f);
 }
 
+/* Whether anybody asked since the list was made. One that nobody asks for is not made: that costs
+ * more than folding in. */
+static bool was_asked(struct served *l, struct gen *g, uint32_t user, bool clear)
+{
+    pthread_mutex_t *lock = served_lock(l, user);
+    struct gen_user *u = gen_user(g, user, false);
+    bool asked = u && u->asked;
+    if (u && clear)
+        u->asked = false;
+    pthread_mutex_unlock(lock);
+    return asked;
+}
+
 /* The list of best base items, for the time of the latest event. */
 static enum status make_list(struct served *l, struct gen *g, uint32_t user, int64_t at,
                              struct err *err)
@@ -217,6 +232,7 @@ static enum status make_list(struct served *l, struct gen *g, uint32_t user, int
     }
     face_clear(&f);
     free(list);
+    was_asked(l, g, user, true); /* this was no question of anybody's */
     return err->code;
 }
 
@@ -238,12 +254,12 @@ enum status query_fold(struct served *l, struct gen *g, uint32_t user, struct er
         uint32_t mu = gen_user_of(g, user);
         double start = mu == IDS_NONE ? first : g->m->user_start[mu];
         double end = fmax(fmax(g->m->end_s, last), start + g->m->unit_s);
-        struct fold_opts o = { .start_s = start, .end_s = end };
+        struct fold_opts o = { .start_s = start, .end_s = end, .eta = g->mean_eta };
         if (fold_user(g->m, ev, n, &o, &f, err) == ST_OK)
             keep_fold(l, g, user, &f);
     }
     free(ev);
-    if (err->code == ST_OK && !gen_crosses(g))
+    if (err->code == ST_OK && !gen_crosses(g) && was_asked(l, g, user, false))
         make_list(l, g, user, (int64_t)(last * 1e3), err);
     return err->code;
 }

@@ -315,8 +315,27 @@ static enum status run_loop(struct loop *l, struct err *err)
     return ST_OK;
 }
 
+static struct fit_memory memory(const struct fit *f)
+{
+    const struct view *v = f->v;
+    struct fit_memory m = { .record = view_record_bytes(v) + sizeof(real),
+                            .event = view_event_bytes(v),
+                            .row = 2 * sizeof(real) * f->n_feat * f->stride,
+                            .trigger = v->n_trigger ? sizeof *v->trigger : 0 };
+    /* view: records, start, end, exposure, window; fit: hyper-rate; tau: shape, rate, count, comp
+     */
+    m.user = 8 + 8 + 8 + 8 + 4 + 8;
+    m.user += f->tau_tab ? f->n_scale * 32 + f->x_stride * sizeof(real) : f->n_scale * 8;
+    m.all = m.record * v->n_rec + m.event * v->n_event + m.row * ((uint64_t)f->nu + f->np) +
+            m.user * f->nu + 16 * (uint64_t)f->np + m.trigger * v->n_trigger;
+    m.all += f->edge_tab ? v->n_edge * f->n_scale * (4 * 8 + sizeof(real)) : 0;
+    m.all += f->item_acc ? (uint64_t)f->np * f->stride * (8 + ITEM_BLOCKS * sizeof(real)) : 0;
+    return m;
+}
+
 static void sizes(const struct fit *f, struct fit_result *res)
 {
+    res->memory = memory(f);
     res->view_bytes = view_bytes(f->v);
     res->n_rec = f->v->n_rec;
     res->n_event = f->v->n_event;
@@ -336,7 +355,13 @@ static enum status run(struct loop *l, const struct calendar *zone, struct rmode
     if (l->o->heldout && l->o->heldout->n &&
         heldout_open(l->ev, l->o->heldout, l->o->clock == CLOCK_USER, &l->held, err) != ST_OK)
         return err->code;
-    if (run_loop(l, err) != ST_OK)
+    struct fit_memory plan = memory(l->f);
+    if (l->w && l->w->plan)
+        l->w->plan(l->w->ctx, &plan, l->f->v->n_rec, l->f->v->n_event);
+    pool_hot(l->f->pool, true);
+    run_loop(l, err);
+    pool_hot(l->f->pool, false);
+    if (err->code != ST_OK)
         return err->code;
     sizes(l->f, l->res);
     l->res->heldout = l->held ? l->best : (double)NAN;

@@ -76,6 +76,14 @@ void fit_best(struct fit_opts *o);
 /* Errors: ST_ARG, ST_RANGE: names the setting. */
 enum status fit_check(const struct fit_opts *o, struct err *err);
 
+/* What sweeps hold in memory: bytes of a record (a pair; with a calendar a pair and hour of week),
+ * of an event (0: the record stands for its events), of a user's or an item's row (factors: shape
+ * and table, 8 K; all else is in `user`: window, hyper-rate, tau and compensators of each scale).
+ */
+struct fit_memory {
+    uint64_t record, event, row, user, trigger, all;
+};
+
 struct fit_progress {
     uint32_t sweep, sweeps;
     double elbo;                                  /* NaN: not measured in this sweep */
@@ -88,6 +96,8 @@ struct fit_progress {
 
 struct fit_watch {
     void *ctx;
+    /* Before the first sweep: what it will hold. */
+    void (*plan)(void *ctx, const struct fit_memory *m, uint64_t n_rec, uint64_t n_event);
     void (*progress)(void *ctx, const struct fit_progress *p);
     /* Asked for every `checkpoint_every` sweeps: the state so far, a model that can be resumed. */
     enum status (*checkpoint)(void *ctx, const struct rmodel *m, uint32_t sweep, struct err *err);
@@ -101,6 +111,7 @@ struct fit_result {
     bool stopped, early; /* by a signal; by held-out likelihood or tolerance */
     double seconds, sweep_s;
     double self_share, social_share, items_share, radius, mean_branching;
+    struct fit_memory memory;
     uint64_t view_bytes, n_rec, n_event, n_trigger;
     double dropped; /* friends' kernel mass beyond the horizon */
 };

@@ -71,6 +71,9 @@ struct fit {
 struct scratch {
     real *acc;                 /* [n_feat, stride] */
     real *base, *r;            /* [VIEW_CHUNK] or a user's records */
+    real *count;               /* [VIEW_CHUNK] of merged records */
+    uint32_t *each;            /* [VIEW_CHUNK + 1]: 0, 1, 2, ... one event a record */
+    uint32_t *user;            /* [VIEW_CHUNK] of an item's records */
     real *z, *q;               /* a user's events: rate, count / rate */
     uint32_t *event_rec;       /* the record of each event */
     double *g0, *g1, *h0, *h1; /* [n_scale, events]: friends' excitation, and backwards */

@@ -160,7 +160,11 @@ static enum status make_scratch(struct fit *f, struct err *err)
              (s->h1 = zeros(ne, 8)) && (s->trail = zeros(nr, 8)) && (s->trail_t = zeros(nr, 8)) &&
              (s->back = zeros(nr, 8)) && (s->back_t = zeros(nr, 8)) && (s->ctx = zeros(ctx, 8)) &&
              (s->ctx_back = zeros(ctx, 8)) && (s->slot = zeros(VIEW_CHUNK, 1)) &&
-             (s->sum = zeros(row, 8)) && (s->rows = zeros(row, 8));
+             (s->sum = zeros(row, 8)) && (s->rows = zeros(row, 8)) &&
+             (s->count = rows(VIEW_CHUNK)) && (s->each = zeros(VIEW_CHUNK + 1, 4)) &&
+             (s->user = zeros(VIEW_CHUNK, 4));
+        for (uint32_t j = 0; ok && j <= VIEW_CHUNK; j++)
+            s->each[j] = j;
     }
     return f->scratch && ok ? ST_OK : err_set(err, ST_NOMEM, "scratch of %u threads", n);
 }
@@ -239,10 +243,13 @@ static enum status open_view(struct fit *f, const struct rs_events *ev, const st
     f->user0 = vo.user0;
     f->nu = f->v->n_user;
     if (!(o->terms & ~(unsigned)RT_GAMMA_RATES)) {
-        view_merge_counts(f->v);
+        if (view_merge_counts(f->v, err) != ST_OK)
+            goto done;
         for (uint32_t u = 0; u < f->nu; u++)
             f->v->exposure[u] = 1;
     }
+    if (!(o->terms & (RT_SOCIAL | RT_ITEMS | RT_CLUSTERS)) && !o->learn_every)
+        view_drop_times(f->v);
 done:
     free(start);
     free(end);
@@ -282,9 +289,10 @@ static void free_scratch(struct fit *f)
 {
     for (unsigned i = 0; f->scratch && i < pool_threads(f->pool); i++) {
         struct scratch *s = &f->scratch[i];
-        void *all[] = { s->acc, s->base,     s->r,    s->z,     s->q,       s->event_rec, s->g0,
-                        s->g1,  s->h0,       s->h1,   s->trail, s->trail_t, s->back,      s->back_t,
-                        s->ctx, s->ctx_back, s->slot, s->sum,   s->rows };
+        void *all[] = { s->acc,  s->base,   s->r,    s->z,        s->q,     s->event_rec,
+                        s->g0,   s->g1,     s->h0,   s->h1,       s->trail, s->trail_t,
+                        s->back, s->back_t, s->ctx,  s->ctx_back, s->slot,  s->sum,
+                        s->rows, s->count,  s->each, s->user };
         for (size_t j = 0; j < sizeof all / sizeof all[0]; j++)
             free(all[j]);
     }

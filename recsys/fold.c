@@ -234,7 +234,7 @@ static double sweep(struct fold *f)
     return change;
 }
 
-static double mean_eta(const struct rmodel *m)
+double fold_mean_eta(const struct rmodel *m)
 {
     double sum = 0;
     for (uint32_t u = 0; u < m->n_user; u++)
@@ -246,7 +246,7 @@ static void begin(struct fold *f, const struct fold_opts *o)
 {
     const struct rmodel *m = f->m;
     expose(f, o->start_s, o->end_s);
-    f->eta = mean_eta(m);
+    f->eta = o->eta > 0 ? o->eta : fold_mean_eta(m);
     for (uint32_t i = 0; i < m->n_feat; i++)
         for (uint32_t k = 0; k < m->k; k++) {
             size_t at = (size_t)i * m->stride + k;

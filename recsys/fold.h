@@ -25,9 +25,13 @@ struct fold_opts {
     double start_s, end_s; /* exposure; events before start excite only */
     unsigned rounds;       /* at most; 0: 10 */
     double tolerance;      /* relative change of all means that ends it; 0: 1e-4 */
+    double eta;            /* where the hyper-rate begins; 0: the users' mean, which is looked up */
 };
 /* ev in any order. ST_NOMEM. */
 enum status fold_user(const struct rmodel *m, const struct fold_event *ev, size_t n,
                       const struct fold_opts *o, struct folded *ret, struct err *err);
+
+/* Mean of the users' hyper-rates: for all calls with one model. */
+double fold_mean_eta(const struct rmodel *m);
 
 #endif

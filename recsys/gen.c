@@ -1,4 +1,5 @@
 /* recsys/gen.c - see live.h: what one model makes of the events. */
+#include "recsys/fold.h"
 #include "recsys/served.h"
 
 #include <stdlib.h>
@@ -106,15 +107,9 @@ static struct trail *add_trail(const struct gen *g, struct gen_user *u, uint32_t
     return tr;
 }
 
-enum status gen_event(struct gen *g, uint32_t user, const struct served_event *e, struct err *err)
+static void add_event(const struct gen *g, struct trail *tr, const struct served_event *e)
 {
     double t = (double)e->t / 1e3;
-    struct gen_user *u = gen_user(g, user, true);
-    struct trail *tr = u ? gen_find(g, u, e->item) : NULL;
-    if (u && !tr)
-        tr = add_trail(g, u, e->item, t);
-    if (!tr)
-        return err_set(err, ST_NOMEM, "traces of events");
     decay(g, tr, t);
     double late = tr->t > t ? (tr->t - t) / g->m->unit_s : 0, c = (double)e->weight;
     for (uint32_t i = 0; i < g->n_kernel; i++) {
@@ -124,6 +119,37 @@ enum status gen_event(struct gen *g, uint32_t user, const struct served_event *e
     }
     tr->n++;
     tr->last = e->t > tr->last ? e->t : tr->last;
+}
+
+void gen_again(struct gen *g, uint32_t user, const struct served_user *lu, uint32_t item)
+{
+    struct gen_user *u = gen_user(g, user, false);
+    struct trail *tr = u ? gen_find(g, u, item) : NULL;
+    bool first = true;
+    for (uint32_t i = 0; tr && i < lu->n; i++) {
+        if (lu->event[i].item != item)
+            continue;
+        if (first) {
+            memset(tr, 0, g->trail_bytes);
+            *tr = (struct trail){ .item = item,
+                                  .t = (double)lu->event[i].t / 1e3,
+                                  .last = INT64_MIN };
+            first = false;
+        }
+        add_event(g, tr, &lu->event[i]);
+    }
+}
+
+enum status gen_event(struct gen *g, uint32_t user, const struct served_event *e, struct err *err)
+{
+    double t = (double)e->t / 1e3;
+    struct gen_user *u = gen_user(g, user, true);
+    struct trail *tr = u ? gen_find(g, u, e->item) : NULL;
+    if (u && !tr)
+        tr = add_trail(g, u, e->item, t);
+    if (!tr)
+        return err_set(err, ST_NOMEM, "traces of events");
+    add_event(g, tr, e);
     u->dirty = true;
     return ST_OK;
 }
@@ -166,12 +192,10 @@ static enum status map_names(struct served *l, struct ids *live, const struct id
     *back = numbers(model->n);
     if (!*back)
         return err_set(err, ST_NOMEM, "model names");
-    pthread_rwlock_wrlock(&l->names);
     for (uint32_t i = 0; i < model->n && err->code == ST_OK; i++)
-        ids_add(live, ids_name(model, i), &(*back)[i], err);
-    pthread_rwlock_unlock(&l->names);
-    if (live->n > (uint32_t)SERVED_CHUNKS * SERVED_CHUNK)
-        return err_set(err, ST_FULL, "too many names");
+        served_number(l, live, ids_name(model, i), &(*back)[i], err);
+    if (err->code != ST_OK)
+        return err->code;
     *n_of = live->n;
     *of = numbers(live->n);
     if (!*of)
@@ -199,6 +223,7 @@ static enum status mean_user(struct gen *g, struct err *err)
     for (size_t i = 0; i < n; i++)
         g->mean_theta[i] = (float)(sum[i] / (m->n_user ? m->n_user : 1));
     free(sum);
+    g->mean_eta = fold_mean_eta(m);
     return ST_OK;
 }
 

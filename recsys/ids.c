@@ -37,6 +37,16 @@ uint32_t ids_find(const struct ids *ids, struct str name)
     return v ? v - 1 : IDS_NONE;
 }
 
+static uint64_t text_used(const struct ids *ids)
+{
+    return ids->n ? ids->end[ids->n - 1] : 0;
+}
+
+static bool slots_full(const struct ids *ids)
+{
+    return 2 * (ids->n + (uint64_t)1) > ids->n_slot;
+}
+
 static enum status grow_slots(struct ids *ids, struct err *err)
 {
     uint64_t n = ids->n_slot ? ids->n_slot * 2 : 64;
@@ -61,7 +71,7 @@ static enum status make_room(struct ids *ids, size_t n_byte, struct err *err)
         ids->end = end;
         ids->cap = cap;
     }
-    uint64_t used = ids->n ? ids->end[ids->n - 1] : 0;
+    uint64_t used = text_used(ids);
     if (!ids->text || used + n_byte > ids->text_cap) {
         uint64_t cap = (used + n_byte) * 2 + 256;
         char *text = realloc(ids->text, cap);
@@ -70,7 +80,39 @@ static enum status make_room(struct ids *ids, size_t n_byte, struct err *err)
         ids->text = text;
         ids->text_cap = cap;
     }
-    return 2 * (ids->n + (uint64_t)1) > ids->n_slot ? grow_slots(ids, err) : ST_OK;
+    return slots_full(ids) ? grow_slots(ids, err) : ST_OK;
+}
+
+bool ids_moves(const struct ids *ids, size_t n_byte)
+{
+    return ids->n == ids->cap || !ids->text || text_used(ids) + n_byte > ids->text_cap ||
+           slots_full(ids);
+}
+
+enum status ids_wider(const struct ids *ids, size_t n_byte, struct ids *ret, struct err *err)
+{
+    uint64_t used = text_used(ids), most = (uint64_t)ids->n * 2 + 64;
+    struct ids out = { .n = ids->n, .cap = most < UINT32_MAX ? (uint32_t)most : UINT32_MAX };
+    out.text_cap = (used + n_byte) * 2 + 256;
+    out.text = malloc(out.text_cap);
+    out.end = malloc(out.cap * sizeof *out.end);
+    if (!out.text || !out.end) {
+        ids_clear(&out);
+        return err_set(err, ST_NOMEM, "%u names", ids->n);
+    }
+    if (ids->n) {
+        memcpy(out.text, ids->text, used);
+        memcpy(out.end, ids->end, ids->n * sizeof *out.end);
+    }
+    /* A quarter full, whatever it was that had no room: grow_slots() doubles it. */
+    for (out.n_slot = 32; out.n_slot * 2 < 4 * (ids->n + (uint64_t)1);)
+        out.n_slot *= 2;
+    if (grow_slots(&out, err) != ST_OK) {
+        ids_clear(&out);
+        return err->code;
+    }
+    *ret = out;
+    return ST_OK;
 }
 
 enum status ids_add(struct ids *ids, struct str name, uint32_t *ret, struct err *err)
@@ -86,7 +128,7 @@ enum status ids_add(struct ids *ids, struct str name, uint32_t *ret, struct err 
         return err_set(err, ST_RANGE, "more than 2^31 names");
     if (make_room(ids, name.n, err) != ST_OK)
         return err->code;
-    uint64_t used = ids->n ? ids->end[ids->n - 1] : 0;
+    uint64_t used = text_used(ids);
     assert(ids->end && ids->slot && ids->text);
     if (name.n)
         memcpy(ids->text + used, name.p, name.n);

@@ -7,6 +7,7 @@
 #include "engine/base/buf.h"
 #include "engine/base/err.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { IDS_NAME_MAX = 1024 };
@@ -28,6 +29,11 @@ struct ids {
 
 /* The number of a name, added when new. Errors: ST_NOMEM, ST_RANGE (too long, 2^31 names). */
 enum status ids_add(struct ids *ids, struct str name, uint32_t *ret, struct err *err);
+/* Whether one more name of so many bytes makes the tables move. */
+bool ids_moves(const struct ids *ids, size_t n_byte);
+/* A copy with room for it, and for as many names again; others may read `ids` meanwhile.
+ * ST_NOMEM. */
+enum status ids_wider(const struct ids *ids, size_t n_byte, struct ids *ret, struct err *err);
 /* IDS_NONE: unknown. */
 uint32_t ids_find(const struct ids *ids, struct str name);
 /* i < n; borrowed until the next ids_add(). */

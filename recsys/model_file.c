@@ -143,9 +143,8 @@ static void write_all(struct writer *w, const struct rmodel *m)
     put(w, w->table, w->n * sizeof *w->table);
     h.sum = hash_chain(hash_chain(0, &h, offsetof(struct head, sum)), w->table,
                        w->n * sizeof *w->table);
-    if (w->err->code == ST_OK && lseek(w->fd, 0, SEEK_SET) != 0)
-        err_sys(w->err, errno, "lseek");
-    put(w, &h, sizeof h);
+    if (w->err->code == ST_OK)
+        file_write_at(w->fd, &h, sizeof h, 0, w->path, w->err);
 }
 
 enum status rmodel_save(const struct rmodel *m, const char *path, struct err *err)
@@ -195,9 +194,7 @@ static bool bad(struct reader *r, const char *what)
 
 static bool read_at(struct reader *r, uint64_t at, void *p, uint64_t n)
 {
-    if (n && lseek(r->fd, (off_t)at, SEEK_SET) < 0)
-        return err_sys(r->err, errno, "lseek"), false;
-    return n == 0 || file_read(r->fd, p, n, r->path, r->err) == ST_OK;
+    return file_read_at(r->fd, p, n, at, r->path, r->err) == ST_OK;
 }
 
 static bool head_ok(struct reader *r)

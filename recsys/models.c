@@ -225,7 +225,7 @@ enum status recsys_save(struct recsys *r, const struct rmodel *m, json_t *notes,
 /* ---- telling ---- */
 
 /* The notes of a model; without any, what the folder tells. */
-static json_t *read_notes(struct recsys *r, const struct model_entry *e)
+json_t *models_notes(struct recsys *r, const struct model_entry *e)
 {
     char path[FILE_PATH_MAX];
     struct buf text = BUF_INIT;
@@ -245,7 +245,7 @@ static json_t *read_notes(struct recsys *r, const struct model_entry *e)
 }
 
 /* A copy of the list, so that files are read without the lock. */
-static struct model_entry *copy_list(struct recsys *r, uint32_t *n, char active[RECSYS_ID_MAX])
+struct model_entry *models_copy(struct recsys *r, uint32_t *n, char active[RECSYS_ID_MAX])
 {
     pthread_mutex_lock(&r->lock);
     struct model_entry *list = malloc((r->n_model + 1) * sizeof *list);
@@ -257,20 +257,44 @@ static struct model_entry *copy_list(struct recsys *r, uint32_t *n, char active[
     return list;
 }
 
-enum status recsys_models(struct recsys *r, struct buf *out, struct err *err)
+/* Where the page begins. */
+static enum status page_start(const struct model_entry *list, uint32_t n, const char *after,
+                              uint32_t *ret, struct err *err)
 {
-    uint32_t n;
+    for (uint32_t i = 0; after && i < n; i++)
+        if (strcmp(list[i].id, after) == 0) {
+            *ret = i + 1;
+            return ST_OK;
+        }
+    *ret = 0;
+    return after ? err_set(err, ST_NOTFOUND, "there is no model '%.60s'", after) : ST_OK;
+}
+
+static json_t *tell_entry(struct recsys *r, const struct model_entry *e, const char *active)
+{
+    json_t *m = models_notes(r, e);
+    json_object_del(m, "trace"); /* long: told with the model alone */
+    json_object_set_new(m, "active", json_boolean(strcmp(e->id, active) == 0));
+    return m;
+}
+
+enum status recsys_models(struct recsys *r, const struct recsys_page *page, struct buf *out,
+                          struct err *err)
+{
+    uint32_t n, from;
     char active[RECSYS_ID_MAX];
-    struct model_entry *list = copy_list(r, &n, active);
-    json_t *o = json_object(), *data = json_array();
-    for (uint32_t i = 0; list && i < n; i++) {
-        json_t *m = read_notes(r, &list[i]);
-        json_object_del(m, "trace"); /* long: told with the model alone */
-        json_object_set_new(m, "active", json_boolean(strcmp(list[i].id, active) == 0));
-        json_array_append_new(data, m);
+    struct model_entry *list = models_copy(r, &n, active);
+    if (page_start(list, n, page->after, &from, err) != ST_OK) {
+        free(list);
+        return err->code;
     }
+    uint32_t to = n - from < page->limit ? n : from + page->limit;
+    json_t *o = json_object(), *data = json_array();
+    for (uint32_t i = from; list && i < to; i++)
+        json_array_append_new(data, tell_entry(r, &list[i], active));
     json_object_set_new(o, "data", data);
     json_object_set_new(o, "active", active[0] ? json_string(active) : json_null());
+    json_object_set_new(o, "has_more", json_boolean(to < n));
     json_write(o, out, err);
     json_free(o);
     free(list);
@@ -288,7 +312,7 @@ enum status recsys_model(struct recsys *r, const char *id, struct buf *out, stru
     pthread_mutex_unlock(&r->lock);
     if (!m)
         return err_set(err, ST_NOTFOUND, "there is no model '%.60s'", id);
-    json_t *doc = read_notes(r, &e);
+    json_t *doc = models_notes(r, &e);
     json_object_set_new(doc, "active", json_boolean(active));
     json_write(doc, out, err);
     json_free(doc);

@@ -207,11 +207,25 @@ static enum status cross_query(struct work *w, struct err *err)
     return ST_OK;
 }
 
-static void cross_sums(struct work *w)
+static int by_model_item(const void *a, const void *b)
+{
+    const struct cand *const *x = a, *const *y = b;
+    return ((*x)->model_item > (*y)->model_item) - ((*x)->model_item < (*y)->model_item);
+}
+
+/* In the order of the model's items, not of the events' arrival: sums round alike after a restart.
+ */
+static enum status cross_sums(struct work *w, struct err *err)
 {
     const struct rmodel *m = w->g->m;
+    const struct cand **order = malloc((w->t.n + 1) * sizeof(const struct cand *));
+    if (!order)
+        return err_set(err, ST_NOMEM, "query");
+    for (uint32_t i = 0; i < w->t.n; i++)
+        order[i] = &w->t.at[i];
+    qsort(order, w->t.n, sizeof(const struct cand *), by_model_item);
     for (uint32_t i = 0; i < w->t.n; i++) {
-        const struct cand *c = &w->t.at[i];
+        const struct cand *c = order[i];
         float s = (float)(w->f.phi * c->k_cross);
         if (c->model_item == IDS_NONE || s <= 0)
             continue;
@@ -223,6 +237,8 @@ static void cross_sums(struct work *w)
         for (uint32_t k = 0; pi && k < m->n_cluster; k++)
             w->bonus[k] += s * pi[k];
     }
+    free(order);
+    return ST_OK;
 }
 
 /* What other items' events add to one. */
@@ -283,8 +299,8 @@ static enum status add_base(struct work *w, struct err *err)
 {
     struct topk_hit *hit = NULL;
     uint32_t n = 0, got = 0, want = w->q->n;
-    if (gen_crosses(w->g))
-        cross_sums(w);
+    if (gen_crosses(w->g) && cross_sums(w, err) != ST_OK)
+        return err->code;
     if (w->q->seen == SEEN_ONLY)
         return ST_OK;
     if (gen_crosses(w->g)) {

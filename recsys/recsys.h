@@ -1,12 +1,15 @@
 /* recsys/recsys.h - the facade: a recommender that takes events and answers, for the server.
  *
- *   DIR/events/   the event log (wal.h): all that clients sent
+ *   DIR/events/   the event log (wal.h): what clients sent, durable before it is acknowledged
+ *   the store     the same as tables of a database (archive.h), a little later; what has got there
+ *                 is cut off the log. Opening reads the tables, then the rest of the log
  *   DIR/models/   ID.rpf snapshots (model.h) and ID.json, what their fits told
  *   DIR/active    the id of the model in use
  *
  * Threads: "recsys-in" is the writer: it parses batches, makes them durable together, lets them
  * take effect and answers; it also changes the model. "recsys-work" folds users in and looks at the
- * health of the data. Queries run on the asker's thread. Nothing that a caller does waits for the
+ * health of the data. "recsys-keep" copies the log into the store; while that is away the log keeps
+ * everything. Queries run on the asker's thread. Nothing that a caller does waits for the
  * disk, but for recsys_open(), recsys_save() and recsys_close(). */
 #ifndef STROBE_RECSYS_RECSYS_H
 #define STROBE_RECSYS_RECSYS_H
@@ -23,9 +26,11 @@ struct recsys_opts {
     const char *dir;         /* made when absent */
     uint64_t segment_bytes;  /* of the event log; 0: 64 MiB */
     bool no_fold;            /* users are not folded in (tests, benchmarks) */
+    const char *store;       /* URL: sqlite:FILE, postgresql://...; NULL: recsys.db in dir */
     int64_t (*now_ms)(void); /* Unix ms; NULL: the wall clock */
 };
-/* Errors: wal_open()'s. A snapshot that cannot be used is no error: recsys_fault() tells it. */
+/* Errors: wal_open()'s; the store's, when it has what the log no longer has. A snapshot that cannot
+ * be used is no error: recsys_fault() tells it. */
 enum status recsys_open(const struct recsys_opts *o, struct recsys **ret, struct err *err);
 void recsys_close(struct recsys *r); /* answers what waits; NULL is fine */
 struct served *recsys_served(struct recsys *r);
@@ -34,10 +39,11 @@ int64_t recsys_now(const struct recsys *r);
 void recsys_fault(struct recsys *r, char out[ERR_MSG_MAX]);
 
 enum recsys_verb {
-    RECSYS_EVENTS,   /* body, format, key */
-    RECSYS_FOLLOWS,  /* the same */
-    RECSYS_ACTIVATE, /* model */
-    RECSYS_HEALTH    /* of the data */
+    RECSYS_EVENTS,     /* body, format, key */
+    RECSYS_FOLLOWS,    /* the same */
+    RECSYS_ACTIVATE,   /* model */
+    RECSYS_HEALTH,     /* of the data */
+    RECSYS_EVALUATIONS /* model, limit: text takes rows of the store; ST_TIMEOUT: it is away */
 };
 /* A question for another thread. done() gets it back there, and frees it. */
 struct recsys_ask {
@@ -46,6 +52,8 @@ struct recsys_ask {
     struct buf body; /* owned */
     char key[BATCH_KEY_MAX];
     char model[RECSYS_ID_MAX];
+    uint32_t limit;
+    struct buf text; /* owned */
     void (*done)(struct recsys_ask *a);
     void *ctx;
 
@@ -71,8 +79,15 @@ enum status recsys_export(struct recsys *r, struct rs_events *ev, struct follows
 /* Writes a snapshot and what its fit told (an object; borrowed), under a new id. m: borrowed. */
 enum status recsys_save(struct recsys *r, const struct rmodel *m, json_t *notes,
                         char id[RECSYS_ID_MAX], struct err *err);
-/* {"data":[...],"active":ID or null}; one with all that its fit told: ST_NOTFOUND. Appended. */
-enum status recsys_models(struct recsys *r, struct buf *out, struct err *err);
+/* Models per answer; after: the id of the last one of the page before, or NULL. */
+struct recsys_page {
+    uint32_t limit;
+    const char *after;
+};
+/* {"data":[...],"active":ID or null,"has_more":...}, newest first: ST_NOTFOUND (after); one with
+ * all that its fit told: ST_NOTFOUND. Appended. */
+enum status recsys_models(struct recsys *r, const struct recsys_page *page, struct buf *out,
+                          struct err *err);
 enum status recsys_model(struct recsys *r, const char *id, struct buf *out, struct err *err);
 
 struct recsys_stats {
@@ -81,6 +96,14 @@ struct recsys_stats {
         uint64_t bytes, records, commits, torn_bytes;
     } log;
     uint64_t folds, queries, models, waiting;
+    struct store_figures {
+        bool up;
+        char fault[ERR_MSG_MAX]; /* why it is away, or "" */
+        uint64_t backlog;        /* bytes of the log that are not there yet */
+        uint64_t copied;         /* records since the start */
+        uint32_t segment;        /* which the tables reach */
+        uint64_t end;
+    } store;
 };
 void recsys_get_stats(struct recsys *r, struct recsys_stats *ret);
 void recsys_count_query(struct recsys *r);

@@ -3,11 +3,14 @@
 
 #include "engine/base/file.h"
 #include "engine/base/num.h"
+#include "recsys/tune.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-enum { TRACE_MAX = 2000, CHECKPOINT_EVERY = 20 };
+enum { TRACE_MAX = 2000, CHECKPOINT_EVERY = 20, RANK_MIN = 500 };
+#define TUNE_SCORES    2e8 /* of items for events, in one trial at most */
+#define CLUSTER_COLUMN "cluster"
 
 /* ---- settings ---- */
 
@@ -94,12 +97,47 @@ static void variant(struct reading *r, struct fit_opts *f)
     snprintf(text, sizeof text, "%.*s", (int)name.n, name.p);
     if (r->err->code == ST_OK && rmodel_terms(text, &terms, r->err) == ST_OK) {
         *f = fit_defaults(terms);
-        if (terms & RT_CLUSTERS)
-            err_set(
-                r->err, ST_UNSUPPORTED,
-                "events that come over HTTP have no clusters: fit xiirpf with strobe recsys fit");
+        f->cluster = terms & RT_CLUSTERS ? CLUSTER_COLUMN : NULL;
     }
     bad(r, "variant");
+}
+
+/* Events tell no clusters, so the settings do: {"clusters":{"item":"its cluster", ...}}. */
+static void clusters(struct reading *r, struct refit_opts *o)
+{
+    const json_t *map = json_object_get(r->o, "clusters"), *v;
+    const char *item;
+    bool wants = (o->fit.terms & RT_CLUSTERS) != 0;
+    if (r->err->code != ST_OK)
+        return;
+    if (wants && (!json_is_object(map) || json_object_size(map) == 0))
+        err_set(r->err, ST_ARG,
+                "xiirpf needs 'clusters': an object that names each item's cluster, like "
+                "{\"espresso\":\"cafe\",\"museum\":\"sights\"}");
+    else if (map && !json_is_null(map) && !wants)
+        err_set(r->err, ST_ARG, "'clusters' belong to the variant xiirpf");
+    if (wants && r->err->code == ST_OK)
+        json_object_foreach((json_t *)(uintptr_t)map, item,
+                            v) if (!json_is_string(v) || json_string_length(v) == 0 ||
+                                   json_string_length(v) > BATCH_NAME_MAX)
+        {
+            err_set(r->err, ST_ARG, "the cluster of '%.60s' must be a name of 1 to 256 bytes",
+                    item);
+            break;
+        }
+    bad(r, "clusters");
+    o->clusters = wants ? map : NULL;
+}
+
+/* Now and not in the job: whoever named it reads the answer. */
+static void check_zone(struct str zone, struct err *err)
+{
+    struct calendar *c = malloc(sizeof *c);
+    if (err->code == ST_OK && !c)
+        err_set(err, ST_NOMEM, "time zone");
+    else if (err->code == ST_OK)
+        calendar_open(c, zone, 0, 1, err);
+    free(c);
 }
 
 enum status refit_settings(const json_t *config, struct refit_opts *ret,
@@ -109,14 +147,20 @@ enum status refit_settings(const json_t *config, struct refit_opts *ret,
     struct str zone = STR("");
     uint32_t seed = 1;
     param[0] = '\0';
-    *ret = (struct refit_opts){ .holdout = 0.1, .activate = true, .evaluate = true };
+    *ret = (struct refit_opts){
+        .holdout = 0.1, .tune = TUNE_TRIALS, .activate = true, .evaluate = true
+    };
     variant(&r, &ret->fit);
     whole(&r, "k", 1, FIT_K_MAX, &ret->fit.k);
     whole(&r, "iters", 1, 100000, &ret->fit.iters);
     whole(&r, "seed", 0, INT32_MAX, &seed);
     whole(&r, "threads", 0, 256, &ret->fit.threads);
     number(&r, "holdout", 0, 0.5, &ret->holdout);
+    whole(&r, "tune", 0, TUNE_TRIALS_MAX, &ret->tune);
     scales(&r, &ret->fit);
+    if (json_is_array(json_object_get(config, "scales")) || !(ret->fit.terms & RT_SELF))
+        ret->tune = 0;
+    clusters(&r, ret);
     ret->fit.seed = seed;
     if (err->code == ST_OK &&
         json_get_bool(config, "activate", false, &ret->activate, err) != ST_OK)
@@ -129,6 +173,7 @@ enum status refit_settings(const json_t *config, struct refit_opts *ret,
     if (err->code == ST_OK && json_get_str(config, "zone", false, &zone, err) != ST_OK)
         err->code = ST_ARG;
     snprintf(ret->zone, sizeof ret->zone, "%.*s", (int)zone.n, zone.p);
+    check_zone(zone, err);
     bad(&r, "zone");
     struct follows any = { .n = 1 }; /* who follows whom is known when the fit begins */
     struct fit_opts probe = ret->fit;
@@ -153,6 +198,8 @@ struct run {
     struct follows follows;
     struct rmodel *m;
     struct fit_result first, last;
+    struct fit_opts fit;       /* o's, as chosen */
+    struct tune_result *tuned; /* NULL: nothing was chosen */
 };
 
 static void put(json_t *o, const char *key, double v)
@@ -196,7 +243,7 @@ static enum status fit_once(struct run *x, const struct rs_events *ev, const cha
                             const struct rs_events *heldout, struct fit_result *res,
                             struct err *err)
 {
-    struct fit_opts o = x->o->fit;
+    struct fit_opts o = x->fit;
     struct rmodel *m = NULL;
     struct fit_watch w = { .ctx = x, .progress = on_progress, .stop = &x->stop };
     if (x->w->dir) {
@@ -225,6 +272,41 @@ static void load_checkpoint(struct run *x)
     if (x->w->dir && file_path(path, &none, "%s/checkpoint.rpf", x->w->dir) == ST_OK &&
         file_is_regular(path))
         rmodel_load(path, &x->m, &none);
+}
+
+/* ---- choosing settings ---- */
+
+static void on_trial(void *ctx, uint32_t n, uint32_t of, const struct tune_trial *t)
+{
+    struct run *x = ctx;
+    struct fit_progress p = {
+        .sweep = n, .sweeps = of, .elbo = (double)NAN, .heldout = (double)NAN
+    };
+    (void)t;
+    on_progress(x, &p);
+}
+
+static enum status choose(struct run *x, const struct rs_events *train, struct err *err)
+{
+    struct tune_opts t = tune_defaults();
+    double most = TUNE_SCORES / ((double)train->items.n + 1);
+    if (!x->o->tune)
+        return ST_OK;
+    x->tuned = malloc(sizeof *x->tuned);
+    if (!x->tuned)
+        return err_set(err, ST_NOMEM, "choosing settings");
+    x->phase = "choosing settings";
+    t.kind = SPLIT_GLOBAL;
+    t.trials = x->o->tune;
+    t.rank_max = most < RANK_MIN             ? RANK_MIN
+                 : most < (double)t.rank_max ? (uint64_t)most
+                                             : t.rank_max;
+    t.progress = on_trial;
+    t.ctx = x;
+    t.stop = &x->stop;
+    if (fit_tune(train, &t, &x->fit, x->tuned, err) == ST_OK && x->stop)
+        err_set(err, ST_CANCELLED, "the fit was stopped");
+    return err->code;
 }
 
 /* ---- against baselines (dossier 5.9) ---- */
@@ -267,10 +349,10 @@ static enum status fit_static(struct run *x, struct rmodel **ret, struct err *er
     struct fit_opts o = fit_defaults(RT_GAMMA_RATES);
     struct fit_result res;
     struct fit_watch w = { .stop = &x->stop };
-    o.k = x->o->fit.k;
-    o.iters = x->o->fit.iters;
-    o.threads = x->o->fit.threads;
-    o.seed = x->o->fit.seed;
+    o.k = x->fit.k;
+    o.iters = x->fit.iters;
+    o.threads = x->fit.threads;
+    o.seed = x->fit.seed;
     return fit_run(&x->split.train, &o, &w, ret, &res, err);
 }
 
@@ -323,15 +405,48 @@ static enum status judge(struct run *x, struct err *err)
     return err->code;
 }
 
+/* The settings' clusters as a column of the events; items that they leave out share one more. */
+static enum status name_clusters(struct run *x, struct err *err)
+{
+    struct rs_events *ev = &x->all;
+    struct event_attr *a = &ev->attr[0];
+    uint32_t *of = malloc(((size_t)ev->items.n + 1) * sizeof *of);
+    if (!of)
+        return err_set(err, ST_NOMEM, "clusters");
+    ev->n_attr = 1;
+    a->name = str_dup(STR(CLUSTER_COLUMN));
+    a->of = malloc((ev->cap + 1) * sizeof *a->of);
+    if (!a->name || !a->of) {
+        free(of);
+        return err_set(err, ST_NOMEM, "clusters");
+    }
+    for (uint32_t p = 0; p < ev->items.n && err->code == ST_OK; p++) {
+        struct str s = ids_name(&ev->items, p);
+        char name[BATCH_NAME_MAX + 1];
+        snprintf(name, sizeof name, "%.*s", (int)(s.n < sizeof name ? s.n : 0), s.p);
+        const json_t *v = json_object_get(x->o->clusters, name);
+        ids_add(&a->value, str_c(v ? json_string_value(v) : ""), &of[p], err);
+    }
+    for (uint64_t i = 0; i < ev->n && err->code == ST_OK; i++)
+        a->of[i] = of[ev->item[i]];
+    free(of);
+    return err->code;
+}
+
 static enum status fit_both(struct run *x, struct err *err)
 {
     uint64_t n = x->all.n, tail = (uint64_t)(x->o->holdout * (double)n);
+    if (x->o->clusters && name_clusters(x, err) != ST_OK)
+        return err->code;
     load_checkpoint(x);
     if (tail && n - tail > 0) {
         if (split_events(&x->all, SPLIT_GLOBAL, x->o->holdout, &x->split, err) != ST_OK ||
+            choose(x, &x->split.train, err) != ST_OK ||
             fit_once(x, &x->split.train, "held out", &x->split.test, &x->first, err) != ST_OK ||
             (x->o->evaluate && judge(x, err) != ST_OK))
             return err->code;
+    } else if (choose(x, &x->all, err) != ST_OK) {
+        return err->code;
     }
     return fit_once(x, &x->all, "all", NULL, &x->last, err);
 }
@@ -351,6 +466,7 @@ static void describe(const struct run *x, json_t *notes)
     if (x->first.sweeps)
         put(o, "heldout", x->first.heldout);
     json_object_set_new(notes, "fit", o);
+    json_object_set_new(notes, "tuned", x->tuned ? tune_json(&x->fit, x->tuned) : json_null());
     json_object_set(notes, "trace", x->trace);
     if (x->evaluation)
         json_object_set(notes, "evaluation", x->evaluation);
@@ -376,7 +492,7 @@ static enum status keep(struct run *x, json_t *notes, char id[RECSYS_ID_MAX], st
 enum status recsys_refit(struct recsys *r, const struct refit_opts *o, const struct refit_watch *w,
                          json_t *notes, char id[RECSYS_ID_MAX], struct err *err)
 {
-    struct run x = { .r = r, .o = o, .w = w, .trace = json_array() };
+    struct run x = { .r = r, .o = o, .w = w, .trace = json_array(), .fit = o->fit };
     notes = notes ? notes : json_object();
     if (recsys_export(r, &x.all, &x.follows, err) == ST_OK) {
         if (x.all.n == 0)
@@ -394,5 +510,6 @@ enum status recsys_refit(struct recsys *r, const struct refit_opts *o, const str
     rmodel_free(x.m);
     json_free(x.trace);
     json_free(notes);
+    free(x.tuned);
     return err->code;
 }

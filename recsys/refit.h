@@ -1,6 +1,8 @@
 /* recsys/refit.h - fits a model to all that the recommender knows, and puts it into use.
  *
- *   events so far -> all but the last ones: fit, stopped early by the held-out likelihood
+ *   events so far -> all but the last ones: kernels, measure and priors are chosen on the end of
+ *                    them (tune.h), where the settings name no scales
+ *                 -> fit, stopped early by the held-out likelihood
  *                 -> all of them: fit on from there -> snapshot -> in use
  *
  * Settings are JSON, checked before a job is queued. A checkpoint in the run's folder lets an
@@ -17,8 +19,10 @@ enum { REFIT_PARAM_MAX = 64 };
 struct refit_opts {
     struct fit_opts fit;
     double holdout;          /* share of the events, the last ones */
+    uint32_t tune;           /* fits to choose settings by; 0: none */
     bool activate, evaluate; /* put into use; measure against baselines on what is held out */
     char zone[CALENDAR_NAME_MAX];
+    const json_t *clusters; /* item -> its cluster's name, for xiirpf; borrowed from the settings */
 };
 /* Defaults where the object has nothing. param takes the name of a wrong setting. ST_ARG, ST_RANGE.
  */

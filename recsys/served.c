@@ -44,9 +44,21 @@ void served_free(struct served *l)
 
 /* ---- names ---- */
 
-/* Only the writer adds, so it may look without the lock and takes it for new names alone. */
-static enum status number_of(struct served *l, struct ids *t, struct str name, uint32_t *ret,
-                             struct err *err)
+/* Tables that have to move are made beside the old ones; readers wait for the change alone. */
+static enum status make_wide(struct served *l, struct ids *t, struct str name, struct err *err)
+{
+    struct ids wide, old = *t;
+    if (ids_wider(t, name.n, &wide, err) != ST_OK)
+        return err->code;
+    pthread_rwlock_wrlock(&l->names);
+    *t = wide;
+    pthread_rwlock_unlock(&l->names);
+    ids_clear(&old);
+    return ST_OK;
+}
+
+enum status served_number(struct served *l, struct ids *t, struct str name, uint32_t *ret,
+                          struct err *err)
 {
     uint32_t had = ids_find(t, name);
     if (had != IDS_NONE) {
@@ -55,6 +67,8 @@ static enum status number_of(struct served *l, struct ids *t, struct str name, u
     }
     if (t->n >= (uint32_t)SERVED_CHUNKS * SERVED_CHUNK)
         return err_set(err, ST_FULL, "more than %u names", (unsigned)SERVED_CHUNKS * SERVED_CHUNK);
+    if (ids_moves(t, name.n) && make_wide(l, t, name, err) != ST_OK)
+        return err->code;
     pthread_rwlock_wrlock(&l->names);
     ids_add(t, name, ret, err);
     pthread_rwlock_unlock(&l->names);
@@ -65,9 +79,9 @@ enum status served_names(struct served *l, const struct batch *b, uint32_t *map_
                          uint32_t *map_item, struct err *err)
 {
     for (uint32_t i = 0; i < b->users.n && err->code == ST_OK; i++)
-        number_of(l, &l->users, ids_name(&b->users, i), &map_user[i], err);
+        served_number(l, &l->users, ids_name(&b->users, i), &map_user[i], err);
     for (uint32_t i = 0; i < b->items.n && err->code == ST_OK; i++)
-        number_of(l, &l->items, ids_name(&b->items, i), &map_item[i], err);
+        served_number(l, &l->items, ids_name(&b->items, i), &map_item[i], err);
     atomic_store(&l->n_user, l->users.n);
     atomic_store(&l->n_item, l->items.n);
     return err->code;
@@ -215,6 +229,8 @@ static void apply_event(struct served *l, uint32_t user, const struct served_eve
     enum put how = put_event(u, e);
     if (how == PUT_NEW && l->gen)
         gen_event(l->gen, user, e, err);
+    if (how == PUT_NEW && l->gen && late)
+        gen_again(l->gen, user, u, e->item);
     pthread_mutex_unlock(lock);
     if (how == PUT_NOMEM)
         err_set(err, ST_NOMEM, "events");
@@ -223,6 +239,44 @@ static void apply_event(struct served *l, uint32_t user, const struct served_eve
     res->late += how == PUT_NEW && late;
     if (how == PUT_NEW && l->gen && l->on_dirty)
         l->on_dirty(l->ctx, user);
+}
+
+/* ---- from the store ---- */
+
+static void count_one(struct served *l, const struct served_result *res, uint64_t *what)
+{
+    *what += res->accepted;
+    l->counts.merged += res->merged;
+    l->counts.late += res->late;
+}
+
+enum status served_put(struct served *l, uint32_t user, const struct served_event *e,
+                       struct err *err)
+{
+    struct served_result res = { 0 };
+    apply_event(l, user, e, &res, err);
+    count_one(l, &res, &l->counts.events);
+    l->counts.first = e->t < l->counts.first ? e->t : l->counts.first;
+    l->counts.last = e->t > l->counts.last ? e->t : l->counts.last;
+    return err->code;
+}
+
+enum status served_follow(struct served *l, uint32_t user, uint32_t whom, struct err *err)
+{
+    struct served_result res = { 0 };
+    apply_follow(l, user, whom, &res, err);
+    count_one(l, &res, &l->counts.follows);
+    return err->code;
+}
+
+enum status served_name(struct served *l, bool item, struct str name, struct err *err)
+{
+    struct ids *t = item ? &l->items : &l->users;
+    uint32_t want = t->n, got = 0;
+    if (served_number(l, t, name, &got, err) == ST_OK && got != want)
+        err_set(err, ST_FORMAT, "the event database holds a name twice");
+    atomic_store(item ? &l->n_item : &l->n_user, t->n);
+    return err->code;
 }
 
 enum status served_apply(struct served *l, const struct batch *b, const uint32_t *map_user,

@@ -57,6 +57,7 @@ struct gen_user {
     float *theta;         /* folded in; NULL: the model's own, or nobody's */
     float tau[RSCALES_MAX];
     bool dirty;                 /* events since it was folded in */
+    bool asked;                 /* a query came since the list was made */
     uint32_t version;           /* of theta */
     struct topk_hit *list;      /* best base items, by model numbers; NULL: not made yet */
     uint32_t n_list, list_slot; /* hour of the week, with a calendar */
@@ -75,6 +76,7 @@ struct gen {
     bool complete;                   /* our events are those it was fitted to */
     uint32_t *factor_top;            /* [k, GEN_TOP] model items with most of each factor */
     float *mean_theta;               /* [n_feat, stride]: for users nobody knows */
+    double mean_eta;                 /* of the users' hyper-rates */
     struct topk *index;
     _Atomic(struct gen_user *) chunk[SERVED_CHUNKS];
 };
@@ -108,6 +110,15 @@ struct served_result {
  * want of memory. Writer. map_user, map_item: [n] of the batch's names, the caller's. */
 enum status served_names(struct served *l, const struct batch *b, uint32_t *map_user,
                          uint32_t *map_item, struct err *err);
+/* The number of one of the two tables' names, new when it has none; readers wait for no more than
+ * one name's copy, however many there are. Writer. ST_FULL, ST_NOMEM. */
+enum status served_number(struct served *l, struct ids *t, struct str name, uint32_t *ret,
+                          struct err *err);
+/* What the store has, row by row, before the threads start. ST_NOMEM, ST_FORMAT, ST_FULL. */
+enum status served_put(struct served *l, uint32_t user, const struct served_event *e,
+                       struct err *err);
+enum status served_follow(struct served *l, uint32_t user, uint32_t whom, struct err *err);
+enum status served_name(struct served *l, bool item, struct str name, struct err *err);
 /* Events that are logged take effect. Writer. ST_NOMEM: some have not (told by res). */
 enum status served_apply(struct served *l, const struct batch *b, const uint32_t *map_user,
                          const uint32_t *map_item, struct served_result *res, struct err *err);
@@ -130,6 +141,9 @@ void gen_drop(struct gen *g);           /* NULL is fine */
 void gen_publish(struct served *l, struct gen *take);
 /* Under the user's stripe. make: when there is none; NULL: none, or no memory. */
 struct gen_user *gen_user(struct gen *g, uint32_t user, bool make);
+/* Writer, under the stripe: the user's events on this one's item, again in order of time, after it
+ * came late. So sums do not depend, by their rounding, on the order in which events came. */
+void gen_again(struct gen *g, uint32_t user, const struct served_user *lu, uint32_t item);
 /* Writer, under the stripe. */
 enum status gen_event(struct gen *g, uint32_t user, const struct served_event *e, struct err *err);
 static inline struct trail *gen_trail(const struct gen *g, const struct gen_user *u, uint32_t i)

@@ -7,6 +7,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/file.h"
 #include "engine/base/hash.h"
+#include "engine/base/turns.h"
 #include "recsys/service_parts.h"
 
 #include <stdlib.h>
@@ -38,8 +39,8 @@ static struct key_answer *known_key(struct recsys *r, const char *key)
 }
 
 /* The older half is forgotten where there are too many. */
-static enum status keep_key(struct recsys *r, const char *key, uint64_t hash,
-                            const struct served_result *res, size_t n_reject, struct err *err)
+enum status keep_key(struct recsys *r, const char *key, uint64_t hash,
+                     const struct served_result *res, size_t n_reject, struct err *err)
 {
     struct key_half *h = &r->keys[0];
     uint32_t k;
@@ -93,7 +94,7 @@ static enum status replay(void *ctx, struct str record, struct err *err)
         served_apply(r->live, &b, users, items, &res, err);
         free(users);
         if (err->code == ST_OK && b.key[0])
-            keep_key(r, b.key, b.hash, &res, 0, err);
+            keep_key(r, b.key, b.hash, &res, b.n_reject, err);
     }
     batch_clear(&b);
     return err->code;
@@ -200,6 +201,7 @@ static void *writer(void *arg)
     struct pending *p = r->pending;
     size_t n = 0;
     pthread_setname_np(pthread_self(), "recsys-in");
+    turns_batch(); /* woken by who answers, on the same core: it shall not put that aside */
     for (;;) {
         struct recsys_ask *a = n ? queue_try_pop(r->in) : queue_pop(r->in, 1000);
         if (!a && n) {
@@ -230,7 +232,10 @@ bool recsys_ask(struct recsys *r, struct recsys_ask *a)
     if (atomic_load(&r->waiting) + n > WAITING_MAX)
         return false;
     atomic_fetch_add(&r->waiting, n);
-    if (queue_try_push(a->verb == RECSYS_HEALTH ? r->work : r->in, a))
+    struct queue *q = a->verb == RECSYS_HEALTH        ? r->work
+                      : a->verb == RECSYS_EVALUATIONS ? r->keep
+                                                      : r->in;
+    if (queue_try_push(q, a))
         return true;
     atomic_fetch_sub(&r->waiting, n);
     return false;
@@ -241,6 +246,7 @@ void recsys_ask_free(struct recsys_ask *a)
     if (!a)
         return;
     buf_clear(&a->body);
+    buf_clear(&a->text);
     free(a);
 }
 
@@ -284,6 +290,7 @@ void publish_log_stats(struct recsys *r)
     wal_stats(r->wal, &s);
     pthread_mutex_lock(&r->lock);
     r->log = (struct wal_figures){ s.bytes, s.records, s.commits, s.torn_bytes };
+    r->log_end = wal_end(r->wal);
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -295,6 +302,12 @@ void recsys_get_stats(struct recsys *r, struct recsys_stats *ret)
     served_get_counts(r->live, &ret->counts);
     pthread_mutex_lock(&r->lock);
     ret->log = r->log;
+    ret->log.bytes -= r->forgotten < ret->log.bytes ? r->forgotten : ret->log.bytes;
+    ret->store = r->store;
+    if (ret->store.segment == r->log_end.segment)
+        ret->store.backlog = r->log_end.end - ret->store.end;
+    else /* as the keeper last counted it, and what came since */
+        ret->store.backlog += r->log.bytes - r->backlog_seen;
     ret->models = r->n_model;
     pthread_mutex_unlock(&r->lock);
 }
@@ -326,13 +339,17 @@ static enum status start_threads(struct recsys *r, struct err *err)
         e = pthread_create(&r->writer, NULL, writer, r);
         r->writing = e == 0;
     }
+    if (e == 0) {
+        e = pthread_create(&r->keeper, NULL, keeper_main, r);
+        r->keeping = e == 0;
+    }
     return e ? err_sys(err, e, "pthread_create") : ST_OK;
 }
 
 enum status recsys_open(const struct recsys_opts *o, struct recsys **ret, struct err *err)
 {
     struct recsys *r = calloc(1, sizeof *r);
-    char log[FILE_PATH_MAX];
+    char log[FILE_PATH_MAX] = "";
     if (!r)
         return err_set(err, ST_NOMEM, "recommender");
     pthread_mutex_init(&r->lock, NULL);
@@ -341,17 +358,22 @@ enum status recsys_open(const struct recsys_opts *o, struct recsys **ret, struct
     r->dir = str_dup(str_c(o->dir));
     r->pending = calloc(GROUP_MAX, sizeof(struct pending));
     r->dirty = malloc(DIRTY_MAX * sizeof *r->dirty);
-    if (!r->dir || !r->pending || !r->dirty) {
+    r->store_url = o->store ? str_dup(str_c(o->store)) : NULL;
+    if (file_path(log, err, "%s/events", o->dir) == ST_OK)
+        r->events_dir = str_dup(str_c(log));
+    if (!r->dir || !r->pending || !r->dirty || !r->events_dir || (o->store && !r->store_url)) {
         err_set(err, ST_NOMEM, "recommender");
         goto fail;
     }
-    struct wal_opts w = {
-        .dir = log, .segment_bytes = o->segment_bytes, .replay = replay, .ctx = r
-    };
-    if (file_path(log, err, "%s/events", o->dir) != ST_OK ||
-        served_create(&r->live, err) != ST_OK ||
+    struct wal_opts w = { .dir = log,
+                          .segment_bytes = o->segment_bytes,
+                          .begin = keeper_load,
+                          .replay = replay,
+                          .ctx = r };
+    if (served_create(&r->live, err) != ST_OK ||
         queue_create(RECSYS_ASKS_MAX, &r->in, err) != ST_OK ||
         queue_create(RECSYS_ASKS_MAX, &r->work, err) != ST_OK ||
+        queue_create(RECSYS_ASKS_MAX, &r->keep, err) != ST_OK ||
         wal_open(&w, &r->wal, err) != ST_OK)
         goto fail;
     publish_log_stats(r);
@@ -383,18 +405,26 @@ void recsys_close(struct recsys *r)
         queue_close(r->in);
     if (r->work)
         queue_close(r->work);
+    if (r->keep)
+        queue_close(r->keep);
     if (r->writing)
         pthread_join(r->writer, NULL);
     if (r->working)
         pthread_join(r->worker, NULL);
+    if (r->keeping)
+        pthread_join(r->keeper, NULL);
+    archive_close(r->archive);
     queue_free(r->in);
     queue_free(r->work);
+    queue_free(r->keep);
     wal_close(r->wal);
     served_free(r->live);
     models_clear(r);
     clear_keys(r);
     free(r->dirty);
     free(r->pending);
+    free(r->store_url);
+    free(r->events_dir);
     free(r->dir);
     pthread_mutex_destroy(&r->lock);
     free(r);

@@ -5,7 +5,7 @@
 
 #include <stdlib.h>
 
-enum { BLOCK_RECORDS = 8192 };
+enum { BLOCK_RECORDS = 2048 }; /* 20 to 50 us: many for each thread, few for the pool */
 
 /* Limits of blocks of rows with about BLOCK_RECORDS records, or at most BLOCK_ROWS * 8 rows. */
 static uint64_t *cut(const uint64_t *ptr, uint32_t n, uint32_t *n_block)
@@ -61,8 +61,10 @@ static void sweep_user_plain(struct fit *f, uint32_t u, struct scratch *s, doubl
         to = view_chunk(at, end);
         size_t n = (size_t)(to - at);
         const uint32_t *item = v->rec_item + at;
-        struct level_events a = { .from = v->rec_event + at,
-                                  .count = v->count,
+        if (v->small)
+            view_counts(v, at, n, s->count);
+        struct level_events a = { .from = v->small ? s->each : v->rec_event + at,
+                                  .count = v->small ? s->count : v->count,
                                   .x = v->x,
                                   .weight = f->tau_tab + (uint64_t)u * f->x_stride,
                                   .quads = v->x ? f->x_stride / 4 : 0,
@@ -71,8 +73,8 @@ static void sweep_user_plain(struct fit *f, uint32_t u, struct scratch *s, doubl
             f->level->slot_dots(row, f->beta_tab, f->stride, item, v->rec_slot + at, n, s->base);
         else
             f->level->dots(row, f->beta_tab, f->stride, item, n, s->base);
-        if (!v->x && !v->rec_slot && !f->want_ln && v->n_event == v->n_rec)
-            f->level->ratio(v->count + at, s->base, f->rec_r + at, n);
+        if (v->small && !f->want_ln)
+            f->level->ratio(s->count, s->base, f->rec_r + at, n);
         else
             *ln += f->level->events(&a, n, s->base, f->rec_r + at, sums);
         if (v->rec_slot)
@@ -142,14 +144,15 @@ static void one_item(struct fit *f, uint32_t p, struct scratch *s)
     for (uint64_t at = v->item_ptr[p], end = v->item_ptr[p + 1], to; at < end; at = to) {
         to = view_chunk(at, end);
         size_t n = (size_t)(to - at);
+        view_users(v, at, n, s->user);
         for (size_t i = 0; i < n; i++)
             s->r[i] = f->rec_r[v->csc_rec[at + i]];
         for (size_t i = 0; v->rec_slot && i < n; i++)
             s->slot[i] = v->rec_slot[v->csc_rec[at + i]];
         if (v->rec_slot)
-            f->level->slot_axpys(acc, f->theta_tab, f->stride, v->csc_user + at, s->slot, s->r, n);
+            f->level->slot_axpys(acc, f->theta_tab, f->stride, s->user, s->slot, s->r, n);
         else
-            f->level->axpys(acc, f->theta_tab, f->stride, v->csc_user + at, s->r, n);
+            f->level->axpys(acc, f->theta_tab, f->stride, s->user, s->r, n);
     }
     for (unsigned b = 0; f->item_acc && b < ITEM_BLOCKS; b++) {
         const real *more = f->item_acc + ((uint64_t)b * f->np + p) * f->stride;

@@ -59,9 +59,10 @@ static enum status make_arrays(struct view *v, const struct view_build *b, struc
     bool ok = (v->user_rec = room(nu + 1, 8)) && (v->rec_item = room(nr, 4)) &&
               (v->rec_event = room(nr + 1, 4)) && (v->count = room(ne, sizeof(real))) &&
               (v->raw = room(ne, sizeof(real))) &&
-              (v->item_ptr = room((uint64_t)v->n_item + 1, 8)) && (v->csc_user = room(nr, 4)) &&
-              (v->csc_rec = room(nr, 4)) && (v->exposure = room(nu, 8)) &&
-              (v->comp = room(nu * v->n_scale, 8)) && (v->window_class = room(nu, 4));
+              (v->item_ptr = room((uint64_t)v->n_item + 1, 8)) &&
+              (v->csc_user = room(nr * v->user_bytes + 1, 1)) && (v->csc_rec = room(nr, 4)) &&
+              (v->exposure = room(nu, 8)) && (v->comp = room(nu * v->n_scale, 8)) &&
+              (v->window_class = room(nu, 4));
     if (v->terms & RT_CALENDAR)
         ok = ok && (v->rec_slot = room(nr, 1));
     if (self)
@@ -223,7 +224,7 @@ static void transpose(struct view *v, uint64_t *at)
     for (uint32_t u = 0; u < v->n_user; u++)
         for (uint64_t r = v->user_rec[u]; r < v->user_rec[u + 1]; r++) {
             uint64_t i = at[v->rec_item[r]]++;
-            v->csc_user[i] = u;
+            memcpy(v->csc_user + i * v->user_bytes, &u, v->user_bytes);
             v->csc_rec[i] = (uint32_t)r;
         }
 }
@@ -358,6 +359,7 @@ enum status view_build(const struct rs_events *ev, const struct view_window *w,
     v->user0 = o->user0;
     v->n_user = o->user1 - o->user0;
     v->n_item = ev->items.n;
+    v->user_bytes = v->n_user <= 1U << 24 ? 3 : 4;
     v->terms = o->terms;
     v->n_scale = o->terms & (RT_SELF | RT_SOCIAL) ? o->n_scale : 0;
     v->x_stride = (v->n_scale + 3) / 4 * 4;
@@ -387,20 +389,68 @@ void view_rescale(struct view *v, const struct rkernel *scale)
                    v->end[u], v->comp + (uint64_t)u * v->n_scale);
 }
 
-void view_merge_counts(struct view *v)
+enum status view_merge_counts(struct view *v, struct err *err)
 {
-    for (uint64_t r = 0; r < v->n_rec; r++) {
-        real sum = 0;
-        for (uint32_t e = v->rec_event[r]; e < v->rec_event[r + 1]; e++)
-            sum += v->count[e];
-        v->count[r] = sum;
+    enum { BIG = 255 };
+    uint64_t at = 0;
+    v->small = room(v->n_rec, 1);
+    for (int pass = 0; v->small && pass < 2; pass++) {
+        if (pass && !(v->big = room(v->n_big, sizeof *v->big)))
+            break;
+        for (uint64_t r = 0; r < v->n_rec; r++) {
+            real sum = 0;
+            for (uint32_t e = v->rec_event[r]; e < v->rec_event[r + 1]; e++)
+                sum += v->count[e];
+            v->small[r] = sum < BIG ? (uint8_t)sum : BIG;
+            v->n_big += !pass && sum >= BIG;
+            if (pass && sum >= BIG)
+                v->big[at++] = (struct view_big){ r, sum };
+        }
     }
-    for (uint64_t r = 0; r <= v->n_rec; r++)
-        v->rec_event[r] = (uint32_t)r;
+    if (!v->small || !v->big)
+        return err_set(err, ST_NOMEM, "counts of %llu pairs", (unsigned long long)v->n_rec);
     v->n_event = v->n_rec;
     if (v->raw != v->count)
         free(v->raw);
-    v->raw = v->count;
+    free(v->count);
+    free(v->rec_event);
+    v->raw = v->count = NULL;
+    v->rec_event = NULL;
+    return ST_OK;
+}
+
+void view_drop_times(struct view *v)
+{
+    free(v->t);
+    v->t = NULL;
+}
+
+void view_counts(const struct view *v, uint64_t rec, size_t n, real *out)
+{
+    const uint8_t *c = v->small + rec;
+    uint64_t lo = 0, hi = v->n_big;
+    for (size_t i = 0; i < n; i++)
+        out[i] = c[i];
+    while (lo < hi) {
+        uint64_t mid = lo + (hi - lo) / 2;
+        *(v->big[mid].rec < rec ? &lo : &hi) = v->big[mid].rec < rec ? mid + 1 : mid;
+    }
+    for (; lo < v->n_big && v->big[lo].rec < rec + n; lo++)
+        out[v->big[lo].rec - rec] = v->big[lo].count;
+}
+
+void view_users(const struct view *v, uint64_t at, size_t n, uint32_t *out)
+{
+    const uint8_t *from = v->csc_user + at * v->user_bytes;
+    if (v->user_bytes == 4) {
+        memcpy(out, from, n * sizeof *out);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) { /* the array has a byte more than its numbers */
+        uint32_t u;
+        memcpy(&u, from + 3 * i, sizeof u);
+        out[i] = u & 0xFFFFFF;
+    }
 }
 
 void view_free(struct view *v)
@@ -409,24 +459,34 @@ void view_free(struct view *v)
         return;
     if (v->raw == v->count)
         v->raw = NULL;
-    void *all[] = { v->user_rec,     v->rec_item,   v->rec_event,  v->rec_slot,
-                    v->count,        v->raw,        v->x,          v->t,
-                    v->item_ptr,     v->csc_user,   v->csc_rec,    v->start,
-                    v->end,          v->exposure,   v->comp,       v->occupied,
-                    v->window_class, v->edge_ptr,   v->edge_from,  v->edge_comp,
-                    v->pair_rec,     v->user_pair,  v->pair_order, v->pair_trigger,
-                    v->trigger,      v->user_order, v->pair_comp };
+    void *all[] = {
+        v->user_rec,  v->rec_item,   v->rec_event, v->rec_slot,  v->count,        v->raw,
+        v->x,         v->t,          v->item_ptr,  v->csc_user,  v->csc_rec,      v->start,
+        v->end,       v->exposure,   v->comp,      v->occupied,  v->window_class, v->edge_ptr,
+        v->edge_from, v->edge_comp,  v->pair_rec,  v->user_pair, v->pair_order,   v->pair_trigger,
+        v->trigger,   v->user_order, v->pair_comp, v->small,     v->big
+    };
     for (size_t i = 0; i < sizeof all / sizeof all[0]; i++)
         free(all[i]);
     free(v);
 }
 
+uint64_t view_record_bytes(const struct view *v)
+{
+    return 4 + 4 + v->user_bytes + (v->rec_slot ? 1 : 0) + (v->small ? 1 : 4);
+}
+
+uint64_t view_event_bytes(const struct view *v)
+{
+    return v->small ? 0
+                    : (v->raw == v->count ? 1 : 2) * sizeof(real) +
+                          (v->x ? v->x_stride * sizeof(real) : 0) + (v->t ? 8 : 0) +
+                          (v->pair_order ? 4 : 0) + (v->user_order ? 4 : 0);
+}
+
 uint64_t view_bytes(const struct view *v)
 {
-    uint64_t per_rec = 4 + 4 + 4 + 4 + (v->rec_slot ? 1 : 0);
-    uint64_t per_event = (v->raw == v->count ? 1 : 2) * sizeof(real) +
-                         (v->x ? v->x_stride * sizeof(real) : 0) + (v->t ? 8 : 0) +
-                         (v->pair_order ? 4 : 0) + (v->user_order ? 4 : 0);
-    return v->n_rec * per_rec + v->n_event * per_event + v->n_trigger * sizeof *v->trigger +
+    return v->n_rec * view_record_bytes(v) + v->n_event * view_event_bytes(v) +
+           v->n_big * sizeof *v->big + v->n_trigger * sizeof *v->trigger +
            v->n_user * (8 + 8 + 4 + 8 * (uint64_t)v->n_scale) + (uint64_t)v->n_item * 8;
 }

@@ -7,9 +7,12 @@
  * carries, for each scale, the kernel sum over the earlier events of its pair (the recursion runs
  * when the view is built; it depends on no parameter but the scales).
  *
- * Memory: 16 B a record (1 more with a calendar) and 4 B an event; with excitation 8 B more an
- * event and 4 B for each scale, padded to four scales. Immutable after view_build(), but for
- * view_rescale(). */
+ * Memory, with what the sweep adds (fit_internal.h): 19 B a record (item 4, user 3, place among the
+ * user's 4, events 4, sum of count / rate 4; 1 more with a calendar) and 4 B an event; where no
+ * event of a record needs to be told apart (view_merge_counts) 16 B a record and none an event.
+ * With excitation 4 B more an event for each scale, padded to four scales, and 8 B for its time
+ * where that is needed after the view is built. Users beyond 2^24: 1 B more a record. Immutable
+ * after view_build(), but for view_rescale(). */
 #ifndef STROBE_RECSYS_VIEW_H
 #define STROBE_RECSYS_VIEW_H
 
@@ -44,6 +47,11 @@ struct trigger {
     real count;
 };
 
+struct view_big { /* a record with many events */
+    uint64_t rec;
+    real count;
+};
+
 struct view {
     uint32_t user0, n_user, n_item; /* users here are user0 + 0 .. n_user */
     uint32_t n_scale, x_stride;     /* numbers of one event in x, a multiple of 4 */
@@ -53,17 +61,22 @@ struct view {
     uint64_t n_rec, n_pair, n_event;
     double weight; /* events that count: the sum of count[] */
 
-    uint64_t *user_rec;           /* [n_user + 1] */
-    uint32_t *rec_item;           /* [n_rec] */
-    uint32_t *rec_event;          /* [n_rec + 1] */
-    uint8_t *rec_slot;            /* [n_rec] hour of week; NULL without a calendar */
-    real *count;                  /* [n_event]; 0: before the user's start */
-    bool all_count;               /* raw is count: no event comes before its user's start */
-    real *raw;                    /* [n_event] the same, but also before the start */
-    real *x;                      /* [n_event, x_stride]; NULL without self-excitation */
-    double *t;                    /* [n_event] units since the first event; NULL: no excitation */
-    uint64_t *item_ptr;           /* [n_item + 1] into the two below */
-    uint32_t *csc_user, *csc_rec; /* [n_rec], by item, then user */
+    uint64_t *user_rec;   /* [n_user + 1] */
+    uint32_t *rec_item;   /* [n_rec] */
+    uint32_t *rec_event;  /* [n_rec + 1]; NULL after view_merge_counts() */
+    uint8_t *rec_slot;    /* [n_rec] hour of week; NULL without a calendar */
+    real *count;          /* [n_event]; 0: before the user's start */
+    bool all_count;       /* raw is count: no event comes before its user's start */
+    real *raw;            /* [n_event] the same, but also before the start */
+    real *x;              /* [n_event, x_stride]; NULL without self-excitation */
+    double *t;            /* [n_event] units since the first event; NULL: no excitation */
+    uint8_t *small;       /* [n_rec] after view_merge_counts(): the record's count, or */
+    struct view_big *big; /* 255 where it is one of these, by record */
+    uint64_t n_big;
+    uint64_t *item_ptr;  /* [n_item + 1] into the two below */
+    uint32_t *csc_rec;   /* [n_rec], by item, then user */
+    uint8_t *csc_user;   /* [n_rec] little-endian numbers of user_bytes bytes */
+    uint32_t user_bytes; /* 3, beyond 2^24 users 4 */
 
     double *start, *end; /* [n_user] units since the first event: the windows */
     double *exposure;    /* [n_user] units */
@@ -97,9 +110,18 @@ enum status view_build(const struct rs_events *ev, const struct view_window *w,
 void view_free(struct view *v);
 /* Other scales, as many as before: rebuilds x and comp. */
 void view_rescale(struct view *v, const struct rkernel *scale);
-/* One event a record, with the record's count: when nothing tells the events of a pair apart. */
-void view_merge_counts(struct view *v);
+/* One event a record, with the record's count, in a byte: when nothing tells the events of a pair
+ * apart. ST_NOMEM. */
+enum status view_merge_counts(struct view *v, struct err *err);
+/* Times are given back: nothing asks for them but friends, other items and learned scales. */
+void view_drop_times(struct view *v);
+/* Bytes of a record, of an event, of everything. */
+uint64_t view_record_bytes(const struct view *v);
+uint64_t view_event_bytes(const struct view *v);
 uint64_t view_bytes(const struct view *v);
+/* Counts of n merged records from `rec` on; users of n places of the item lists from `at` on. */
+void view_counts(const struct view *v, uint64_t rec, size_t n, real *out);
+void view_users(const struct view *v, uint64_t at, size_t n, uint32_t *out);
 
 /* Records of a chunk: what a sweep holds in the first-level cache. */
 enum { VIEW_CHUNK = 256 };

@@ -4,6 +4,7 @@
 #include "engine/base/file.h"
 #include "recsys/crc32c.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -21,7 +22,8 @@ struct wal {
     uint32_t seq;    /* of fd; the last one that exists */
     uint64_t end;    /* of its good bytes */
     uint64_t segment_bytes;
-    bool left; /* fd's file may hold bytes behind end: it gets no more */
+    bool left;           /* fd's file may hold bytes behind end: it gets no more */
+    struct wal_pos from; /* the replay begins behind it */
     struct buf out;
     uint64_t n_out;
     struct wal_stats stats;
@@ -38,9 +40,14 @@ static uint32_t get32(const unsigned char *p)
     return p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 | (uint32_t)p[3] << 24;
 }
 
+static void path_of(const char *dir, uint32_t seq, char out[FILE_PATH_MAX])
+{
+    snprintf(out, FILE_PATH_MAX, "%.3900s/log-%08u.wal", dir, seq);
+}
+
 static void name_of(const struct wal *w, uint32_t seq, char out[FILE_PATH_MAX])
 {
-    snprintf(out, FILE_PATH_MAX, "%s/log-%08u.wal", w->dir, seq);
+    path_of(w->dir, seq, out);
 }
 
 static enum status fail(struct err *err, int os, const char *what, const char *path)
@@ -77,12 +84,12 @@ static size_t record_at(const unsigned char *p, size_t n)
     return crc == get32(p + 4) ? len : 0;
 }
 
-/* Replays records up to `stop`; *end is behind the last good one. */
+/* Replays records from *end up to `stop`; *end is then behind the last good one. */
 static enum status replay_bytes(struct wal *w, const struct wal_opts *o, struct str all,
                                 uint64_t stop, uint64_t *end, struct err *err)
 {
     const unsigned char *p = (const unsigned char *)all.p;
-    size_t at = HEAD_BYTES, n = all.n < stop ? all.n : (size_t)stop, len;
+    size_t at = *end, n = all.n < stop ? all.n : (size_t)stop, len;
     while ((len = record_at(p + at, n - at)) > 0) {
         struct str record = { all.p + at + FRAME_BYTES, len };
         if (o->replay && o->replay(o->ctx, record, err) != ST_OK)
@@ -122,7 +129,7 @@ static enum status read_segment(struct wal *w, const struct wal_opts *o, struct 
                                 uint64_t stop, bool last, struct err *err)
 {
     char path[FILE_PATH_MAX];
-    uint64_t end = HEAD_BYTES;
+    uint64_t end = w->seq == w->from.segment ? w->from.end : HEAD_BYTES;
     name_of(w, w->seq, path);
     if (replay_bytes(w, o, all, stop, &end, err) != ST_OK)
         return err_ctx(err, "event log '%s'", path);
@@ -152,19 +159,63 @@ static bool is_stub(const struct buf *b, uint32_t seq)
     return b->n < HEAD_BYTES || !head_ok((const unsigned char *)b->p, seq);
 }
 
-static uint32_t first_segment(struct wal *w)
+/* The oldest and the newest that exist, 0: none. */
+static enum status find_segments(const char *dir, uint32_t *first, uint32_t *last, struct err *err)
 {
-    char path[FILE_PATH_MAX];
-    uint32_t seq = 1;
-    name_of(w, seq, path);
-    return file_is_regular(path) ? seq : 0;
+    const struct dirent *e;
+    DIR *d = opendir(dir);
+    *first = *last = 0;
+    if (!d)
+        return fail(err, errno, "opendir", dir);
+    while ((e = readdir(d))) {
+        unsigned long seq = 0;
+        char *end;
+        if (strncmp(e->d_name, "log-", 4) != 0)
+            continue;
+        seq = strtoul(e->d_name + 4, &end, 10);
+        if (strcmp(end, ".wal") != 0 || seq == 0 || seq > UINT32_MAX)
+            continue;
+        *first = *first && *first < seq ? *first : (uint32_t)seq;
+        *last = *last > seq ? *last : (uint32_t)seq;
+    }
+    closedir(d);
+    return ST_OK;
+}
+
+/* Whether what is there reaches back to where the replay begins. */
+static enum status check_from(const struct wal *w, uint32_t first, uint32_t last, struct err *err)
+{
+    uint32_t from = w->from.segment;
+    if (first > (from ? from : 1))
+        return err_set(err, ST_FORMAT,
+                       "event log '%s' begins with segment %u, but segments from %u on are needed: "
+                       "restore them from a backup",
+                       w->dir, first, from ? from : 1);
+    if (first && last < from)
+        return err_set(err, ST_FORMAT,
+                       "event log '%s' ends with segment %u, but the database knows segment %u: "
+                       "restore both from one backup",
+                       w->dir, last, from);
+    return ST_OK;
 }
 
 static enum status read_all(struct wal *w, const struct wal_opts *o, struct err *err)
 {
     struct buf now = BUF_INIT, next = BUF_INIT;
-    uint32_t seq = first_segment(w);
+    uint32_t seq, last;
+    if (find_segments(w->dir, &seq, &last, err) != ST_OK ||
+        (o->begin && o->begin(o->ctx, seq, &w->from, err) != ST_OK) ||
+        check_from(w, seq, last, err) != ST_OK)
+        return err->code;
+    w->seq = seq ? 0 : w->from.segment; /* without any: the next one goes on behind it */
+    if (seq && seq < w->from.segment)
+        seq = w->from.segment;
     bool have = seq && slurp(w, seq, &now, err);
+    if (have && seq == w->from.segment && now.n < w->from.end)
+        err_set(err, ST_FORMAT,
+                "event log '%s': segment %u ends before what the database knows: restore both from "
+                "one backup",
+                w->dir, seq);
     while (have && err->code == ST_OK) {
         bool more = slurp(w, seq + 1, &next, err);
         if (err->code != ST_OK)
@@ -188,7 +239,7 @@ static enum status read_all(struct wal *w, const struct wal_opts *o, struct err 
             if (now.n > HEAD_BYTES || more) {
                 damage(err, path, 0);
             } else {
-                w->seq = 0;
+                w->seq = seq - 1;
                 if (unlink(path) != 0)
                     fail(err, errno, "unlink", path);
             }
@@ -225,9 +276,9 @@ static enum status begin_segment(struct wal *w, struct err *err)
     int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
     if (fd < 0)
         return fail(err, errno, "open", path);
-    ssize_t put = write(fd, h, sizeof h);
-    if (put != (ssize_t)sizeof h)
-        fail(err, put < 0 ? errno : ENOSPC, "write", path);
+    struct err cause = ERR_INIT;
+    if (file_write_at(fd, h, sizeof h, 0, path, &cause) != ST_OK)
+        fail(err, cause.os, "write", path);
     else if (fdatasync(fd) != 0)
         fail(err, errno, "fdatasync", path);
     else
@@ -276,16 +327,10 @@ static void cut_back(struct wal *w)
 static enum status write_out(struct wal *w, struct err *err)
 {
     char path[FILE_PATH_MAX];
-    size_t at = 0;
+    struct err cause = ERR_INIT;
     name_of(w, w->seq, path);
-    while (at < w->out.n) {
-        ssize_t put = pwrite(w->fd, w->out.p + at, w->out.n - at, (off_t)(w->end + at));
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put <= 0)
-            return fail(err, put < 0 ? errno : ENOSPC, "write", path);
-        at += (size_t)put;
-    }
+    if (file_write_at(w->fd, w->out.p, w->out.n, w->end, path, &cause) != ST_OK)
+        return fail(err, cause.os, "write", path);
     /* After a failed sync the kernel may have dropped the pages: those bytes are not trusted. */
     return fdatasync(w->fd) == 0 ? ST_OK : fail(err, errno, "fdatasync", path);
 }
@@ -312,6 +357,128 @@ enum status wal_commit(struct wal *w, struct err *err)
 void wal_stats(const struct wal *w, struct wal_stats *ret)
 {
     *ret = w->stats;
+}
+
+struct wal_pos wal_end(const struct wal *w)
+{
+    return w->fd >= 0 ? (struct wal_pos){ w->seq, w->end } : w->from;
+}
+
+/* ---- reading beside the writer ---- */
+
+static bool before(struct wal_pos a, struct wal_pos b)
+{
+    return a.segment != b.segment ? a.segment < b.segment : a.end < b.end;
+}
+
+/* Where segment seq ends, by the head of the next one; 0: that cannot be read. */
+static uint64_t end_of(const char *dir, uint32_t seq)
+{
+    char path[FILE_PATH_MAX];
+    unsigned char h[HEAD_BYTES];
+    path_of(dir, seq + 1, path);
+    struct err none = ERR_INIT;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    bool ok =
+        fd >= 0 && file_read_at(fd, h, sizeof h, 0, path, &none) == ST_OK && head_ok(h, seq + 1);
+    if (fd >= 0)
+        close(fd);
+    return ok ? head_prev(h) : 0;
+}
+
+/* False, and said: bytes that were committed are not there, or the system cannot read them. */
+static bool read_piece(int fd, const char *path, void *p, size_t n, uint64_t at, struct err *err)
+{
+    struct err cause = ERR_INIT;
+    if (file_read_at(fd, p, n, at, path, &cause) == ST_OK)
+        return true;
+    if (cause.os)
+        fail(err, cause.os, "read", path);
+    else
+        damage(err, path, at);
+    return false;
+}
+
+/* Records of one segment from at->end to `stop`. */
+static enum status read_records(int fd, const char *path, struct wal_pos *at, uint64_t stop,
+                                uint64_t *left, wal_record_fn *fn, void *ctx, struct err *err)
+{
+    struct buf b = BUF_INIT;
+    while (at->end < stop && *left && err->code == ST_OK) {
+        unsigned char frame[FRAME_BYTES];
+        buf_reset(&b);
+        if (!read_piece(fd, path, frame, sizeof frame, at->end, err))
+            break;
+        if (get32(frame) > WAL_RECORD_MAX) {
+            damage(err, path, at->end);
+            break;
+        }
+        size_t n = get32(frame) + (size_t)FRAME_BYTES;
+        char *p = buf_room(&b, n);
+        if (!p) {
+            err_set(err, ST_NOMEM, "event log");
+        } else if (!read_piece(fd, path, p, n, at->end, err)) {
+            break;
+        } else if (!record_at((const unsigned char *)p, n)) {
+            damage(err, path, at->end);
+        } else if (fn(ctx, (struct str){ p + FRAME_BYTES, n - FRAME_BYTES }, err) == ST_OK) {
+            at->end += n;
+            *left = *left > n ? *left - n : 0;
+        }
+    }
+    buf_clear(&b);
+    return err->code;
+}
+
+enum status wal_read(const char *dir, struct wal_pos *at, struct wal_pos to, uint64_t most,
+                     wal_record_fn *fn, void *ctx, struct err *err)
+{
+    char path[FILE_PATH_MAX];
+    while (before(*at, to) && most && err->code == ST_OK) {
+        uint64_t stop = at->segment == to.segment ? to.end
+                        : at->segment             ? end_of(dir, at->segment)
+                                                  : 0;
+        if (at->end >= stop) {
+            *at = (struct wal_pos){ at->segment + 1, HEAD_BYTES };
+            continue;
+        }
+        path_of(dir, at->segment, path);
+        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        if (fd < 0)
+            return fail(err, errno, "open", path);
+        read_records(fd, path, at, stop, &most, fn, ctx, err);
+        close(fd);
+    }
+    return err->code;
+}
+
+uint64_t wal_between(const char *dir, struct wal_pos at, struct wal_pos to)
+{
+    uint64_t sum = 0;
+    for (uint32_t seq = at.segment ? at.segment : 1; seq <= to.segment; seq++) {
+        uint64_t from = seq == at.segment ? at.end : HEAD_BYTES;
+        uint64_t end = seq == to.segment ? to.end : end_of(dir, seq);
+        sum += end > from ? end - from : 0;
+    }
+    return sum;
+}
+
+enum status wal_forget(const char *dir, uint32_t segment, uint64_t *bytes, struct err *err)
+{
+    char path[FILE_PATH_MAX];
+    uint32_t first, last;
+    *bytes = 0;
+    if (find_segments(dir, &first, &last, err) != ST_OK)
+        return err->code;
+    for (; first && first < segment && first < last; first++) {
+        struct stat st;
+        path_of(dir, first, path);
+        if (stat(path, &st) == 0)
+            *bytes += (uint64_t)st.st_size;
+        if (unlink(path) != 0 && errno != ENOENT)
+            return fail(err, errno, "unlink", path);
+    }
+    return ST_OK;
 }
 
 static enum status lock_dir(struct wal *w, struct err *err)

@@ -18,11 +18,21 @@ struct wal; /* opaque */
 
 enum { WAL_RECORD_MAX = 64 << 20 };
 
+/* Behind a record: byte `end` of a segment. Segment 0: before everything. */
+struct wal_pos {
+    uint32_t segment;
+    uint64_t end;
+};
+typedef enum status wal_record_fn(void *ctx, struct str record, struct err *err);
+
 struct wal_opts {
     const char *dir;        /* made when absent */
     uint64_t segment_bytes; /* a new one begins behind this many; 0: 64 MiB */
+    /* Called first, with the log locked: says behind what the replay begins. first: the oldest
+     * segment that exists, 0: none. NULL: everything is replayed. */
+    enum status (*begin)(void *ctx, uint32_t first, struct wal_pos *from, struct err *err);
     /* Each record in order, oldest first; what it returns ends the opening when not ST_OK. */
-    enum status (*replay)(void *ctx, struct str record, struct err *err);
+    wal_record_fn *replay;
     void *ctx;
 };
 /* Errors: ST_BUSY (another process has it), ST_FORMAT (damage: names file and offset), ST_IO,
@@ -40,5 +50,16 @@ struct wal_stats {
     uint64_t bytes, records, commits, torn_bytes, segments;
 };
 void wal_stats(const struct wal *w, struct wal_stats *ret);
+struct wal_pos wal_end(const struct wal *w); /* behind the last committed record */
+
+/* ---- any thread, while the log is open elsewhere in this process ---- */
+/* Records behind *at, as far as `to` (a wal_end()) and until `most` bytes were read; *at moves on.
+ * Errors: ST_FORMAT, ST_IO, ST_NOMEM, fn's; *at is then behind the last good one. */
+enum status wal_read(const char *dir, struct wal_pos *at, struct wal_pos to, uint64_t most,
+                     wal_record_fn *fn, void *ctx, struct err *err);
+/* Bytes of records between the two. */
+uint64_t wal_between(const char *dir, struct wal_pos at, struct wal_pos to);
+/* Deletes the segments before `segment`, oldest first; *bytes: how many they had. ST_IO. */
+enum status wal_forget(const char *dir, uint32_t segment, uint64_t *bytes, struct err *err);
 
 #endif

@@ -1,18 +1,21 @@
 /* recsys/work.c - the thread "recsys-work": folds users in soon after their events, and looks at
  * the health of the data. */
+#include "engine/base/turns.h"
 #include "recsys/service_parts.h"
 
 #include <stdlib.h>
 
 enum { TICK_MS = 50 };
 
-/* A user that finds no room is folded in after the next event. */
+/* Without room for one more, all users are looked at. */
 void work_dirty(void *ctx, uint32_t user)
 {
     struct recsys *r = ctx;
     pthread_mutex_lock(&r->lock);
     if (r->n_dirty < DIRTY_MAX && (!r->n_dirty || r->dirty[r->n_dirty - 1] != user))
         r->dirty[r->n_dirty++] = user;
+    else if (r->n_dirty == DIRTY_MAX)
+        r->all_dirty = true;
     pthread_mutex_unlock(&r->lock);
 }
 
@@ -74,6 +77,9 @@ void *work_main(void *arg)
     struct recsys *r = arg;
     uint32_t *list = malloc(DIRTY_MAX * sizeof *list);
     pthread_setname_np(pthread_self(), "recsys-work");
+    /* Not behind the others in priority: it holds users' locks, and who waits for one would wait
+     * for everything else on the machine. */
+    turns_batch();
     for (;;) {
         struct recsys_ask *a = queue_pop(r->work, TICK_MS);
         if (a)

@@ -1,21 +1,21 @@
 /* server/api_duo.c - routing traces of Duo models. A trace loads its own copy of a model and
  * computes, so nothing of it happens on a net thread: each request gets a thread of its own, a few
  * at a time, while its connection sleeps. What would take long becomes a job: a child process. A
- * trace lies in DATA/duo/ID/trace.bin, or in its job's folder. */
+ * trace lies in DATA/duo/ID/trace.bin, or in its job's folder (duo_store.h). */
 #include "engine/base/clock.h"
 #include "engine/base/file.h"
 #include "engine/base/num.h"
 #include "engine/base/rng.h"
+#include "server/duo_store.h"
 #include "server/http.h"
 #include "server/jobs.h"
 
-#include <dirent.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
-enum { ERRANDS_MAX = 8, LIST_DEFAULT = 20, LIST_MAX = 100, TRACES_MAX = 4096 };
+enum { ERRANDS_MAX = 8, LIST_DEFAULT = 20, LIST_MAX = 100 };
 #define SMALL_FLOPS 1.5e11 /* a few seconds on a core: larger ones are jobs */
 /* A copy of a larger model would not be the server's memory cap's to hold: its traces are jobs. */
 #define SMALL_MODEL_BYTES (64 << 20)
@@ -184,25 +184,26 @@ static bool go_on(void *ctx, const char *what, uint64_t done, uint64_t total)
     return !stream_is_gone(e->later.stream) && !atomic_load(&e->srv->draining);
 }
 
-static void make_now(struct errand *e, const json_t *config, struct err *err)
+/* NULL, and *err says why, when there is no trace. */
+static json_t *make_now(struct errand *e, const json_t *config, struct err *err)
 {
-    char dir[FILE_PATH_MAX], path[FILE_PATH_MAX], where[64];
+    char dir[FILE_PATH_MAX], path[FILE_PATH_MAX];
     json_t *doc = NULL;
     snprintf(e->id, sizeof e->id, "t-%012llx",
              (unsigned long long)rng_at(clock_ns(), (uint64_t)(uintptr_t)e) >> 16);
     if (file_path(dir, err, "%s/duo/%s", e->srv->data_dir, e->id) != ST_OK ||
         file_path(path, err, "%s/trace.bin", dir) != ST_OK ||
         file_make_dirs(dir, 0755, err) != ST_OK)
-        return;
+        return NULL;
     if (engine_duo_trace(config, path, go_on, e, err) == ST_OK &&
         engine_duo_document(path, true, &doc, err) == ST_OK) {
         json_object_set_new(doc, "id", json_string(e->id));
-        snprintf(where, sizeof where, "/api/duo/traces/%.40s", e->id);
-        answer(e, 200, where, doc, err);
+        duo_store_trim(e->srv->data_dir, e->srv->duo_most, e->srv->duo_bytes);
     } else {
         struct err ignore = ERR_INIT;
         file_remove_tree(dir, &ignore);
     }
+    return doc;
 }
 
 /* The model that is meant when none is named, or the server's own is. */
@@ -245,9 +246,14 @@ static bool traced_here(struct errand *e, const json_t *config, struct err *err)
     if (!small_model(config) || atomic_exchange(&e->srv->tracing, true))
         return false;
     bool here = engine_duo_cost(config, &flops, err) != ST_OK || flops <= SMALL_FLOPS;
-    if (here && err->code == ST_OK)
-        make_now(e, config, err);
+    json_t *doc = here && err->code == ST_OK ? make_now(e, config, err) : NULL;
+    /* Before the answer: who has it may ask for the next trace, which is as small. */
     atomic_store(&e->srv->tracing, false);
+    if (doc) {
+        char where[64];
+        snprintf(where, sizeof where, "/api/duo/traces/%.40s", e->id);
+        answer(e, 200, where, doc, err);
+    }
     return here;
 }
 
@@ -266,6 +272,11 @@ static void make_trace(struct errand *e, struct err *err)
     own_model(e, config, err);
     if (err->code == ST_OK && !traced_here(e, config, err))
         make_job(e, err);
+    static const char *const named[] = { "pattern",
+                                         "mode" }; /* only the model tells that they fail */
+    for (int i = 0; i < 2 && err->code != ST_OK; i++)
+        if (strncmp(err->msg, named[i], strlen(named[i])) == 0 && err->msg[strlen(named[i])] == ':')
+            snprintf(e->param, sizeof e->param, "%s", named[i]);
     if (err->code == ST_UNSUPPORTED || err->code == ST_FORMAT)
         err->code = ST_ARG; /* the client's to change */
     json_free(config);
@@ -300,32 +311,30 @@ void api_duo_traces(struct call *c)
 
 /* ---- looking ---- */
 
-/* Letters, digits and dashes: no way out of the folder. */
-static bool plain_id(const char *id)
-{
-    size_t n = strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_");
-    return n > 0 && n < 64 && id[n] == '\0';
-}
-
-static const char *const homes[] = { "duo", "runs" };
-
 static enum status find_trace(const struct errand *e, char path[FILE_PATH_MAX], struct err *err)
 {
-    for (int i = 0; plain_id(e->id) && i < 2; i++) {
-        if (file_path(path, err, "%s/%s/%s/trace.bin", e->srv->data_dir, homes[i], e->id) != ST_OK)
-            return err->code;
-        if (file_is_regular(path))
-            return ST_OK;
-    }
-    return err_set(err, ST_NOTFOUND, "there is no trace '%.60s'", e->id);
+    return duo_store_find(e->srv->data_dir, e->id, path, err);
+}
+
+static void remove_trace(struct errand *e, struct err *err);
+
+/* What lies here and cannot be read is not the client's mistake. */
+static void damaged(const struct errand *e, struct err *err)
+{
+    if (err->code != ST_FORMAT)
+        return;
+    err_ctx(err, "trace '%.60s' is damaged (DELETE it and make it again)", e->id);
+    err->code = ST_IO;
 }
 
 static void get_trace(struct errand *e, struct err *err)
 {
     char path[FILE_PATH_MAX];
     json_t *doc = NULL;
-    if (find_trace(e, path, err) != ST_OK || engine_duo_document(path, true, &doc, err) != ST_OK)
+    if (find_trace(e, path, err) != ST_OK || engine_duo_document(path, true, &doc, err) != ST_OK) {
+        damaged(e, err);
         return;
+    }
     json_object_set_new(doc, "id", json_string(e->id));
     answer(e, 200, NULL, doc, err);
 }
@@ -338,6 +347,8 @@ static void get_figure(struct errand *e, struct err *err)
         return;
     if (engine_duo_figure(path, str_c(e->figure), e->budget, e->sequence, &doc, err) == ST_OK)
         answer(e, 200, NULL, doc, err);
+    else if (err->code == ST_FORMAT)
+        damaged(e, err);
     else
         snprintf(e->param, sizeof e->param, "%s",
                  err->code == ST_ARG                    ? "figure"
@@ -347,7 +358,7 @@ static void get_figure(struct errand *e, struct err *err)
 
 void api_duo_trace(struct call *c)
 {
-    struct errand *e = errand_new(c, get_trace);
+    struct errand *e = errand_new(c, c->method == METHOD_DELETE ? remove_trace : get_trace);
     if (!e)
         return;
     snprintf(e->id, sizeof e->id, "%s", c->arg);
@@ -387,74 +398,47 @@ void api_duo_figure(struct call *c)
 
 /* ---- the list ---- */
 
-struct item {
-    char id[64];
-    int64_t created;
-    uint64_t bytes;
-    bool job;
-};
-
-static int newest(const void *a, const void *b)
+static json_t *described(const struct duo_stored *t)
 {
-    const struct item *x = a, *y = b;
-    if (x->created != y->created)
-        return x->created > y->created ? -1 : 1;
-    return strcmp(x->id, y->id);
-}
-
-static size_t collect(const struct errand *e, int home, struct item *to, size_t n)
-{
-    char dir[FILE_PATH_MAX], path[FILE_PATH_MAX];
-    struct err ignore = ERR_INIT;
-    struct stat st;
-    if (file_path(dir, &ignore, "%s/%s", e->srv->data_dir, homes[home]) != ST_OK)
-        return n;
-    DIR *d = opendir(dir);
-    for (struct dirent *i; d && n < TRACES_MAX && (i = readdir(d));) {
-        if (!plain_id(i->d_name) ||
-            file_path(path, &ignore, "%s/%s/trace.bin", dir, i->d_name) != ST_OK ||
-            stat(path, &st) != 0)
-            continue;
-        to[n] = (struct item){ .created = st.st_mtime,
-                               .bytes = (uint64_t)st.st_size,
-                               .job = home == 1 };
-        snprintf(to[n++].id, sizeof to->id, "%.63s", i->d_name);
-    }
-    if (d)
-        closedir(d);
-    return n;
+    return json_pack("{s:s, s:I, s:I, s:b}", "id", t->id, "created",
+                     (json_int_t)(t->created_ns / 1000000000), "bytes", (json_int_t)t->bytes, "job",
+                     t->job);
 }
 
 static void list_traces(struct errand *e, struct err *err)
 {
-    struct item *all = calloc(TRACES_MAX, sizeof *all);
-    json_t *data = json_array();
+    struct duo_stored *all = NULL;
     size_t n = 0, from = 0, end;
-    if (!all || !data) {
-        err_set(err, ST_NOMEM, "list of traces");
-        json_free(data);
-        free(all);
+    uint64_t bytes = 0, at_once = 0;
+    if (duo_store_list(e->srv->data_dir, &all, &n, err) != ST_OK)
         return;
-    }
-    for (int i = 0; i < 2; i++)
-        n = collect(e, i, all, n);
-    qsort(all, n, sizeof *all, newest);
-    for (size_t i = 0; e->after[0] && i < n; i++)
-        if (strcmp(all[i].id, e->after) == 0)
+    for (size_t i = 0; i < n; i++) {
+        bytes += all[i].job ? 0 : all[i].bytes;
+        at_once += !all[i].job;
+        if (e->after[0] && strcmp(all[i].id, e->after) == 0)
             from = i + 1;
+    }
     if (e->after[0] && from == 0) {
         err_set(err, ST_NOTFOUND, "there is no such trace");
         snprintf(e->param, sizeof e->param, "after");
-        json_free(data);
         free(all);
         return;
     }
+    json_t *data = json_array();
     end = n - from < e->limit ? n : from + (size_t)e->limit;
-    for (size_t i = from; i < end; i++)
-        json_array_append_new(data, json_pack("{s:s, s:I, s:I, s:b}", "id", all[i].id, "created",
-                                              (json_int_t)all[i].created, "bytes",
-                                              (json_int_t)all[i].bytes, "job", all[i].job));
+    for (size_t i = from; data && i < end; i++)
+        json_array_append_new(data, described(&all[i]));
     answer(e, 200, NULL,
-           json_pack("{s:s, s:o, s:b}", "object", "list", "data", data, "has_more", end < n), err);
+           json_pack("{s:s, s:o, s:b, s:{s:I, s:I, s:I, s:I}}", "object", "list", "data", data,
+                     "has_more", end < n, "kept", "traces", (json_int_t)at_once, "bytes",
+                     (json_int_t)bytes, "max_traces", (json_int_t)e->srv->duo_most, "max_bytes",
+                     (json_int_t)e->srv->duo_bytes),
+           err);
     free(all);
+}
+
+static void remove_trace(struct errand *e, struct err *err)
+{
+    if (duo_store_remove(e->srv->data_dir, e->id, err) == ST_OK)
+        answer(e, 200, NULL, json_pack("{s:s, s:b}", "id", e->id, "deleted", true), err);
 }

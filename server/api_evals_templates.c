@@ -15,14 +15,18 @@ enum {
     TEMPLATES_MAX = 20,
     CHECK_ANSWERS = 500,
     CHECK_TEXTS = 50,
-    PATIENCE_MS = 5000 /* no template is begun after that: others wait for this thread's answers */
+    PATIENCE_MS = 3000 /* no template is begun after that: others wait for this thread's answers */
 };
+/* Of all searches for numbers of a request: two seconds; the hardest public template takes a third.
+ */
+static const uint64_t steps_max = 250000000;
 
 struct bench {
     uint64_t start_ns;
     char id[CALL_ARG_MAX];
     struct set_variant what;
     int64_t samples, seed;
+    uint64_t budget; /* steps that are left */
     size_t n;
     char text[]; /* JSON of one template or a list */
 };
@@ -124,7 +128,7 @@ void api_eval_template(struct call *c)
 
 static enum status in_time(const struct bench *b, struct err *err)
 {
-    if (clock_ms_since(b->start_ns) < PATIENCE_MS)
+    if (clock_ms_since(b->start_ns) < PATIENCE_MS && b->budget > 0)
         return ST_OK;
     return err_set(err, ST_RANGE,
                    "the conditions take longer than %d s to satisfy: narrow the ranges, or use "
@@ -133,11 +137,13 @@ static enum status in_time(const struct bench *b, struct err *err)
 }
 
 /* What the gate says of each template in the text; unreadable ones say why. */
-static json_t *checked(const struct bench *b, struct err *err)
+static json_t *checked(struct bench *b, struct err *err)
 {
     struct pools *pools = NULL;
     struct library l = { 0 };
-    struct check_opts o = { .n_answer = CHECK_ANSWERS, .n_text = CHECK_TEXTS };
+    struct check_opts o = { .n_answer = CHECK_ANSWERS,
+                            .n_text = CHECK_TEXTS,
+                            .budget = &b->budget };
     json_t *list = json_array();
     if (pools_open(NULL, &pools, err) == ST_OK)
         library_add_text(&l, (struct str){ b->text, b->n }, "text", 0, pools, err);
@@ -158,14 +164,15 @@ static json_t *checked(const struct bench *b, struct err *err)
 }
 
 /* Instances of what was asked for; why there are none goes to *why. */
-static json_t *sampled(const struct bench *b, struct err *why)
+static json_t *sampled(struct bench *b, struct err *why)
 {
     struct set_opts o = { .text = { b->text, b->n },
                           .variant = &b->what,
                           .n_variant = 1,
                           .count = (uint32_t)b->samples,
                           .seed = (uint64_t)b->seed,
-                          .any_audit = true };
+                          .any_audit = true,
+                          .budget = &b->budget };
     struct set *s = NULL;
     json_t *list = json_array();
     if (b->samples && in_time(b, why) == ST_OK && set_open(&o, &s, why) == ST_OK)
@@ -186,6 +193,7 @@ static void run_check(struct eval_task *t, struct run_store *store)
     struct err err = ERR_INIT, why = ERR_INIT;
     (void)store;
     b->start_ns = clock_ns();
+    b->budget = steps_max;
     json_t *templates = checked(b, &err);
     json_t *samples = err.code == ST_OK ? sampled(b, &why) : json_array();
     json_t *reason = why.code == ST_OK ? json_null() : json_text(str_c(why.msg));

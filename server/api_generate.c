@@ -2,6 +2,7 @@
  * generations of the engine, whose events arrive on the engine thread and become bytes of the
  * stream: server-sent events as they come, or one JSON body at the end. */
 #include "engine/base/clock.h"
+#include "server/logprobs.h"
 #include "server/openai.h"
 
 #include <math.h>
@@ -12,9 +13,7 @@ struct choice {
     uint32_t index, prompt; /* prompt: index of its prompt */
     uint64_t id;            /* engine request; 0: not submitted */
     struct buf text;
-    /* Log-probabilities, as JSON fragments. Chat: content entries. Text: four parallel lists. */
-    struct buf lp_tokens, lp_values, lp_top, lp_offset;
-    uint32_t n_lp;
+    struct logprobs logprobs;
     size_t n_char; /* characters of text so far: text_offset */
     enum gen_finish finish;
     uint32_t prompt_tokens, cached_tokens, completion_tokens;
@@ -49,10 +48,7 @@ static void answer_free(void *ctx)
     for (uint32_t i = 0; i < a->n_choice; i++) {
         struct choice *ch = &a->choice[i];
         buf_clear(&ch->text);
-        buf_clear(&ch->lp_tokens);
-        buf_clear(&ch->lp_values);
-        buf_clear(&ch->lp_top);
-        buf_clear(&ch->lp_offset);
+        logprobs_clear(&ch->logprobs);
     }
     buf_clear(&a->line);
     free(a);
@@ -68,83 +64,6 @@ static void answer_cancel(void *ctx)
 
 /* ---- pieces of JSON ---- */
 
-static void put_number(struct buf *b, float v)
-{
-    if (isfinite(v))
-        buf_printf(b, "%.9g", (double)v); /* nine digits give the same float back */
-    else
-        buf_z(b, v < 0 ? "-9999.0" : "null");
-}
-
-static void put_token_text(const struct answer *a, struct buf *b, int32_t id)
-{
-    struct buf t = BUF_INIT;
-    engine_piece(a->srv->engine, id, &t);
-    json_quote(b, buf_view(&t));
-    b->failed |= t.failed;
-    buf_clear(&t);
-}
-
-static void put_bytes(const struct answer *a, struct buf *b, int32_t id)
-{
-    struct buf t = BUF_INIT;
-    engine_piece(a->srv->engine, id, &t);
-    buf_char(b, '[');
-    for (size_t i = 0; i < t.n; i++)
-        buf_printf(b, i ? ",%u" : "%u", (unsigned)(unsigned char)t.p[i]);
-    buf_char(b, ']');
-    buf_clear(&t);
-}
-
-static void chat_entry(const struct answer *a, struct buf *b, int32_t id, float lp)
-{
-    buf_z(b, "{\"token\":");
-    put_token_text(a, b, id);
-    buf_z(b, ",\"logprob\":");
-    put_number(b, lp);
-    buf_z(b, ",\"bytes\":");
-    put_bytes(a, b, id);
-}
-
-static void chat_logprob(const struct answer *a, struct buf *b, const struct gen_event *ev)
-{
-    chat_entry(a, b, ev->token, ev->logprob);
-    buf_z(b, ",\"top_logprobs\":[");
-    for (size_t i = 0; i < ev->n_top; i++) {
-        if (i)
-            buf_char(b, ',');
-        chat_entry(a, b, ev->top[i].token, ev->top[i].logprob);
-        buf_char(b, '}');
-    }
-    buf_z(b, "]}");
-}
-
-/* Map of alternative -> log-probability; equal texts keep the first, which is the larger. */
-static void top_map(const struct answer *a, struct buf *b, const struct gen_event *ev)
-{
-    struct buf seen = BUF_INIT;
-    if (ev->n_top == 0) {
-        buf_z(b, "null");
-        return;
-    }
-    buf_char(b, '{');
-    for (size_t i = 0; i < ev->n_top; i++) {
-        struct buf name = BUF_INIT;
-        put_token_text(a, &name, ev->top[i].token);
-        if (str_find(buf_view(&seen), buf_view(&name), 0) == SIZE_MAX) {
-            if (seen.n)
-                buf_char(b, ',');
-            buf_str(b, buf_view(&name));
-            buf_char(b, ':');
-            put_number(b, ev->top[i].logprob);
-            buf_str(&seen, buf_view(&name));
-        }
-        buf_clear(&name);
-    }
-    buf_char(b, '}');
-    buf_clear(&seen);
-}
-
 static size_t characters(struct str s)
 {
     size_t n = 0;
@@ -153,50 +72,13 @@ static size_t characters(struct str s)
     return n;
 }
 
-/* One token into the choice's lists. */
-static void add_logprob(struct choice *ch, const struct gen_event *ev)
-{
-    const struct answer *a = ch->answer;
-    const char *comma = ch->n_lp++ ? "," : "";
-    if (a->chat) {
-        buf_z(&ch->lp_tokens, comma);
-        chat_logprob(a, &ch->lp_tokens, ev);
-        return;
-    }
-    buf_z(&ch->lp_tokens, comma);
-    put_token_text(a, &ch->lp_tokens, ev->token);
-    buf_z(&ch->lp_values, comma);
-    if (isnan(ev->logprob))
-        buf_z(&ch->lp_values, "null");
-    else
-        put_number(&ch->lp_values, ev->logprob);
-    buf_z(&ch->lp_top, comma);
-    top_map(a, &ch->lp_top, ev);
-    buf_printf(&ch->lp_offset, "%s%zu", comma, ch->n_char);
-}
-
-/* Appends the logprobs value and empties the lists. */
+/* The logprobs value; what was taken is told once. */
 static void take_logprobs(struct choice *ch, struct buf *b)
 {
-    const struct answer *a = ch->answer;
-    if (!a->want_logprobs) {
-        buf_z(b, "null");
-        return;
-    }
-    if (a->chat)
-        buf_printf(b, "{\"content\":[%s],\"refusal\":null}", buf_view(&ch->lp_tokens).p);
+    if (ch->answer->want_logprobs)
+        logprobs_take(&ch->logprobs, ch->answer->chat, b);
     else
-        buf_printf(
-            b,
-            "{\"tokens\":[%s],\"token_logprobs\":[%s],\"top_logprobs\":[%s],\"text_offset\":[%s]}",
-            buf_view(&ch->lp_tokens).p, buf_view(&ch->lp_values).p, buf_view(&ch->lp_top).p,
-            buf_view(&ch->lp_offset).p);
-    b->failed |= ch->lp_tokens.failed || ch->lp_values.failed || ch->lp_top.failed;
-    buf_reset(&ch->lp_tokens);
-    buf_reset(&ch->lp_values);
-    buf_reset(&ch->lp_top);
-    buf_reset(&ch->lp_offset);
-    ch->n_lp = 0;
+        buf_z(b, "null");
 }
 
 static const char *finish_name(enum gen_finish f)
@@ -438,13 +320,13 @@ static void on_text(struct choice *ch, const struct gen_event *ev)
     struct answer *a = ch->answer;
     bool token = ev->kind == GEN_TOKEN || ev->kind == GEN_PROMPT;
     if (token && a->want_logprobs)
-        add_logprob(ch, ev);
+        logprobs_add(&ch->logprobs, a->srv->engine, a->chat, ch->n_char, ev);
     ch->n_char += characters(ev->text);
     if (ev->kind == GEN_PROMPT) /* the echoed prompt was put as a whole */
         return;
     if (!a->streaming)
         buf_str(&ch->text, ev->text);
-    else if (ev->text.n || (a->want_logprobs && ch->n_lp))
+    else if (ev->text.n || (a->want_logprobs && ch->logprobs.n))
         send_text(ch, ev->text);
 }
 

@@ -3,6 +3,7 @@
 #include "engine/base/clock.h"
 #include "server/assets.h"
 #include "server/http.h"
+#include "server/recsys_home.h"
 
 #include <stdlib.h>
 
@@ -242,8 +243,12 @@ void api_metrics(struct call *c)
     engine_families(c->srv, &b);
     if (c->srv->jobs)
         job_families(c->srv->jobs, &b);
-    if (c->srv->recsys) {
-        recsys_families(c->srv->recsys, &b);
+    struct recsys *recsys = recsys_home_get(c->srv->recsys);
+    if (c->srv->recsys)
+        metrics_family(&b, "recsys_open", "gauge", "The recommender is open (1) or not (0).",
+                       recsys != NULL);
+    if (recsys) {
+        recsys_families(recsys, &b);
         metrics_histogram(&b, "strobe_recommend_seconds", "Time of a recommendation.",
                           &c->srv->metrics->recommend);
     }

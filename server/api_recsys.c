@@ -4,24 +4,33 @@
 #include "engine/base/clock.h"
 #include "engine/base/num.h"
 #include "server/recsys_api.h"
+#include "server/recsys_home.h"
 
 #include <math.h>
 #include <stdlib.h>
 
-enum { N_DEFAULT = 20, POINTS_DEFAULT = 200, USERS_DEFAULT = 50 };
+enum { N_DEFAULT = 20, POINTS_DEFAULT = 200, USERS_DEFAULT = 50, EVALUATIONS_DEFAULT = 100 };
 #define YEAR9999_S 253402300799.0
 
 /* ---- what requests name ---- */
 
+/* Only where have_recsys() has said so. */
+static struct recsys *recsys_of(const struct call *c)
+{
+    return recsys_home_get(c->srv->recsys);
+}
+
 /* false: replied. */
 static bool have_recsys(struct call *c)
 {
-    if (c->srv->recsys)
+    char why[ERR_MSG_MAX];
+    if (recsys_of(c))
         return true;
-    reply_error(c, 503, "no_recommender", NULL, "%s",
-                c->srv->recsys_fault[0] ? c->srv->recsys_fault
-                                        : "the server was started without a data directory");
-    c->reply.no_retry = true;
+    bool again = recsys_home_fault(c->srv->recsys, why);
+    reply_error(c, 503, "no_recommender", NULL, "%s%s",
+                why[0] ? why : "the server was started without a data directory",
+                again ? " (it is tried again)" : "");
+    c->reply.no_retry = !again;
     return false;
 }
 
@@ -29,9 +38,11 @@ static bool have_recsys(struct call *c)
 static struct gen *have_model(struct call *c)
 {
     char why[ERR_MSG_MAX];
-    struct gen *g = have_recsys(c) ? gen_hold(recsys_served(c->srv->recsys)) : NULL;
-    if (!g && c->srv->recsys) {
-        recsys_fault(c->srv->recsys, why);
+    if (!have_recsys(c))
+        return NULL;
+    struct gen *g = gen_hold(recsys_served(recsys_of(c)));
+    if (!g) {
+        recsys_fault(recsys_of(c), why);
         reply_error(c, 409, "no_model", NULL, "%s%s",
                     why[0] ? "the active model cannot be used: " : "no model has been fitted yet",
                     why[0] ? why : ": POST /api/recsys/fit, or /api/recsys/demo");
@@ -83,7 +94,7 @@ static bool q_flag(struct call *c, const char *name)
 /* The user of the path; IDS_NONE: nobody knows it, which is fine for some. */
 static uint32_t path_user(struct call *c)
 {
-    return served_find_user(recsys_served(c->srv->recsys), str_c(c->arg));
+    return served_find_user(recsys_served(recsys_of(c)), str_c(c->arg));
 }
 
 static bool known_user(struct call *c, uint32_t *user)
@@ -152,6 +163,9 @@ static void answered(struct recsys_ask *a)
         } else if (a->err.code == ST_FORMAT && a->verb == RECSYS_ACTIVATE) {
             status = 409;
             code = "model_unusable";
+        } else if (a->verb == RECSYS_EVALUATIONS) {
+            status = 503;
+            code = "store_away";
         }
         later_error(&w->later, conflict ? 409 : status, conflict ? "idempotency_conflict" : code,
                     NULL, a->err.msg);
@@ -162,6 +176,9 @@ static void answered(struct recsys_ask *a)
             buf_char(&out, '}');
         } else if (a->verb == RECSYS_HEALTH) {
             write_health(&a->health, &out);
+        } else if (a->verb == RECSYS_EVALUATIONS) {
+            out = a->text;
+            a->text = (struct buf)BUF_INIT;
         } else {
             write_batch_answer(a, &out);
         }
@@ -186,7 +203,7 @@ static void ask(struct call *c, struct recsys_ask *with)
     *a = *with;
     a->done = answered;
     a->ctx = w;
-    if (recsys_ask(c->srv->recsys, a))
+    if (recsys_ask(recsys_of(c), a))
         return;
     later_error(&w->later, 429, "queue_full", NULL, "too many batches wait: try again later");
     free(w);
@@ -281,10 +298,10 @@ void api_recsys_recommend(struct call *c)
     struct gen *g = have_model(c);
     if (!g)
         return;
-    q.at = recsys_now(c->srv->recsys);
+    q.at = recsys_now(recsys_of(c));
     if (q_count(c, "n", QUERY_MAX, &q.n) && q_time(c, "at", &q.at) && q_seen(c, &q.seen) &&
         q_number(c, "cooldown", 0, 1e9, &cooldown)) {
-        struct served *l = recsys_served(c->srv->recsys);
+        struct served *l = recsys_served(recsys_of(c));
         q.user = path_user(c);
         q.cooldown_ms = (int64_t)(cooldown * 1e3);
         if (query_recommend(l, g, &q, &a, &err) == ST_OK) {
@@ -292,7 +309,7 @@ void api_recsys_recommend(struct call *c)
             recsys_write_answer(l, g, c->arg, &q, &a, &out);
             buf_printf(&out, ",\"took_ms\":%.4f}", clock_ms_since(start));
             query_clear(&a);
-            recsys_count_query(c->srv->recsys);
+            recsys_count_query(recsys_of(c));
             metrics_time(&c->srv->metrics->recommend, clock_ms_since(start) / 1e3);
             reply_text_buf(c, &out);
         } else {
@@ -308,12 +325,12 @@ void api_recsys_return(struct call *c)
     struct query_return *r = malloc(sizeof *r);
     struct gen *g = have_model(c);
     uint32_t user, points = POINTS_DEFAULT;
-    int64_t at = g ? recsys_now(c->srv->recsys) : 0;
+    int64_t at = g ? recsys_now(recsys_of(c)) : 0;
     if (g && !r)
         reply_error(c, 500, "internal", NULL, "out of memory");
     else if (g && q_time(c, "at", &at) && q_count(c, "points", QUERY_POINTS_MAX, &points) &&
              known_user(c, &user)) {
-        struct served *l = recsys_served(c->srv->recsys);
+        struct served *l = recsys_served(recsys_of(c));
         if (query_return_time(l, g, user, at, points, r, &err) == ST_OK) {
             struct buf out = BUF_INIT;
             recsys_write_return(g, c->arg, at, r, &out);
@@ -331,9 +348,9 @@ void api_recsys_intensity(struct call *c)
     struct err err = ERR_INIT;
     struct query_curve curve;
     struct gen *g = have_model(c);
-    struct served *l = g ? recsys_served(c->srv->recsys) : NULL;
+    struct served *l = g ? recsys_served(recsys_of(c)) : NULL;
     uint32_t user, item = IDS_NONE, n = POINTS_DEFAULT;
-    int64_t to = g ? recsys_now(c->srv->recsys) : 0, from;
+    int64_t to = g ? recsys_now(recsys_of(c)) : 0, from;
     const char *name = call_query(c, "item");
     if (!g)
         return;
@@ -368,7 +385,7 @@ void api_recsys_similar(struct call *c)
     struct err err = ERR_INIT;
     struct topk_hit *hit = malloc(QUERY_MAX * sizeof *hit);
     struct gen *g = have_model(c);
-    struct served *l = g ? recsys_served(c->srv->recsys) : NULL;
+    struct served *l = g ? recsys_served(recsys_of(c)) : NULL;
     uint32_t n = N_DEFAULT, got, item = g ? served_find_item(l, str_c(c->arg)) : IDS_NONE;
     if (g && item == IDS_NONE)
         reply_error(c, 404, "item_not_found", "item", "there is no item '%.100s'", c->arg);
@@ -394,7 +411,7 @@ void api_recsys_influence(struct call *c)
     if (g && known_user(c, &user)) {
         if (query_influence(g, user, &in, &err) == ST_OK) {
             struct buf out = BUF_INIT;
-            recsys_write_influence(recsys_served(c->srv->recsys), c->arg, &in, &out);
+            recsys_write_influence(recsys_served(recsys_of(c)), c->arg, &in, &out);
             query_influence_clear(&in);
             reply_text_buf(c, &out);
         } else {
@@ -413,7 +430,7 @@ void api_recsys_users(struct call *c)
     if (!have_recsys(c) || !q_count(c, "limit", QUERY_MAX, &n))
         return;
     struct buf out = BUF_INIT;
-    recsys_write_users(recsys_served(c->srv->recsys), str_c(prefix ? prefix : ""), n, &out);
+    recsys_write_users(recsys_served(recsys_of(c)), str_c(prefix ? prefix : ""), n, &out);
     reply_text_buf(c, &out);
 }
 
@@ -421,14 +438,15 @@ static void write_models(struct call *c, bool with_stats)
 {
     struct buf out = BUF_INIT;
     struct err err = ERR_INIT;
-    if (!have_recsys(c))
+    struct recsys_page page = { .limit = QUERY_MAX, .after = call_query(c, "after") };
+    if (!have_recsys(c) || !q_count(c, "limit", QUERY_MAX, &page.limit))
         return;
     if (with_stats) {
         buf_z(&out, "{\"live\":");
-        recsys_write_stats(c->srv->recsys, &out);
+        recsys_write_stats(recsys_of(c), &out);
         buf_z(&out, ",\"models\":");
     }
-    recsys_models(c->srv->recsys, &out, &err);
+    recsys_models(recsys_of(c), &page, &out, &err);
     if (with_stats)
         buf_char(&out, '}');
     if (err.code == ST_OK) {
@@ -454,8 +472,18 @@ void api_recsys_stats(struct call *c)
     struct buf out = BUF_INIT;
     if (!have_recsys(c))
         return;
-    recsys_write_stats(c->srv->recsys, &out);
+    recsys_write_stats(recsys_of(c), &out);
     reply_text_buf(c, &out);
+}
+
+void api_recsys_evaluations(struct call *c)
+{
+    struct recsys_ask a = { .verb = RECSYS_EVALUATIONS, .limit = EVALUATIONS_DEFAULT };
+    const char *model = call_query(c, "model");
+    if (!have_recsys(c) || !q_count(c, "limit", QUERY_MAX, &a.limit))
+        return;
+    snprintf(a.model, sizeof a.model, "%s", model ? model : "");
+    ask(c, &a);
 }
 
 void api_recsys_model(struct call *c)
@@ -464,7 +492,7 @@ void api_recsys_model(struct call *c)
     struct err err = ERR_INIT;
     if (!have_recsys(c))
         return;
-    if (recsys_model(c->srv->recsys, c->arg, &out, &err) == ST_OK) {
+    if (recsys_model(recsys_of(c), c->arg, &out, &err) == ST_OK) {
         reply_text_buf(c, &out);
     } else {
         buf_clear(&out);
@@ -504,6 +532,10 @@ void recsys_families(struct recsys *r, struct buf *out)
         { "recsys_log_bytes", "gauge", "Bytes of the event log.", (double)s.log.bytes },
         { "recsys_log_commits_total", "counter", "Batches of batches made durable.",
           (double)s.log.commits },
+        { "recsys_store_up", "gauge", "The event database is reachable (1) or not (0).",
+          (double)s.store.up },
+        { "recsys_store_backlog_bytes", "gauge",
+          "Bytes of the event log that the database has not got yet.", (double)s.store.backlog },
         { "recsys_folds_total", "counter", "Users folded in.", (double)s.folds },
         { "recsys_waiting_bytes", "gauge", "Bytes of batches that wait.", (double)s.waiting },
     };

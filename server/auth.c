@@ -1,14 +1,14 @@
 /* server/auth.c - see auth.h. */
 #include "server/auth.h"
 
+#include "engine/base/file.h"
+
 #include <arpa/inet.h>
 #include <assert.h>
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
 
-enum { KEYS_MAX = 4096, KEY_MAX = 512 };
+enum { KEYS_MAX = 4096, KEY_MAX = 512, FILE_MAX = 4 << 20 };
 
 static enum status add_key(struct auth *a, const char *path, struct str line, struct err *err)
 {
@@ -30,25 +30,21 @@ static enum status add_key(struct auth *a, const char *path, struct str line, st
 
 enum status auth_load(struct auth *a, const char *path, struct err *err)
 {
-    char *line = NULL;
-    size_t cap = 0;
-    ssize_t n;
-    FILE *f = fopen(path, "re");
-    if (!f) {
-        err_sys(err, errno, "open");
-        return err_ctx(err, "key file '%s'", path);
+    struct buf text = BUF_INIT;
+    if (file_slurp(path, FILE_MAX, &text, err) != ST_OK) {
+        buf_clear(&text);
+        return err_ctx(err, "key file");
     }
     a->key = calloc(KEYS_MAX, sizeof *a->key);
     if (!a->key)
         err_set(err, ST_NOMEM, "API keys");
-    while (a->key && err->code == ST_OK && (n = getline(&line, &cap, f)) >= 0)
-        add_key(a, path, (struct str){ line, (size_t)n }, err);
-    if (err->code == ST_OK && ferror(f)) {
-        err_sys(err, errno, "read");
-        err_ctx(err, "key file '%s'", path);
+    for (size_t at = 0; at < text.n && err->code == ST_OK;) {
+        const char *line = text.p + at, *end = memchr(line, '\n', text.n - at);
+        size_t n = end ? (size_t)(end - line) : text.n - at;
+        add_key(a, path, (struct str){ line, n }, err);
+        at += n + 1;
     }
-    free(line);
-    fclose(f);
+    buf_clear(&text);
     if (err->code == ST_OK && a->n == 0)
         err_set(err, ST_ARG, "key file '%s' holds no key", path);
     return err->code;
@@ -106,6 +102,17 @@ bool auth_host_ok(const struct auth *a, const char *host)
     memcpy(name, host, n);
     name[n] = '\0';
     return auth_is_loopback(name);
+}
+
+bool auth_origin_plausible(const char *origin)
+{
+    if (strcmp(origin, "*") == 0)
+        return true;
+    const char *host = strstr(origin, "://");
+    for (const char *p = origin; *p; p++)
+        if (*p <= ' ' || *p >= 127)
+            return false;
+    return host && host > origin && host[3] && !strpbrk(host + 3, "/?#@,*\"\\");
 }
 
 bool auth_origin_ok(const struct auth *a, const char *origin, const char *host, const char *cors)

@@ -1,6 +1,7 @@
 /* server/cli.c - see cli.h. */
 #include "server/cli.h"
 
+#include "engine/base/file.h"
 #include "engine/base/num.h"
 
 #include <errno.h>
@@ -32,7 +33,7 @@ void cli_model_opts(struct cli_opts *o, struct cli_model *m, bool serving)
 {
     cli_opt(o, (struct opt){ "model", 'm', OPT_STR, &m->model, 0, 0, "MODEL",
                              "GGUF file or Hugging Face folder" });
-    cli_opt(o, (struct opt){ "ram", 0, OPT_SIZE, &m->ram, 0, 0, "SIZE",
+    cli_opt(o, (struct opt){ "ram", 0, OPT_SIZE, &m->ram, 1, 0, "SIZE",
                              "memory cap, e.g. 4GiB (default: what the machine allows)" });
     cli_opt(o, (struct opt){ "ctx", 'c', OPT_COUNT, &m->ctx, 1, 1 << 24, "N",
                              "positions per sequence (default: the model's, at most 4096)" });
@@ -54,7 +55,7 @@ void cli_model_opts(struct cli_opts *o, struct cli_model *m, bool serving)
                              "comparison)" });
     cli_opt(o, (struct opt){ "mask-sigma", 0, OPT_REAL, &m->mask_sigma, 0, 100, "X",
                              "margin of a 4-bit sketch in standard deviations (default 3)" });
-    cli_opt(o, (struct opt){ "keep", 0, OPT_REAL, &m->keep, 0, 1, "SHARE",
+    cli_opt(o, (struct opt){ "keep", 0, OPT_REAL, &m->keep, 0.001, 1, "SHARE",
                              "neurons that a token may use, of a file packed with --mask resident; "
                              "not exact (default 1: all)" });
     m->mask_check = CLI_MASK_CHECK_AUTO;
@@ -65,6 +66,9 @@ void cli_model_opts(struct cli_opts *o, struct cli_model *m, bool serving)
                              "override: silu, gelu, relu, drelu, fatrelu:T, relu2" });
     cli_opt(o, (struct opt){ "data", 0, OPT_STR, &m->data_dir, 0, 0, "DIR",
                              "data directory (default: ~/.local/share/strobe)" });
+    cli_opt(o, (struct opt){ "span", 0, OPT_COUNT, &m->span, 1, 65536, "N",
+                             "prompt tokens that share one reading of streamed weights (default "
+                             "2048, where memory allows); no more than --batch: off" });
     if (!serving)
         return;
     cli_opt(o, (struct opt){ "slots", 0, OPT_COUNT, &m->slots, 1, ENGINE_SLOTS_MAX, "N",
@@ -173,6 +177,7 @@ enum status cli_engine_opts(struct cli *c, const struct cli_model *m, struct eng
         .n_slot = (uint32_t)m->slots,
         .n_ctx = (uint32_t)m->ctx,
         .n_batch = (uint32_t)m->batch,
+        .n_span = (uint32_t)m->span,
         .queue_max = (uint32_t)m->queue,
         .activation = m->activation,
         .no_overlap = m->no_overlap,
@@ -191,6 +196,20 @@ enum status cli_engine_opts(struct cli *c, const struct cli_model *m, struct eng
         return err->code;
     *ret = r;
     return ST_OK;
+}
+
+enum status cli_output(const char *path, struct err *err)
+{
+    char target[FILE_PATH_MAX];
+    if (file_target(path, target, err) != ST_OK)
+        return err->code;
+    char *slash = strrchr(target, '/');
+    if (slash)
+        slash[slash == target] = '\0';
+    if (access(slash ? target : ".", W_OK | X_OK) == 0)
+        return ST_OK;
+    err_sys(err, errno, "its folder");
+    return err_ctx(err, "'%s'", path);
 }
 
 static enum status make_dirs(char *path, struct err *err)
@@ -230,31 +249,10 @@ enum status cli_read_all(const char *path, size_t max, struct buf *out, struct e
     bool in = strcmp(path, "-") == 0;
     int fd = in ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0) {
-        err_sys(err, errno, "open");
+        err_input(err, errno, "open");
         return err_ctx(err, "'%s'", path);
     }
-    for (;;) {
-        char *room = buf_room(out, 65536);
-        if (!room) {
-            buf_ok(out, path, err);
-            break;
-        }
-        ssize_t n = read(fd, room, 65536);
-        if (n == 0)
-            break;
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            err_sys(err, errno, "read");
-            err_ctx(err, "'%s'", path);
-            break;
-        }
-        out->n += (size_t)n;
-        if (out->n > max) {
-            err_set(err, ST_RANGE, "'%s' is longer than %zu bytes", path, max);
-            break;
-        }
-    }
+    file_slurp_fd(fd, path, max, out, err);
     if (!in)
         close(fd);
     return err->code;

@@ -31,7 +31,7 @@ struct cli_model {
     bool draft_self;
     uint64_t reuse;
     const char *data_dir;
-    uint64_t ram, ctx, slots, batch, queue;
+    uint64_t ram, ctx, slots, batch, span, queue;
 };
 
 enum { CLI_OPTS_MAX = 80 };
@@ -61,6 +61,9 @@ enum status cli_engine_opts(struct cli *c, const struct cli_model *m, struct eng
 /* The data directory: --data, $STROBE_DATA, $XDG_DATA_HOME/strobe, ~/.local/share/strobe; created.
  * out holds at least 4096 bytes. */
 enum status cli_data_dir(const char *given, char *out, struct err *err);
+/* Can a file of that name be written (file_target(), its folder)? Asked before long work. Errors:
+ * ST_ARG, ST_NOTFOUND, ST_IO. */
+enum status cli_output(const char *path, struct err *err);
 /* "-" reads standard input, else the file, at most `max` bytes. */
 enum status cli_read_all(const char *path, size_t max, struct buf *out, struct err *err);
 /* Prints doc with "strobe": VERSION added, one line; takes doc. */
@@ -78,6 +81,7 @@ struct cli_result {
     enum gen_finish finish;
     uint32_t prompt_tokens, cached_tokens, completion_tokens;
     double queue_ms, prefill_ms, decode_ms;
+    struct duo_tally duo; /* of all passes; zero with all big */
 };
 void cli_result_clear(struct cli_result *r);
 /* Submits and waits. `echo`: text goes to stdout as it comes. SIGINT cancels and returns what there

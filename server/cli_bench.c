@@ -192,10 +192,9 @@ struct score {
     size_t n_tok, n_byte, n_window;
 };
 
-/* Scores the second half of one window whose first token is replaced by BOS (when the model has
- * one), so that every scored token sees at least half a window of context. */
-static enum status score_window(struct engine *e, int32_t *id, size_t n, struct score *s,
-                                struct err *err)
+/* Scores the tokens of one window from number `from` on, each given all before it. */
+static enum status score_tokens(struct engine *e, int32_t *id, size_t n, size_t from,
+                                struct score *s, struct err *err)
 {
     struct cli_result r = { 0 };
     struct gen_params p;
@@ -203,13 +202,10 @@ static enum status score_window(struct engine *e, int32_t *id, size_t n, struct 
     p.max_tokens = 0;
     p.prompt_logprobs = true;
     p.cache_prompt = false;
-    int32_t keep = id[0], bos = engine_info(e)->bos;
-    if (bos >= 0)
-        id[0] = bos;
     struct token_list window = { id, n };
     if (cli_run(e, &window, &p, false, &r, err) == ST_OK) {
         struct buf text = BUF_INIT;
-        for (size_t i = n / 2 + 1; i < n && i - 1 < r.n_logprob; i++) {
+        for (size_t i = from; i < n && i - 1 < r.n_logprob; i++) {
             s->nats -= r.logprob[i - 1];
             engine_piece(e, id[i], &text);
             s->n_tok++;
@@ -220,8 +216,20 @@ static enum status score_window(struct engine *e, int32_t *id, size_t n, struct 
         if (r.finish == FINISH_CANCELLED)
             err_set(err, ST_CANCELLED, "interrupted");
     }
-    id[0] = keep;
     cli_result_clear(&r);
+    return err->code;
+}
+
+/* Scores the second half of one window whose first token is replaced by BOS (when the model has
+ * one), so that every scored token sees at least half a window of context. */
+static enum status score_window(struct engine *e, int32_t *id, size_t n, struct score *s,
+                                struct err *err)
+{
+    int32_t keep = id[0], bos = engine_info(e)->bos;
+    if (bos >= 0)
+        id[0] = bos;
+    score_tokens(e, id, n, n / 2 + 1, s, err);
+    id[0] = keep;
     return err->code;
 }
 
@@ -248,6 +256,14 @@ static enum status print_score_json(struct engine *e, const struct score *s, siz
         engine_stats(e, st);
         cli_put_reuse(d, engine_info(e), st);
         json_object_set_new(d, "mask", engine_mask_doc(engine_info(e), st));
+        if (d && st->neurons_needed)
+            json_object_update_new(d, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "cache_policy",
+                                                engine_info(e)->cache, "neurons_needed",
+                                                (json_int_t)st->neurons_needed, "neurons_missed",
+                                                (json_int_t)st->neurons_missed, "neurons_active",
+                                                (json_int_t)st->neurons_active, "bytes_read",
+                                                (json_int_t)st->bytes_read, "reads",
+                                                (json_int_t)st->reads));
     }
     free(st);
     return cli_print_json(d, err);
@@ -285,28 +301,83 @@ static enum status print_score(struct engine *e, const struct score *s, size_t w
     return ST_OK;
 }
 
-static enum status score_text(struct cli *c, struct engine *e, struct str text, size_t window,
-                              size_t limit, struct err *err)
+struct scored {
+    size_t window, limit; /* tokens of a window; windows at most, 0: all */
+    bool special;
+    const char *split; /* NULL: one text, cut anywhere */
+};
+
+/* Windows of so many tokens; what is left over is not scored. */
+static enum status score_whole(struct cli *c, struct engine *e, struct str text,
+                               const struct scored *o, struct score *s, struct err *err)
 {
     struct token_list ids = { 0 };
-    struct score s = { 0 };
-    if (engine_tokenize(e, text, true, false, &ids, err) != ST_OK)
+    if (engine_tokenize(e, text, true, o->special, &ids, err) != ST_OK)
         return err->code;
-    size_t n_window = ids.n / window;
-    if (limit && n_window > limit)
-        n_window = limit;
+    size_t n_window = ids.n / o->window;
+    if (o->limit && n_window > o->limit)
+        n_window = o->limit;
     if (n_window == 0)
         err_set(err, ST_ARG, "the text has %zu tokens, one window needs %zu (--ctx sets it)", ids.n,
-                window);
+                o->window);
     for (size_t i = 0; i < n_window && err->code == ST_OK; i++) {
         cli_progress(c, "windows", i, n_window);
-        score_window(e, ids.id + i * window, window, &s, err);
+        score_window(e, ids.id + i * o->window, o->window, s, err);
     }
-    cli_progress_end(c);
     token_list_clear(&ids);
+    return err->code;
+}
+
+/* A document by itself, as the model was taught it: all of its tokens but each window's first. */
+static enum status score_document(struct engine *e, struct str text, const struct scored *o,
+                                  struct score *s, struct err *err)
+{
+    struct token_list ids = { 0 };
+    if (engine_tokenize(e, text, true, o->special, &ids, err) != ST_OK)
+        return err->code;
+    for (size_t at = 0; at + 1 < ids.n && err->code == ST_OK; at += o->window) {
+        size_t n = ids.n - at < o->window ? ids.n - at : o->window;
+        if (n < 2 || (o->limit && s->n_window == o->limit))
+            break;
+        score_tokens(e, ids.id + at, n, 1, s, err);
+    }
+    token_list_clear(&ids);
+    return err->code;
+}
+
+/* Documents end with the mark, which is not scored, nor is the line feed behind it. */
+static enum status score_documents(struct cli *c, struct engine *e, struct str text,
+                                   const struct scored *o, struct score *s, struct err *err)
+{
+    struct str mark = str_c(o->split);
+    for (size_t at = 0; at < text.n && err->code == ST_OK;) {
+        size_t end = str_find(text, mark, at);
+        if (end > text.n)
+            end = text.n;
+        if (o->limit && s->n_window == o->limit)
+            break;
+        cli_progress(c, "bytes", at, text.n);
+        score_document(e, (struct str){ text.p + at, end - at }, o, s, err);
+        at = end + mark.n;
+        at += at < text.n && text.p[at] == '\n';
+    }
+    if (err->code == ST_OK && s->n_tok == 0)
+        err_set(err, ST_ARG, "no document of the text has two tokens");
+    return err->code;
+}
+
+static enum status score_text(struct cli *c, struct engine *e, struct str text,
+                              const struct scored *o, struct err *err)
+{
+    struct score s = { 0 };
+    if (o->split && o->split[0])
+        score_documents(c, e, text, o, &s, err);
+    else
+        score_whole(c, e, text, o, &s, err);
+    cli_progress_end(c);
     if (err->code != ST_OK)
         return err->code;
-    return c->json ? print_score_json(e, &s, window, err) : print_score(e, &s, window, err);
+    return c->json ? print_score_json(e, &s, o->window, err) : print_score(e, &s, o->window, err);
 }
 
 enum status cli_perplexity(struct cli *c, struct err *err)
@@ -315,10 +386,10 @@ enum status cli_perplexity(struct cli *c, struct err *err)
     struct cli_opts o;
     struct engine_opts eo;
     struct engine *e;
-    const char *rest[1];
+    const char *rest[1], *trace = NULL, *split = NULL;
     size_t n_rest;
     uint64_t limit = 0, n_byte = 0;
-    bool done;
+    bool done, special = false;
     cli_opts_init(&o, c, "strobe perplexity -m MODEL FILE",
                   "Scores FILE in windows of --ctx tokens (default 512): BOS takes the first "
                   "token's place, the second half of each window is scored.");
@@ -333,6 +404,14 @@ enum status cli_perplexity(struct cli *c, struct err *err)
                           "tokens per pass (default 512); 1: as when decoding, where a mask that "
                           "is not exact shows in the score (passes of more than 16 tokens use "
                           "all neurons)" });
+    cli_opt(&o, (struct opt){ "special", 0, OPT_FLAG, &special,
+                              .help = "parse special tokens in FILE, such as a chat's marks" });
+    cli_opt(&o, (struct opt){ "split", 0, OPT_STR, &split, 0, 0, "MARK",
+                              "FILE holds documents that end with MARK: each is a text of its own, "
+                              "and all of its tokens but the first are scored" });
+    cli_opt(&o, (struct opt){ "neuron-trace", 0, OPT_STR, &trace, 0, 0, "FILE",
+                              "packed models: record which neurons each pass needs and uses; with "
+                              "--batch 1 those of each token" });
     if (cli_parse(&o, c, rest, 1, &n_rest, &done, err) != ST_OK || done)
         return err->code;
     if (n_rest == 0)
@@ -343,14 +422,19 @@ enum status cli_perplexity(struct cli *c, struct err *err)
         eo.n_ctx = 512;
     if (eo.reuse) /* token by token, as it is when text is generated */
         eo.n_batch = 1;
+    eo.neuron_trace = trace;
     struct buf text = BUF_INIT;
     if (cli_read_all(rest[0], 64 << 20, &text, err) == ST_OK &&
         engine_open(&eo, &e, err) == ST_OK) {
         cli_progress_end(c);
         struct str s = buf_view(&text);
+        const struct scored so = {
+            .window = eo.n_ctx, .limit = limit, .special = special, .split = split
+        };
         if (n_byte && s.n > n_byte)
             s.n = n_byte;
-        score_text(c, e, s, eo.n_ctx, limit, err);
+        if (score_text(c, e, s, &so, err) == ST_OK)
+            engine_neuron_trace_flush(e, err);
         engine_close(e);
     }
     buf_clear(&text);

@@ -34,7 +34,7 @@ bool cli_duo_step(void *cli, const char *what, uint64_t done, uint64_t total)
 /* ---- trace and oracle ---- */
 
 struct trace_words {
-    const char *model, *text, *file, *out, *search, *config, *resume;
+    const char *model, *text, *file, *out, *search, *mode, *pattern;
     bool symbolic, searches, no_nml;
     double budget, sigma;
     uint64_t tokens, sequence, choices, random, width, placebo, committed, seed;
@@ -43,14 +43,9 @@ struct trace_words {
 static void declare(struct cli_opts *o, struct cli *c, struct trace_words *w, const char *usage,
                     const char *about)
 {
-    *w = (struct trace_words){ .budget = (double)NAN,
-                               .sigma = 0.04,
-                               .choices = 2,
-                               .random = 100,
-                               .width = 32,
-                               .placebo = 64,
-                               .committed = 64,
-                               .seed = 1 };
+    *w = (struct trace_words){
+        .budget = (double)NAN, .choices = 2, .width = 32, .placebo = 64, .committed = 64, .seed = 1
+    };
     cli_opts_init(o, c, usage, about);
     cli_opt(o, (struct opt){ "model", 'm', OPT_STR, &w->model, 0, 0, "FILE", "a Duo model" });
     cli_opt(o, (struct opt){ "text", 0, OPT_STR, &w->text, 0, 0, "TEXT", "what is traced" });
@@ -62,7 +57,11 @@ static void declare(struct cli_opts *o, struct cli *c, struct trace_words *w, co
     cli_opt(o, (struct opt){ "sequence", 0, OPT_COUNT, &w->sequence, 2, 1 << 20, "N",
                              "tokens of a sequence (default 256)" });
     cli_opt(o, (struct opt){ "search", 0, OPT_STR, &w->search, 0, 0, "WHAT",
-                             "exhaustive (default), naive, restricted, random, beam" });
+                             "exhaustive (default), naive, restricted, random, beam, fixed" });
+    cli_opt(o, (struct opt){ "mode", 0, OPT_STR, &w->mode, 0, 0, "WHAT",
+                             "all (default), oracle (no router), router, random, fixed" });
+    cli_opt(o, (struct opt){ "pattern", 0, OPT_STR, &w->pattern, 0, 0, "LETTERS",
+                             "of fixed: b, s or k (skip) for each layer" });
     cli_opt(o, (struct opt){ "choices", 0, OPT_COUNT, &w->choices, 2, 3, "A",
                              "2: big or small; 3: or skip" });
     cli_opt(o, (struct opt){ "budget", 0, OPT_REAL, &w->budget, 0, 1, "SHARE",
@@ -72,9 +71,9 @@ static void declare(struct cli_opts *o, struct cli *c, struct trace_words *w, co
     cli_opt(o, (struct opt){ "width", 0, OPT_COUNT, &w->width, 1, 4096, "W",
                              "of search beam (default 32)" });
     cli_opt(o, (struct opt){ "placebo", 0, OPT_COUNT, &w->placebo, 0, 1024, "K",
-                             "noisy copies at most (default 64)" });
+                             "noisy copies that are made; more are drawn (default 64)" });
     cli_opt(o, (struct opt){ "placebo-sigma", 0, OPT_REAL, &w->sigma, 0, 10, "S",
-                             "their relative noise (default 0.04)" });
+                             "their relative noise (default: spread as the routes')" });
     cli_opt(o, (struct opt){ "committed", 0, OPT_COUNT, &w->committed, 0, DUO_TRACE_TOKENS_MAX, "N",
                              "tokens of the committed oracle (default 64; 0: none)" });
     cli_opt(o, (struct opt){ "searches", 0, OPT_FLAG, &w->searches, 0, 0, NULL,
@@ -97,16 +96,16 @@ static json_t *request_of(const struct cli *c, const struct trace_words *w, stru
 {
     const struct {
         const char *key, *text;
-    } texts[] = {
-        { "model", w->model }, { "text", w->text }, { "file", w->file }, { "search", w->search }
-    };
+    } texts[] = { { "model", w->model },   { "text", w->text }, { "file", w->file },
+                  { "search", w->search }, { "mode", w->mode }, { "pattern", w->pattern } };
     const struct {
         const char *key;
         uint64_t v;
-    } counts[] = {
-        { "tokens", w->tokens }, { "sequence", w->sequence }, { "choices", w->choices },
-        { "random", w->random }, { "width", w->width },       { "threads", c->threads }
-    };
+    } counts[] = { { "tokens", w->tokens },
+                   { "sequence", w->sequence },
+                   { "choices", w->choices },
+                   { "width", w->width },
+                   { "threads", c->threads } };
     json_t *o = json_object();
     for (size_t i = 0; i < sizeof texts / sizeof texts[0]; i++)
         if (texts[i].text)
@@ -114,6 +113,8 @@ static json_t *request_of(const struct cli *c, const struct trace_words *w, stru
     for (size_t i = 0; i < sizeof counts / sizeof counts[0]; i++)
         if (counts[i].v)
             put(o, counts[i].key, json_integer((json_int_t)counts[i].v), err);
+    if (w->random)
+        put(o, "random", json_integer((json_int_t)w->random), err);
     put(o, "placebo", json_integer((json_int_t)w->placebo), err);
     put(o, "committed", json_integer((json_int_t)w->committed), err);
     put(o, "seed", json_integer((json_int_t)w->seed), err);
@@ -230,6 +231,8 @@ static enum status trace(struct cli *c, bool oracle, struct err *err)
         return err->code;
     if (!oracle && !w.out)
         return err_set(err, ST_ARG, "no file for the trace: give -o FILE");
+    if (w.out && cli_output(w.out, err) != ST_OK)
+        return err->code;
     json_t *request = request_of(c, &w, err);
     if (err->code == ST_OK)
         make(c, request, w.out, err);

@@ -11,7 +11,7 @@
 struct router_words {
     const char *model, *out, *file, *kind;
     double budget, alpha, tau, lr;
-    uint64_t steps, rows, hidden, tokens, seed;
+    uint64_t steps, rows, hidden, tokens, seed, choices;
 };
 
 static void declare(struct cli_opts *o, struct cli *c, struct router_words *w)
@@ -27,16 +27,20 @@ static void declare(struct cli_opts *o, struct cli *c, struct router_words *w)
                                 .rows = d.rows,
                                 .hidden = d.n_hidden,
                                 .tokens = 1 << 17,
+                                .choices = d.n_choice,
                                 .seed = 1 };
-    cli_opts_init(o, c, "strobe duo router -m MODEL -o OUT.gguf [--file TEXT] [options]",
-                  "Trains a router that chooses big or small for each token and layer, the model "
-                  "frozen; then sets, by measurement, the threshold for each budget.");
+    cli_opts_init(
+        o, c, "strobe duo router -m MODEL -o OUT.gguf [--file TEXT] [options]",
+        "Trains a router that chooses big or small (or skip) for each token and layer, the model "
+        "frozen; then sets, by measurement, the threshold for each budget.");
     cli_opt(o, (struct opt){ "model", 'm', OPT_STR, &w->model, 0, 0, "FILE", "a Duo model" });
     cli_opt(o, (struct opt){ "output", 'o', OPT_STR, &w->out, 0, 0, "FILE", "the model with it" });
     cli_opt(o, (struct opt){ "file", 0, OPT_STR, &w->file, 0, 0, "FILE",
                              "text; its last eighth calibrates (default: word problems)" });
     cli_opt(o, (struct opt){ "kind", 0, OPT_STR, &w->kind, 0, 0, "KIND",
                              "linear (default), mlp, straight, distil" });
+    cli_opt(o, (struct opt){ "choices", 0, OPT_COUNT, &w->choices, 2, 3, "A",
+                             "2: big or small (default); 3: or skip" });
     cli_opt(o, (struct opt){ "budget", 0, OPT_REAL, &w->budget, 0, 1, "SHARE",
                              "of big layers while it trains (default 0.5)" });
     cli_opt(o, (struct opt){ "alpha", 0, OPT_REAL, &w->alpha, 0, 1e6, "A",
@@ -132,10 +136,11 @@ static enum status say(const struct cli *c, const struct router_words *w,
                        const struct duo_router_result *r, double s, struct err *err)
 {
     if (c->json)
-        return cli_print_json(json_pack("{s:s, s:s, s:I, s:f, s:f, s:f, s:f, s:o}", "model", w->out,
-                                        "kind", w->kind, "steps", (json_int_t)r->steps, "loss",
-                                        r->loss, "soft_budget", r->soft, "hard_budget", r->hard,
-                                        "seconds", s, "budgets", table(r)),
+        return cli_print_json(json_pack("{s:s, s:s, s:I, s:I, s:f, s:f, s:f, s:f, s:o}", "model",
+                                        w->out, "kind", w->kind, "choices", (json_int_t)w->choices,
+                                        "steps", (json_int_t)r->steps, "loss", r->loss,
+                                        "soft_budget", r->soft, "hard_budget", r->hard, "seconds",
+                                        s, "budgets", table(r)),
                               err);
     printf("%s router, %llu steps: loss %.4f, soft budget %.3f, hard %.3f (%.1f s)\n", w->kind,
            (unsigned long long)r->steps, r->loss, r->soft, r->hard, s);
@@ -159,7 +164,8 @@ static enum status run(struct cli *c, const struct router_words *w, struct err *
     if (!duo_router_find(str_c(w->kind), &o.kind))
         return err_set(err, ST_ARG, "--kind: '%s' is none of linear, mlp, straight, distil",
                        w->kind);
-    o.budget = w->budget, o.alpha = w->alpha, o.tau_to = w->tau, o.lr = w->lr;
+    o.n_choice = (uint32_t)w->choices, o.budget = w->budget, o.alpha = w->alpha, o.tau_to = w->tau,
+    o.lr = w->lr;
     o.steps = w->steps, o.rows = w->rows, o.n_hidden = (uint32_t)w->hidden, o.seed = w->seed;
     o.watch = (struct duo_watch){ cli_duo_step, c };
     cli_duo_catch();
@@ -188,5 +194,7 @@ enum status cli_duo_router(struct cli *c, struct err *err)
         return err->code;
     if (!w.model || !w.out)
         return err_set(err, ST_ARG, "give -m MODEL and -o OUT.gguf");
+    if (cli_output(w.out, err) != ST_OK)
+        return err->code;
     return run(c, &w, err);
 }

@@ -10,7 +10,8 @@
 #include <unistd.h>
 
 struct reporting {
-    const char *data_dir, *store, *format, *table, *out;
+    const char *data_dir, *store, *format, *table, *out, *junit;
+    struct opt_strs bounds;
     enum extract_profile profile;
     struct buf *buf;
     struct err *err;
@@ -117,6 +118,42 @@ static enum status write_doc(struct reporting *r, json_t *doc, struct err *err)
     return err->code;
 }
 
+static enum status write_junit(const struct reporting *r, const json_t *doc, const json_t *gate,
+                               struct err *err)
+{
+    struct reporting to = { .out = strcmp(r->junit, "-") == 0 ? NULL : r->junit };
+    struct buf b = BUF_INIT;
+    report_junit(doc, gate, &b);
+    put_out(&to, &b, err);
+    buf_clear(&b);
+    return err->code;
+}
+
+/* Exit code 1 when something does not hold; all of it goes to stderr, the report is written. */
+static enum status hold_gate(const struct reporting *r, const json_t *doc, struct err *err)
+{
+    json_t *gate = NULL;
+    const json_t *v;
+    const char *first;
+    size_t i, n;
+    if (report_gate(doc, r->bounds.v, r->bounds.n, &gate, err) != ST_OK)
+        return err->code;
+    if (r->junit)
+        write_junit(r, doc, gate, err);
+    n = r->bounds.n && err->code == ST_OK ? report_gate_failures(gate, &first) : 0;
+    json_array_foreach(gate, i, v)
+    {
+        const char *failure = json_string_value(json_object_get(v, "failure"));
+        if (n && failure[0])
+            fprintf(stderr, "gate: %s: %s\n", json_string_value(json_object_get(v, "condition")),
+                    failure);
+    }
+    if (n)
+        err_set(err, ST_CANCELLED, "%zu of %zu checks failed", n, json_array_size(gate));
+    json_free(gate);
+    return err->code;
+}
+
 static enum status check_format(const struct cli *c, struct reporting *r, const char *names,
                                 struct err *err)
 {
@@ -145,6 +182,12 @@ enum status cli_eval_report(struct cli *c, struct err *err)
         "What a run's answers mean: accuracies with intervals, drops, tests. RUN: id, name "
         "or \"latest\".");
     reporting_opts(&o, &r, "text (default), json, csv, html, jsonl (the answers)");
+    cli_opt(&o, (struct opt){ "fail-under", 0, OPT_STRS, &r.bounds, 0, 0, "[CONDITION=]PERCENT",
+                              "exit code 1 when an accuracy is below, an answer is missing or the "
+                              "run is suspect: 80, both=80, noop@1=60; may be repeated" });
+    cli_opt(&o,
+            (struct opt){ "junit", 0, OPT_STR, &r.junit, 0, 0, "FILE",
+                          "write these checks as JUnit XML too; \"-\": instead of the report" });
     if (cli_parse(&o, c, rest, 1, &n, &done, err) != ST_OK || done ||
         check_format(c, &r, "text, json, csv, html, jsonl", err) != ST_OK)
         return err->code;
@@ -159,7 +202,10 @@ enum status cli_eval_report(struct cli *c, struct err *err)
         if (all_samples(&r, s, rest[0], err) == ST_OK)
             put_out(&r, &b, err);
     } else if (report_of_run(s, rest[0], &doc, err) == ST_OK) {
-        write_doc(&r, doc, err);
+        if (!r.junit || strcmp(r.junit, "-") != 0)
+            write_doc(&r, doc, err);
+        if (err->code == ST_OK && (r.bounds.n || r.junit))
+            hold_gate(&r, doc, err);
     }
     buf_clear(&b);
     json_free(doc);

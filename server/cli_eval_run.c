@@ -16,12 +16,13 @@ struct running {
     struct cli_model model;
     struct cli_eval_store at;
     const char *extra, *endpoint, *key_env, *api, *prompt, *name, *profile, *run, *primary;
-    uint64_t max_tokens, shots, sample_seed, concurrency, rpm, tpm, attempts, requests,
-        total_tokens, limit, timeout;
+    bool reuse;
+    uint64_t self_test, repeats, max_tokens, shots, sample_seed, concurrency, rpm, tpm, attempts,
+        requests, total_tokens, limit, timeout;
     double temp, seconds, cost, price_in, price_out;
     bool again, resume;
     json_t *doc;
-    bool told;
+    bool told, waits;
 };
 
 static atomic_int interrupted; /* by the signal handler: 1, then 2 */
@@ -62,6 +63,15 @@ static void declare_who(struct cli_opts *o, struct running *g)
                              "longest answer (default 512)" });
     cli_opt(o,
             (struct opt){ "temp", 0, OPT_REAL, &g->temp, 0, 100, "T", "0 is greedy (default 0)" });
+    cli_opt(o, (struct opt){ "self-test", 0, OPT_COUNT, &g->self_test, 1, 256, "N",
+                             "first ask N questions at 1, 8 and 32 at a time: are the answers the "
+                             "same? The report tells" });
+    cli_opt(o, (struct opt){ "repeats", 0, OPT_COUNT, &g->repeats, 1, 100, "K",
+                             "answers to each question, each with a seed of its own: with --temp, "
+                             "how sure a model is (default 1)" });
+    cli_opt(o, (struct opt){ "reuse", 0, OPT_FLAG, &g->reuse, 0, 0, NULL,
+                             "take answers that other runs here have to the same questions, asked "
+                             "of the same model in the same way" });
     cli_opt(o, (struct opt){ "sample-seed", 0, OPT_COUNT, &g->sample_seed, 0, 9007199254740992.0,
                              "S", "of the sampler (default 0)" });
     cli_opt(o, (struct opt){ "extra", 0, OPT_STR, &g->extra, 0, 0, "JSON",
@@ -192,6 +202,10 @@ static void fill(struct running *g)
     put_count(d, "shots", g->shots, UNSET);
     put_count(d, "max_tokens", g->max_tokens, 0);
     put_count(d, "sample_seed", g->sample_seed, 0);
+    put_count(d, "repeats", g->repeats, 0);
+    put_count(d, "self_test", g->self_test, 0);
+    if (g->reuse)
+        json_object_set_new(d, "reuse", json_true());
     put_count(d, "concurrency", g->concurrency, 0);
     put_count(d, "rpm", g->rpm, 0);
     put_count(d, "tpm", g->tpm, 0);
@@ -224,11 +238,28 @@ static double percent(int64_t part, int64_t whole)
     return whole > 0 ? 100.0 * (double)part / (double)whole : 0;
 }
 
+/* A line of its own, on a terminal or not: nothing else tells why nothing moves. */
+static void tell_wait(struct running *g, const struct run_progress *p)
+{
+    if (g->waits == (p->waits != NULL))
+        return;
+    g->waits = p->waits != NULL;
+    cli_progress_end(g->c);
+    if (g->waits)
+        fprintf(stderr, "%s%s: waiting for it, ten minutes at most; no answer is lost\n",
+                isatty(STDERR_FILENO) ? "\n" : "", p->waits);
+    else
+        fputs("the evaluation database takes answers again\n", stderr);
+}
+
 static void on_progress(void *ctx, const struct run_progress *p)
 {
     struct running *g = ctx;
     const struct run_counts *n = &p->counts;
-    if (g->c->quiet || !isatty(STDERR_FILENO))
+    if (g->c->quiet)
+        return;
+    tell_wait(g, p);
+    if (!isatty(STDERR_FILENO))
         return;
     fprintf(stderr, "\r\033[K%lld of %lld  right %.1f %%", (long long)(n->done + n->failed),
             (long long)n->total, percent(n->correct, n->done));

@@ -23,6 +23,8 @@ static void declare(struct cli_opts *o, struct cli *c, struct generate *g)
     cli_reuse_opt(o, &g->model);
     cli_opt(o,
             (struct opt){ "prompt", 'p', OPT_STR, &g->prompt, 0, 0, "TEXT", "what to continue" });
+    cli_opt(o, (struct opt){ "batch", 0, OPT_COUNT, &g->model.batch, 1, 65536, "N",
+                             "prompt tokens per pass (default 512)" });
     cli_opt(o, (struct opt){ "n-predict", 'n', OPT_COUNT, &g->n, 0, 1 << 24, "N",
                              "tokens at most (default 256)" });
     cli_opt(
@@ -49,9 +51,12 @@ static void declare(struct cli_opts *o, struct cli *c, struct generate *g)
     cli_opt(o, (struct opt){ "no-bos", 0, OPT_FLAG, &g->no_bos, .help = "do not add BOS" });
     cli_opt(o, (struct opt){ "ignore-eos", 0, OPT_FLAG, &g->ignore_eos,
                              .help = "go on past the end token" });
-    cli_opt(o, (struct opt){ "duo", 0, OPT_STR, &g->duo, 0, 0, "WAY",
-                             "Duo models: big, small, router:BUDGET (0 to 1) or fixed:PATTERN, a "
-                             "letter (b, s, k) a layer" });
+    cli_opt(
+        o,
+        (struct opt){
+            "duo", 0, OPT_STR, &g->duo, 0, 0, "WAY",
+            "Duo models: big, small, router:BUDGET or random:BUDGET (0 to 1) or fixed:PATTERN, a "
+            "letter (b, s, k) a layer" });
     cli_opt(o, (struct opt){ "neuron-trace", 0, OPT_STR, &g->trace, 0, 0, "FILE",
                              "packed models: record which neurons each pass needs and uses" });
 }
@@ -109,6 +114,18 @@ static json_t *flash_doc(const struct engine *e)
     return d;
 }
 
+/* Shares of layers, over all tokens computed. */
+static json_t *duo_doc(const struct cli_result *r)
+{
+    double n[DUO_CHOICES], all = 0;
+    for (int c = 0; c < DUO_CHOICES; c++)
+        all += n[c] = (double)r->duo.n[c];
+    if (!(all > 0)) /* all big, and not counted */
+        return json_pack("{s:f, s:f, s:f}", "big", 1.0, "small", 0.0, "skip", 0.0);
+    return json_pack("{s:f, s:f, s:f}", "big", n[DUO_BIG] / all, "small", n[DUO_SMALL] / all,
+                     "skip", n[DUO_SKIP] / all);
+}
+
 static enum status print_document(const struct engine *e, const struct cli_result *r,
                                   struct err *err)
 {
@@ -125,6 +142,8 @@ static enum status print_document(const struct engine *e, const struct cli_resul
                             finish_name(r->finish), "timings", "load_ms", engine_info(e)->load_ms,
                             "prefill_ms", r->prefill_ms, "decode_ms", r->decode_ms,
                             "tokens_per_second", rate, "flash", flash_doc(e));
+    if (doc && engine_info(e)->duo)
+        json_object_set_new(doc, "duo", duo_doc(r));
     return cli_print_json(doc, err);
 }
 

@@ -32,19 +32,34 @@ static enum status mask_id(const char *word, enum pack_mask *ret, struct err *er
                 : ST_OK;
 }
 
+static enum status place_id(const char *word, enum place_kind *ret, struct err *err)
+{
+    *ret = PLACE_NONE;
+    for (int i = PLACE_NONE; word && i <= PLACE_COACTIVE; i++)
+        if (strcmp(word, place_name((enum place_kind)i)) == 0) {
+            *ret = (enum place_kind)i;
+            return ST_OK;
+        }
+    return word ? err_set(err, ST_ARG, "--place: '%s' is none of none, rate, coactive", word)
+                : ST_OK;
+}
+
 static enum status print_report(struct cli *c, const char *out, const struct pack_report *r,
                                 struct err *err)
 {
     char size[32];
     if (c->json)
         return cli_print_json(
-            json_pack("{s:s, s:I, s:I, s:s, s:i, s:I, s:I, s:b}", "file", out, "bytes",
+            json_pack("{s:s, s:I, s:I, s:s, s:i, s:I, s:I, s:b, s:s}", "file", out, "bytes",
                       (json_int_t)r->bytes, "resumed_bytes", (json_int_t)r->resumed_bytes, "mask",
                       r->mask, "bundle_bytes", (int)r->stride, "bundles", (json_int_t)r->n_bundle,
-                      "mask_bytes", (json_int_t)r->mask_bytes, "rates", r->rates),
+                      "mask_bytes", (json_int_t)r->mask_bytes, "rates", r->rates, "place",
+                      r->place),
             err);
-    printf("%s: %s, %u neurons of %u bytes, mask %s%s\n", out, num_size_text(r->bytes, size),
-           r->n_bundle, r->stride, r->mask, r->rates ? ", with firing rates" : "");
+    bool placed = strcmp(r->place, place_name(PLACE_NONE)) != 0;
+    printf("%s: %s, %u neurons of %u bytes, mask %s%s%s%s\n", out, num_size_text(r->bytes, size),
+           r->n_bundle, r->stride, r->mask, r->rates ? ", with firing rates" : "",
+           placed ? ", placed: " : "", placed ? r->place : "");
     return ST_OK;
 }
 
@@ -52,7 +67,7 @@ enum status cli_pack(struct cli *c, struct err *err)
 {
     struct cli_opts o;
     const char *model = NULL, *out = NULL, *type = NULL, *mask = NULL, *activation = NULL,
-               *rates = NULL, *predictor = NULL;
+               *rates = NULL, *predictor = NULL, *place = NULL;
     uint64_t align = 0;
     struct model *m;
     struct pack_report rep;
@@ -78,6 +93,10 @@ enum status cli_pack(struct cli *c, struct err *err)
                               "neuron trace of a run of this model (generate --neuron-trace): how "
                               "often each neuron fires goes into the file, and the most active "
                               "ones are in memory before the first token" });
+    cli_opt(&o, (struct opt){ "place", 0, OPT_STR, &place, 0, 0, "KIND",
+                              "order of the neurons: none (as they are), rate (by how often they "
+                              "fire) or coactive (those needed together side by side: fewer, "
+                              "longer reads), with --rates; same function, its own rounding" });
     if (cli_parse(&o, c, NULL, 0, NULL, &done, err) != ST_OK || done)
         return err->code;
     if (!model || !out)
@@ -90,7 +109,8 @@ enum status cli_pack(struct cli *c, struct err *err)
                             .ctx = c };
     if (align & (align - 1))
         return err_set(err, ST_ARG, "--align: %llu is no power of two", (unsigned long long)align);
-    if (type_id(type, &po.type, err) != ST_OK || mask_id(mask, &po.mask, err) != ST_OK)
+    if (type_id(type, &po.type, err) != ST_OK || mask_id(mask, &po.mask, err) != ST_OK ||
+        place_id(place, &po.place, err) != ST_OK)
         return err->code;
     const struct model_opts mo = { .activation = activation };
     if (model_open(model, &mo, &m, err) != ST_OK)

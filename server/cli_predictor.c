@@ -129,6 +129,8 @@ enum status cli_predictor(struct cli *c, struct err *err)
         return err->code;
     if (!w.text || !w.out)
         return err_set(err, ST_ARG, "predictor needs --text FILE and -o PRED.gguf");
+    if (cli_output(w.out, err) != ST_OK)
+        return err->code;
     if ((w.rank && ranks(w.rank, &po, err) != ST_OK) || type_id(w.type, &po.type, err) != ST_OK ||
         cli_engine_opts(c, &w.model, &eo, err) != ST_OK ||
         cli_data_dir(w.model.data_dir, data, err) != ST_OK)

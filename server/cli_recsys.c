@@ -146,7 +146,8 @@ struct recsys_fit recsys_fit_defaults(void)
                                 .a_beta = d.a_beta,
                                 .a_tau = d.a_tau,
                                 .tol = d.tol,
-                                .kappa = d.kappa };
+                                .kappa = d.kappa,
+                                .tune = TUNE_TRIALS };
 }
 
 static void shape_opts(struct cli_opts *o, struct recsys_fit *f)
@@ -157,8 +158,12 @@ static void shape_opts(struct cli_opts *o, struct recsys_fit *f)
                              "factors (default 32; multiples of 16 waste nothing)" });
     cli_opt(o, (struct opt){ "scales", 0, OPT_STR, &f->scales, 0, 0, "LIST",
                              "mean delays of self-excitation, e.g. 1h,1d,7d,60d; 12h*2 peaks at "
-                             "12 hours, 7d! counts the last event only (default: a set of both "
-                             "kinds)" });
+                             "12 hours, 7d! counts the last event only (default: chosen, see "
+                             "--tune)" });
+    cli_opt(o, (struct opt){ "tune", 0, OPT_COUNT, &f->tune, 0, TUNE_TRIALS_MAX, "N",
+                             "without --scales and --measure: settings tried at most, judged by "
+                             "ranking the last fifth of the training events (default 24; 0: a set "
+                             "of both kinds, by activity)" });
     cli_opt(o, (struct opt){ "learn-scales", 0, OPT_COUNT, &f->learn, 0, 1000, "N",
                              "move the scales every N sweeps (default 0: fixed)" });
     cli_opt(o, (struct opt){ "prune", 0, OPT_REAL, &f->prune, 0, 0.5, "SHARE",
@@ -287,6 +292,8 @@ enum status recsys_fit_resolve(const struct cli *c, const struct recsys_fit *f,
     r.zone = f->zone ? f->zone : "UTC";
     r.cluster = f->cluster;
     r.threads = (uint32_t)c->threads;
+    if (fit_check(&r, err) != ST_OK || recsys_tune(c, f, ev, &r, err) != ST_OK)
+        return err->code;
     *ret = r;
-    return fit_check(&r, err);
+    return ST_OK;
 }

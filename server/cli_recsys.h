@@ -4,6 +4,7 @@
 
 #include "recsys/events.h"
 #include "recsys/fit.h"
+#include "recsys/tune.h"
 #include "server/cli.h"
 
 /* Options about data, of most verbs. */
@@ -27,6 +28,10 @@ struct recsys_fit {
     const char *item_scale, *measure;
     uint64_t k, iters, batch, eval_every, patience, seed, learn;
     double a_theta, a_beta, a_tau, tol, prune, kappa;
+    uint64_t tune;                     /* trials at most; 0: none */
+    const struct fit_opts *tuned;      /* what an earlier search chose: taken instead of a search */
+    struct tune_result *trials;        /* takes what was tried; NULL: nobody asks */
+    const volatile sig_atomic_t *stop; /* ends a search */
 };
 struct recsys_fit recsys_fit_defaults(void);
 void recsys_fit_opts(struct cli_opts *o, struct recsys_fit *f);
@@ -34,6 +39,10 @@ void recsys_fit_opts(struct cli_opts *o, struct recsys_fit *f);
 enum status recsys_fit_resolve(const struct cli *c, const struct recsys_fit *f,
                                const struct rs_events *ev, struct follows *w, struct fit_opts *ret,
                                struct err *err);
+
+/* Searches where the settings leave it open: kernels, measure and prior shapes into *o. */
+enum status recsys_tune(const struct cli *c, const struct recsys_fit *f, const struct rs_events *ev,
+                        struct fit_opts *o, struct err *err);
 
 enum status cli_recsys_simulate(struct cli *c, struct err *err);
 enum status cli_recsys_fit(struct cli *c, struct err *err);

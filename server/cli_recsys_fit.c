@@ -43,6 +43,9 @@ struct run {
     FILE *metrics;
     uint64_t shown_ns;
     const char *phase;
+    bool settled; /* a checkpoint knows the settings that a search chose */
+    struct tune_result tune;
+    struct fit_opts used;
     struct dist *dist;
     struct fit_comm comm; /* with dist */
 };
@@ -82,6 +85,20 @@ static void on_progress(void *ctx, const struct fit_progress *p)
         fprintf(stderr, "  held-out %.4f an event", p->heldout);
     if (lines || measured)
         fputc('\n', stderr);
+}
+
+static void on_plan(void *ctx, const struct fit_memory *m, uint64_t n_rec, uint64_t n_event)
+{
+    const struct run *r = ctx;
+    if (!r->c->quiet && (r->c->verbose || isatty(STDERR_FILENO)))
+        fprintf(stderr,
+                "memory of the sweeps: %llu B for each of %llu records, %llu B for each of %llu "
+                "events, %llu B for the factors of a user or item, %llu B more of a user: %.1f "
+                "MiB\n",
+                (unsigned long long)m->record, (unsigned long long)n_rec,
+                (unsigned long long)m->event, (unsigned long long)n_event,
+                (unsigned long long)m->row, (unsigned long long)m->user,
+                (double)m->all / (1 << 20));
 }
 
 static enum status on_checkpoint(void *ctx, const struct rmodel *m, uint32_t sweep, struct err *err)
@@ -160,6 +177,20 @@ done:
 
 /* ---- running ---- */
 
+/* What the search had chosen when the fit began. */
+static void take_settings(const struct rmodel *m, struct fit_opts *o)
+{
+    for (uint32_t i = 0; i < m->n_scale; i++) {
+        o->scale[i] = m->scale[i];
+        o->scale[i].w /= m->unit_s;
+    }
+    o->n_scale = m->n_scale ? m->n_scale : o->n_scale;
+    o->measure = m->activity ? MEASURE_ACTIVITY : MEASURE_WALL;
+    o->a_theta = m->a_theta;
+    o->a_beta = m->a_beta;
+    o->a_tau = m->a_tau;
+}
+
 static enum status resume_from(struct run *r, const struct rs_events *ev, struct fit_opts *o,
                                struct rmodel **ret, struct err *err)
 {
@@ -177,6 +208,8 @@ static enum status resume_from(struct run *r, const struct rs_events *ev, struct
     if ((*ret)->terms != o->terms || (*ret)->k != o->k)
         return err_set(err, ST_ARG, "'%s' is a %s of %u factors: give the same settings",
                        r->checkpoint, rmodel_variant((*ret)->terms), (*ret)->k);
+    if (r->settled)
+        take_settings(*ret, o);
     o->warm = *ret;
     o->resume = true;
     o->done = (uint32_t)(*ret)->sweeps;
@@ -267,17 +300,20 @@ static enum status print(struct run *r, const struct rmodel *m, const struct fit
                                   json_pack("{s:f, s:i}", "seconds", m->unit_s / m->scale[i].w,
                                             "order", (int)m->scale[i].order));
         return cli_print_json(
-            json_pack("{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:b, s:b, s:f, s:f, s:f, s:f, "
-                      "s:f, s:f, s:f, s:o, s:I}",
-                      "model", r->g->out, "variant", rmodel_variant(m->terms), "users",
-                      (json_int_t)m->n_user, "items", (json_int_t)m->n_item, "events",
-                      (json_int_t)m->n_event, "k", (json_int_t)m->k, "sweeps",
-                      (json_int_t)res->sweeps, "elbo", real_or_null(res->elbo), "heldout",
-                      real_or_null(res->heldout), "stopped", res->stopped, "early", res->early,
-                      "seconds", res->seconds, "self_share", res->self_share, "social_share",
-                      res->social_share, "items_share", res->items_share, "branching_max",
-                      res->radius, "branching_mean", res->mean_branching, "dropped", res->dropped,
-                      "scales", scales, "bytes", (json_int_t)rmodel_bytes(m)),
+            json_pack(
+                "{s:s, s:s, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:b, s:b, s:f, s:f, s:f, s:f, "
+                "s:f, s:f, s:f, s:o, s:I, s:o, s:{s:I, s:I, s:I, s:I, s:I}}",
+                "model", r->g->out, "variant", rmodel_variant(m->terms), "users",
+                (json_int_t)m->n_user, "items", (json_int_t)m->n_item, "events",
+                (json_int_t)m->n_event, "k", (json_int_t)m->k, "sweeps", (json_int_t)res->sweeps,
+                "elbo", real_or_null(res->elbo), "heldout", real_or_null(res->heldout), "stopped",
+                res->stopped, "early", res->early, "seconds", res->seconds, "self_share",
+                res->self_share, "social_share", res->social_share, "items_share", res->items_share,
+                "branching_max", res->radius, "branching_mean", res->mean_branching, "dropped",
+                res->dropped, "scales", scales, "bytes", (json_int_t)rmodel_bytes(m), "tuned",
+                tune_json(&r->used, &r->tune), "memory", "record", (json_int_t)res->memory.record,
+                "event", (json_int_t)res->memory.event, "row", (json_int_t)res->memory.row, "user",
+                (json_int_t)res->memory.user, "all", (json_int_t)res->memory.all),
             err);
     }
     printf("%s: %s of %u users, %u items, %llu events; %u factors, %u sweeps in %.1f s\n",
@@ -291,6 +327,8 @@ static enum status print(struct run *r, const struct rmodel *m, const struct fit
     if (isfinite(res->heldout))
         printf("; held-out %.4f an event", res->heldout);
     printf("\n");
+    printf("an event of a user causes %.2f further ones (mean), %.2f where most\n",
+           res->mean_branching, res->radius);
     if (res->radius >= 1)
         printf("supercritical: some user's events cause %.2f further ones each (mean over users "
                "%.2f). Ranking is fine; long simulations explode.\n",
@@ -305,12 +343,20 @@ static enum status run_fit(struct run *r, const struct rs_events *ev, struct err
     struct fit_result res = { .sweeps = 0 };
     struct rmodel *m = NULL;
     struct fit_watch w = { .ctx = r,
+                           .plan = on_plan,
                            .progress = on_progress,
                            .checkpoint = on_checkpoint,
                            .checkpoint_every = (uint32_t)r->g->every,
                            .stop = &stop };
-    if (recsys_fit_resolve(r->c, &r->g->fit, ev, &follows, &o, err) != ST_OK)
+    struct recsys_fit f = r->g->fit;
+    r->settled =
+        r->g->resume && f.tune && !f.scales && !f.measure && file_is_regular(r->checkpoint);
+    f.tune = r->settled ? 0 : f.tune;
+    f.trials = &r->tune;
+    f.stop = &stop;
+    if (recsys_fit_resolve(r->c, &f, ev, &follows, &o, err) != ST_OK)
         goto done;
+    r->used = o;
     if (r->dist)
         o.comm = &r->comm;
     if (follows.strangers + follows.self && !r->c->quiet)
@@ -374,7 +420,8 @@ enum status cli_recsys_fit(struct cli *c, struct err *err)
     g.fit.data.events = n ? word[0] : NULL;
     if (!g.out)
         return err_set(err, ST_ARG, "where to? give -o MODEL");
-    if (file_path(r.checkpoint, err, "%s.checkpoint", g.out) != ST_OK)
+    if (cli_output(g.out, err) != ST_OK ||
+        file_path(r.checkpoint, err, "%s.checkpoint", g.out) != ST_OK)
         return err->code;
     if (g.metrics && !(r.metrics = fopen(g.metrics, g.resume ? "ae" : "we"))) {
         err_sys(err, errno, "open");

@@ -361,8 +361,10 @@ static enum status run_simulate(const struct cli *c, struct simulate_cli *g, str
                                      (json_int_t)m->n_item, "branching_max", radius),
                            err);
         else if (g->out && !c->quiet)
-            fprintf(stderr, "%llu events of %u users and %u items\n", (unsigned long long)s.ev.n,
-                    m->n_user, m->n_item);
+            fprintf(stderr,
+                    "%llu events of %u users and %u items; branching ratio %.2f (an event of the "
+                    "user where it is largest causes so many)\n",
+                    (unsigned long long)s.ev.n, m->n_user, m->n_item, radius);
     }
     simulated_clear(&s);
     rmodel_free(m);

@@ -80,6 +80,7 @@ static void finish(struct waiter *w, const struct gen_event *ev)
     r->finish = ev->finish;
     r->prompt_tokens = ev->prompt_tokens;
     r->cached_tokens = ev->cached_tokens;
+    r->duo = ev->duo;
     r->completion_tokens = ev->completion_tokens;
     r->queue_ms = ev->queue_ms;
     r->prefill_ms = ev->prefill_ms;

@@ -238,8 +238,10 @@ enum status cli_train_result(const struct cli *c, const char *run, const struct 
                       model[0] ? json_string(model) : json_null(), "planned_bytes",
                       (json_int_t)r->planned, "peak_bytes", (json_int_t)r->rss_peak),
             err);
-    printf("%s: step %llu of %llu, %llu tokens, loss %.4f", run, (unsigned long long)r->step,
-           (unsigned long long)r->n_step, (unsigned long long)r->tokens, r->loss);
+    printf("%s: step %llu of %llu, %llu tokens", run, (unsigned long long)r->step,
+           (unsigned long long)r->n_step, (unsigned long long)r->tokens);
+    if (isfinite(r->loss)) /* a run that was complete took no step now */
+        printf(", loss %.4f", r->loss);
     if (isfinite(r->val_loss))
         printf(", held-out %.4f", r->val_loss);
     if (isfinite(r->bits_per_byte))

@@ -59,7 +59,7 @@ static enum status read_fd(struct reading *r, int fd, struct err *err)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return err_sys(err, errno, "read");
+            return err_input(err, errno, "read");
         r->text.n += (size_t)n;
         if (n == 0)
             return r->text.n ? count(r, r->text.n, err) : ST_OK;
@@ -73,7 +73,7 @@ static enum status read_file(struct reading *r, const char *path, struct err *er
     bool in = strcmp(path, "-") == 0;
     int fd = in ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        err_sys(err, errno, "open");
+        err_input(err, errno, "open");
     else
         read_fd(r, fd, err);
     if (fd >= 0 && !in)
@@ -230,6 +230,8 @@ enum status cli_vocab(struct cli *c, struct err *err)
     }
     if (v.text.n == 0 || !v.n_vocab || !v.out)
         return err_set(err, ST_ARG, "vocab needs --text FILE, --n-vocab N and -o VOCAB.gguf");
+    if (cli_output(v.out, err) != ST_OK)
+        return err->code;
     if (fill(&v, &bo, special, &chat, err) == ST_OK)
         learn(c, &v, &bo, err);
     buf_clear(&chat);

@@ -168,6 +168,8 @@ void eval_task_fail(struct eval_task *t, const struct err *err, const char *para
     int status = err_http_status(err, &code);
     if (err->code == ST_TIMEOUT || err->code == ST_IO || err->code == ST_FULL)
         status = 503;
+    if (err->code == ST_FULL) /* the disk, not a queue */
+        code = "store_full";
     later_error(&t->later, status, code, param, err->msg);
 }
 

@@ -12,6 +12,7 @@ struct jobs;
 struct eval_reader;
 struct eval_feed;
 struct recsys;
+struct recsys_home;
 
 enum method { METHOD_GET, METHOD_POST, METHOD_DELETE, METHOD_HEAD, METHOD_OPTIONS, METHOD_OTHER };
 
@@ -55,8 +56,7 @@ struct server {
     struct jobs *jobs;         /* NULL: no data directory */
     struct eval_reader *evals; /* NULL: no data directory */
     struct eval_feed *eval_feed;
-    struct recsys *recsys; /* NULL: the same, or see recsys_fault */
-    char recsys_fault[ERR_MSG_MAX];
+    struct recsys_home *recsys; /* NULL: the same */
     struct metrics *metrics;
     const char *static_dir;
     int64_t started;
@@ -65,7 +65,8 @@ struct server {
     struct stream *live, *pinged, *watching; /* enum keep */
     uint64_t sequence;                       /* of the live figures; the watcher's thread */
     const char *data_dir;                    /* NULL: none */
-    const char *duo_model; /* traced when a request names none; NULL: the served one */
+    const char *duo_model;        /* traced when a request names none; NULL: the served one */
+    uint64_t duo_most, duo_bytes; /* traces kept (duo_store.h) */
     bool allow_paths;
     atomic_uint errands; /* threads of api_duo.c */
     atomic_bool tracing; /* one of them computes */
@@ -181,6 +182,7 @@ void api_recsys_users(struct call *c);
 void api_recsys_stats(struct call *c);
 void api_recsys_models(struct call *c);
 void api_recsys_model(struct call *c);
+void api_recsys_evaluations(struct call *c);
 void api_recsys_activate(struct call *c);
 void api_recsys_metrics(struct call *c);
 void api_duo_traces(struct call *c);

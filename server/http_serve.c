@@ -10,24 +10,25 @@
  */
 #include "engine/base/clock.h"
 #include "engine/base/log.h"
-#include "recsys/recsys.h"
+#include "engine/base/num.h"
+#include "engine/base/turns.h"
+#include "server/duo_store.h"
 #include "server/eval_feed.h"
 #include "server/eval_job.h"
 #include "server/eval_reader.h"
 #include "server/http_parts.h"
 #include "server/jobs.h"
+#include "server/recsys_home.h"
 #include "server/serve.h"
 
 #include <errno.h>
 #include <netdb.h>
 #include <poll.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 enum {
@@ -107,29 +108,6 @@ static int net_wait_ms(struct http *h)
     return ms < 60000 ? (int)ms : 60000;
 }
 
-/* What sched_setattr(2) takes, first version; glibc 2.36 does not declare it and the kernel's
- * header contradicts <sched.h>. */
-struct turns {
-    uint32_t size, policy;
-    uint64_t flags;
-    int32_t nice;
-    uint32_t priority;
-    uint64_t runtime_ns, deadline_ns, period_ns;
-};
-
-/* Asks for a short time slice: a thread that needs the processor briefly then gets it before
- * threads that compute, which needs no privilege. Linux 6.12 grants it; older ones refuse or ignore
- * it, and a token waits a little longer. */
-static void take_short_turns(void)
-{
-    struct turns t = { .size = sizeof t,
-                       .policy = SCHED_OTHER,
-                       .nice = getpriority(PRIO_PROCESS, 0),
-                       .runtime_ns = NET_SLICE_NS };
-    if (syscall(SYS_sched_setattr, 0, &t, 0) != 0)
-        log_line(LOG_DEBUG, "http", NULL, "no short time slice", "errno=%d", errno);
-}
-
 static void *net_main(void *arg)
 {
     struct http *h = arg;
@@ -137,7 +115,9 @@ static void *net_main(void *arg)
     struct pollfd p[2] = { { .fd = info->epoll_fd, .events = POLLIN },
                            { .fd = h->net_fd, .events = POLLIN } };
     bool quiet = false;
-    take_short_turns();
+    int e = turns_short(NET_SLICE_NS); /* without it a token waits a little longer */
+    if (e)
+        log_line(LOG_DEBUG, "http", NULL, "no short time slice", "errno=%d", e);
     pthread_setname_np(pthread_self(), "strobe-net"); /* top -H and the benchmarks tell it apart */
     for (;;) {
         int phase = atomic_load(&h->net_phase);
@@ -274,21 +254,15 @@ static enum status start_jobs(const struct serve_opts *o, struct http *h, struct
 }
 
 /* A recommender that cannot be opened (a damaged log, say) is told to those who ask for it; the
- * rest of the server works. */
-static void start_recsys(const struct serve_opts *o, struct http *h)
+ * rest of the server works. The variable is for tests. */
+static enum status start_recsys(const struct serve_opts *o, struct http *h, struct err *err)
 {
-    char dir[4096];
-    struct err err = ERR_INIT;
-    struct recsys_opts ro = { .dir = dir };
-    if (!o->data_dir)
-        return;
-    if (snprintf(dir, sizeof dir, "%s/recsys", o->data_dir) >= (int)sizeof dir)
-        err_set(&err, ST_RANGE, "the name of the data directory is too long");
-    else
-        recsys_open(&ro, &h->srv.recsys, &err);
-    if (err.code != ST_OK)
-        log_line(LOG_ERROR, "recsys", NULL, "no recommender", "why=\"%s\"", err.msg);
-    snprintf(h->srv.recsys_fault, sizeof h->srv.recsys_fault, "%s", err.msg);
+    const char *bytes = getenv("STROBE_RECSYS_SEGMENT_BYTES");
+    struct recsys_home_opts ro = { .data_dir = o->data_dir, .store = o->recsys_store };
+    if (!o->data_dir || (bytes && num_u64(str_c(bytes), "STROBE_RECSYS_SEGMENT_BYTES", 0,
+                                          UINT32_MAX, &ro.segment_bytes, err) != ST_OK))
+        return err->code;
+    return recsys_home_create(&ro, &h->srv.recsys, err);
 }
 
 enum status serve_run(const struct serve_opts *o, struct engine *engine, struct err *err)
@@ -310,6 +284,8 @@ enum status serve_run(const struct serve_opts *o, struct engine *engine, struct 
                               .started = clock_unix_s(),
                               .data_dir = o->data_dir,
                               .duo_model = o->duo_model,
+                              .duo_most = o->duo_most ? o->duo_most : DUO_STORE_DEFAULT,
+                              .duo_bytes = o->duo_bytes ? o->duo_bytes : DUO_STORE_BYTES_DEFAULT,
                               .allow_paths = o->allow_paths };
     pthread_mutex_init(&h->srv.list_lock, NULL);
     h->max_body = o->max_body ? o->max_body : MAX_BODY_DEFAULT;
@@ -321,7 +297,8 @@ enum status serve_run(const struct serve_opts *o, struct engine *engine, struct 
     sigaction(SIGINT, &sa, NULL);
     if (check_exposure(o, h, host, err) == ST_OK &&
         (fd = bind_socket(host, o->port, name, sizeof name, err)) >= 0 &&
-        (start_recsys(o, h), start_jobs(o, h, err)) == ST_OK && start(h, fd, err) == ST_OK) {
+        start_recsys(o, h, err) == ST_OK && start_jobs(o, h, err) == ST_OK &&
+        start(h, fd, err) == ST_OK) {
         printf("listening on %s\n", name);
         fflush(stdout);
         while (!asked_to_stop)
@@ -335,7 +312,7 @@ enum status serve_run(const struct serve_opts *o, struct engine *engine, struct 
     eval_feed_free(h->srv.eval_feed);
     eval_reader_free(h->srv.evals);
     jobs_free(h->srv.jobs);
-    recsys_close(h->srv.recsys);
+    recsys_home_free(h->srv.recsys);
     auth_clear(&h->auth);
     pthread_mutex_destroy(&h->srv.list_lock);
     pthread_mutex_destroy(&m->lock);

@@ -1,6 +1,7 @@
 /* server/job_answer.c - what clients ask about jobs, answered on the keeper's thread: it may wait
  * for the disk. A job that runs is fresher in memory than in the store. */
 #include "engine/base/clock.h"
+#include "engine/base/file.h"
 #include "engine/base/hash.h"
 #include "server/job_parts.h"
 
@@ -179,16 +180,30 @@ static void list(struct jobs *j, struct jobs_ask *a)
     job_list_clear(&l);
 }
 
-/* Passes the wish on to the job's worker. */
-static void cancel_active(struct jobs *j, const char *id)
+static bool is_over(enum job_state s)
 {
+    return s != JOB_QUEUED && s != JOB_RUNNING;
+}
+
+/* Passes the wish on to the job's worker. Returns the job's state: it may have ended, and the
+ * database not know yet. */
+static enum job_state cancel_active(struct jobs *j, const char *id)
+{
+    enum job_state s = JOB_RUNNING;
     pthread_mutex_lock(&j->lock);
-    for (size_t i = 0; i < j->n_active; i++)
-        if (strcmp(j->active[i]->row.id, id) == 0) {
-            j->active[i]->row.cancel = true;
-            atomic_store(&j->active[i]->cancel, true);
+    for (size_t i = 0; i < j->n_active; i++) {
+        struct job *job = j->active[i];
+        if (strcmp(job->row.id, id) != 0)
+            continue;
+        if (is_over(job->row.state)) {
+            s = job->row.state;
+        } else {
+            job->row.cancel = true;
+            atomic_store(&job->cancel, true);
         }
+    }
     pthread_mutex_unlock(&j->lock);
+    return s;
 }
 
 static void cancel(struct jobs *j, struct jobs_ask *a)
@@ -199,7 +214,7 @@ static void cancel(struct jobs *j, struct jobs_ask *a)
         return;
     a->state = r.state;
     if (r.state == JOB_RUNNING)
-        cancel_active(j, a->id);
+        a->state = cancel_active(j, a->id);
     job_row_clear(&r);
     if (find(j, a->id, &r, &tail, &a->err) != ST_OK)
         return;
@@ -211,11 +226,6 @@ static void cancel(struct jobs *j, struct jobs_ask *a)
         jobs_recount(j);
     job_write(&r, &a->body);
     job_row_clear(&r);
-}
-
-static bool is_over(enum job_state s)
-{
-    return s != JOB_QUEUED && s != JOB_RUNNING;
 }
 
 static void watch(struct jobs *j, struct jobs_ask *a)
@@ -253,8 +263,8 @@ static enum status put_tail(const char *path, uint32_t max, struct buf *out, str
         err_sys(err, errno, "log of a job");
     off_t from = st.st_size > max ? st.st_size - max : 0;
     char *room = err->code == ST_OK ? buf_room(&text, max) : NULL;
-    ssize_t n = room && fd >= 0 ? pread(fd, room, max, from) : 0;
-    text.n = n > 0 ? (size_t)n : 0;
+    if (room && fd >= 0 && file_read_upto(fd, room, max, (uint64_t)from, &text.n, err) != ST_OK)
+        err_ctx(err, "log of a job");
     struct str s = buf_view(&text);
     const char *eol = from ? memchr(s.p, '\n', s.n) : NULL;
     if (eol)

@@ -146,7 +146,7 @@ static json_t *any_value(const struct look *l, const json_t *v)
         return text_value(l, v);
     if (json_is_array(v))
         return list_value(l, v);
-    if (json_is_object(v)) {
+    if (json_is_object(v) && !l->kind->no_files) { /* else its own check looks at it */
         err_set(l->err, ST_ARG, "'%s' must be a plain value or a list of them", l->key);
         return NULL;
     }

@@ -11,7 +11,7 @@
 
 enum { JOB_PARAM_MAX = 64 }; /* ENGINE_PARAM_MAX */
 
-struct recsys;
+struct recsys_home;
 struct job_run; /* opaque: a running job, for functions on a worker's thread */
 
 struct job_kind {
@@ -35,10 +35,10 @@ enum status job_config(const struct job_kind *k, const json_t *params, const cha
                        bool anywhere, json_t **ret, char param[JOB_PARAM_MAX], struct err *err);
 
 /* ---- for job_kind.run ---- */
-const json_t *job_run_params(const struct job_run *r);  /* with absolute paths; borrowed */
-const char *job_run_dir(const struct job_run *r);       /* exists, is the run's own */
-struct recsys *job_run_recsys(const struct job_run *r); /* NULL: there is none */
-bool job_run_stop(const struct job_run *r);             /* cancelled, or the server stops */
+const json_t *job_run_params(const struct job_run *r);       /* with absolute paths; borrowed */
+const char *job_run_dir(const struct job_run *r);            /* exists, is the run's own */
+struct recsys_home *job_run_recsys(const struct job_run *r); /* NULL: there is none */
+bool job_run_stop(const struct job_run *r);                  /* cancelled, or the server stops */
 /* Appends a line to the metrics, which watchers see; a number "step" orders them, "share" would be
  * how far it is. Takes line. Errors: ST_IO, ST_NOMEM. */
 enum status job_run_line(struct job_run *r, json_t *line, struct err *err);

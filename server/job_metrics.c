@@ -1,6 +1,8 @@
 /* server/job_metrics.c - see job_metrics.h. */
 #include "server/job_metrics.h"
 
+#include "engine/base/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
@@ -114,8 +116,10 @@ uint64_t metric_end(const char *path)
     char *p = malloc(METRIC_LINE_MAX);
     if (fd >= 0 && p && fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
         off_t from = st.st_size > METRIC_LINE_MAX ? st.st_size - METRIC_LINE_MAX : 0;
-        ssize_t n = pread(fd, p, METRIC_LINE_MAX, from);
-        const char *eol = n > 0 ? memrchr(p, '\n', (size_t)n) : NULL;
+        struct err none = ERR_INIT;
+        size_t n = 0;
+        file_read_upto(fd, p, METRIC_LINE_MAX, (uint64_t)from, &n, &none);
+        const char *eol = memrchr(p, '\n', n);
         end = eol ? (uint64_t)from + (uint64_t)(eol - p) + 1 : 0;
     }
     free(p);

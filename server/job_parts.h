@@ -2,7 +2,8 @@
  *
  *   jobs.c        life of the threads, the keeper's loop
  *   job_answer.c  questions (the keeper's thread)
- *   job_run.c     one job from its start to its end (a worker's thread) */
+ *   job_run.c     one job from its start to its end (a worker's thread); what its process says is
+ *                 job_output.c's */
 #ifndef STROBE_SERVER_JOB_PARTS_H
 #define STROBE_SERVER_JOB_PARTS_H
 
@@ -50,6 +51,7 @@ struct jobs {
     struct err store_err; /* why there is none */
     uint64_t open_at_ns;  /* when to try again; UINT64_MAX: never */
     bool look;            /* there may be a job to claim */
+    bool told;            /* that none can be claimed */
     uint64_t renew_at_ns, retry_at_ns, save_at_ns;
 };
 

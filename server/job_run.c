@@ -9,6 +9,7 @@
 #include "engine/base/clock.h"
 #include "engine/base/file.h"
 #include "engine/base/log.h"
+#include "server/job_output.h"
 #include "server/job_parts.h"
 #include "server/process.h"
 
@@ -24,9 +25,6 @@
 enum {
     LOOK_MS = 200,      /* how often a process and its metrics are looked at */
     IDLE_TRIES_MAX = 3, /* repetitions in a row without progress */
-    RESULT_MAX = 256 << 10,
-    LAST_MAX = 1024, /* of its standard error, for the job's error */
-    READS_MAX = 64,  /* of a pipe, per look */
     AGAIN_MAX_MS = 60000
 };
 
@@ -38,11 +36,7 @@ struct job_run {
     struct metric_tail tail;
     struct metric_state state;
     int64_t best_step; /* furthest line of the file */
-    int log;           /* log.txt; -1 */
-    off_t log_bytes;
-    struct buf out;      /* standard output, at most RESULT_MAX */
-    char last[LAST_MAX]; /* end of standard error */
-    size_t n_last;
+    struct job_output said;
     json_t *result;
 };
 
@@ -67,25 +61,11 @@ static void row_unlock(struct job *job, bool urgent)
     pthread_mutex_unlock(&job->jobs->lock);
 }
 
-/* Text for clients: the data directory's own path is left out. */
-static void put_hidden(const struct jobs *j, struct str text, struct buf *out)
-{
-    struct str dir = str_c(j->dir);
-    size_t at = 0, hit;
-    while ((hit = str_find(text, dir, at)) != SIZE_MAX) {
-        size_t end = hit + dir.n;
-        bool whole = end < text.n && text.p[end] == '/';
-        buf_put(out, text.p + at, whole ? hit - at : end - at);
-        at = whole ? end + 1 : end;
-    }
-    buf_put(out, text.p + at, text.n - at);
-}
-
 static void finish(struct job *job, enum job_state state, const char *error)
 {
     struct buf shown = BUF_INIT;
     if (error)
-        put_hidden(job->jobs, str_c(error), &shown);
+        job_put_hidden(job->jobs->dir, str_c(error), &shown);
     row_lock(job);
     job->row.state = state;
     job->row.pid = job->row.pid_birth = 0;
@@ -181,144 +161,21 @@ static enum status prepare(struct job_run *r, struct err *err)
     return err->code;
 }
 
-/* ---- log and result ---- */
+/* ---- what it did ---- */
 
-static void open_log(struct job_run *r)
+/* What it printed, when that is an object, is what the run came to. */
+static void take_result(struct job_run *r)
 {
-    struct stat st;
-    struct buf path = BUF_INIT;
-    buf_printf(&path, "%s/log.txt", r->job->dir);
-    r->log = path.failed
-                 ? -1
-                 : open(path.p, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    r->log_bytes = r->log >= 0 && fstat(r->log, &st) == 0 ? st.st_size : 0;
-    buf_clear(&path);
-}
-
-/* Two files of JOBS_LOG_MAX at most: the older half of a long log goes. */
-static void turn_log(struct job_run *r)
-{
-    struct buf path = BUF_INIT, old = BUF_INIT;
-    buf_printf(&path, "%s/log.txt", r->job->dir);
-    buf_printf(&old, "%s/log.old.txt", r->job->dir);
-    if (!path.failed && !old.failed && rename(path.p, old.p) == 0) {
-        close(r->log);
-        open_log(r);
-    }
-    buf_clear(&path);
-    buf_clear(&old);
-}
-
-/* A log that cannot be written is no reason to end a run. */
-static void put_log(struct job_run *r, struct str s)
-{
-    struct err err = ERR_INIT;
-    if (r->log >= 0 && r->log_bytes + (off_t)s.n > JOBS_LOG_MAX)
-        turn_log(r);
-    if (r->log >= 0 && r->log_bytes + (off_t)s.n <= JOBS_LOG_MAX &&
-        file_write(r->log, s.p, s.n, "log", &err) == ST_OK)
-        r->log_bytes += (off_t)s.n;
-}
-
-static void note_log(struct job_run *r, const char *what)
-{
-    struct buf b = BUF_INIT;
-    buf_printf(&b, "--- %s\n", what);
-    if (!b.failed)
-        put_log(r, buf_view(&b));
-    buf_clear(&b);
-}
-
-/* The end of what it said, for the job's error. */
-static void keep_last(struct job_run *r, struct str s)
-{
-    if (s.n > LAST_MAX)
-        s = (struct str){ s.p + s.n - LAST_MAX, LAST_MAX };
-    size_t keep = r->n_last + s.n > LAST_MAX ? LAST_MAX - s.n : r->n_last;
-    memmove(r->last, r->last + r->n_last - keep, keep);
-    memcpy(r->last + keep, s.p, s.n);
-    r->n_last = keep + s.n;
-}
-
-/* The last line that it said, without the program's name in front. */
-static struct str last_words(const struct job_run *r)
-{
-    struct str s = str_trim((struct str){ r->last, r->n_last });
-    const char *eol = s.p && s.n ? memrchr(s.p, '\n', s.n) : NULL;
-    if (eol)
-        s = (struct str){ eol + 1, s.n - (size_t)(eol + 1 - s.p) };
-    const char *colon = s.p && s.n ? memchr(s.p, ':', s.n) : NULL;
-    if (str_starts(s, STR("strobe ")) && colon)
-        s = str_trim((struct str){ colon + 1, s.n - (size_t)(colon + 1 - s.p) });
-    return s;
-}
-
-/* Takes what is in a pipe, not more than a talkative process can put there meanwhile. false: it has
- * ended. */
-static bool drain(struct job_run *r, int fd, bool is_log)
-{
-    char part[4096];
-    ssize_t n = 0;
-    for (int i = 0; i < READS_MAX && (n = read(fd, part, sizeof part)) > 0; i++) {
-        struct str s = { part, (size_t)n };
-        if (is_log) {
-            put_log(r, s);
-            keep_last(r, s);
-        } else if (r->out.n + s.n <= RESULT_MAX) {
-            buf_str(&r->out, s);
-        }
-    }
-    return n > 0 || (n < 0 && (errno == EAGAIN || errno == EINTR));
-}
-
-static void drain_both(struct job_run *r, struct process *p)
-{
-    if (p->out >= 0 && !drain(r, p->out, false)) {
-        close(p->out);
-        p->out = -1;
-    }
-    if (p->log >= 0 && !drain(r, p->log, true)) {
-        close(p->log);
-        p->log = -1;
-    }
-}
-
-/* Texts in what it printed, as clients may see them. */
-static void hide_paths(const struct jobs *j, json_t *doc)
-{
-    const char *key;
-    json_t *v;
-    void *safe;
-    json_object_foreach_safe(doc, safe, key, v)
-    {
-        struct buf shown = BUF_INIT;
-        if (!json_is_string(v))
-            continue;
-        put_hidden(j, str_c(json_string_value(v)), &shown);
-        json_object_set_new(doc, key, json_text(buf_view(&shown)));
-        buf_clear(&shown);
-    }
-}
-
-static void parse_result(struct job_run *r)
-{
-    struct err err = ERR_INIT;
-    json_t *doc = NULL;
-    if (json_parse(str_trim(buf_view(&r->out)), "result", &doc, &err) == ST_OK &&
-        json_is_object(doc)) {
-        hide_paths(r->job->jobs, doc);
-        json_free(r->result);
-        r->result = doc;
-    } else {
-        json_free(doc);
-    }
+    json_t *doc = job_output_result(&r->said, r->job->jobs->dir);
+    if (doc)
+        job_run_result(r, doc);
 }
 
 static void keep_result(struct job_run *r)
 {
     struct err err = ERR_INIT;
     struct buf b = BUF_INIT;
-    if (r->result && json_write(r->result, &b, &err) == ST_OK && b.n <= RESULT_MAX) {
+    if (r->result && json_write(r->result, &b, &err) == ST_OK && b.n <= JOB_RESULT_MAX) {
         row_lock(r->job);
         job_row_text(&r->job->row.result, buf_view(&b));
         row_unlock(r->job, false);
@@ -360,7 +217,7 @@ static enum status start(struct job_run *r, struct process *p, struct err *err)
     char *const argv[] = { name,     verb, json, verbose, with, config.p, again ? resume : out,
                            job->dir, NULL };
     if (process_start(job->jobs->program, argv, job->dir, p, err) == ST_OK) {
-        note_log(r, again ? "started again" : "started");
+        job_output_note(&r->said, again ? "started again" : "started");
         row_lock(job);
         job->row.pid = p->pid;
         job->row.pid_birth = p->birth;
@@ -387,7 +244,7 @@ static void press(struct job_run *r, const struct process *p, uint64_t *asked_ns
         return;
     if (*asked_ns == 0) {
         *asked_ns = clock_ns();
-        note_log(r, "asked to stop");
+        job_output_note(&r->said, "asked to stop");
         process_signal(p, SIGTERM);
     }
     if (atomic_load(&j->kill) || clock_ms_since(*asked_ns) > (double)j->o.kill_ms)
@@ -399,17 +256,16 @@ static struct attempt attempt(struct job_run *r, struct err *err)
     struct process p;
     struct attempt a = { .outcome = NOT_STARTED };
     uint64_t asked_ns = 0;
-    buf_reset(&r->out);
-    r->n_last = 0;
+    job_output_begin(&r->said);
     if (start(r, &p, err) != ST_OK)
         return a;
     do {
         wait_a_moment(&p);
-        drain_both(r, &p);
+        job_output_drain(&r->said, &p);
         follow(r);
         press(r, &p, &asked_ns);
     } while (!process_ended(&p, &a.how, &a.signal_no));
-    drain_both(r, &p);
+    job_output_drain(&r->said, &p);
     process_close(&p);
     follow(r);
     a.outcome = asked_ns      ? STOPPED
@@ -445,7 +301,7 @@ static uint32_t again_ms(const struct job *job)
 static void fail_with(struct job_run *r, const struct attempt *a, const struct err *err)
 {
     struct buf b = BUF_INIT;
-    struct str said = last_words(r);
+    struct str said = job_output_last(&r->said);
     if (a->outcome == NOT_STARTED)
         buf_z(&b, err->msg);
     else if (a->outcome == ENDED_BY_SIGNAL)
@@ -472,7 +328,7 @@ static void run_child(struct job_run *r)
             return;
         }
         if (a.outcome == ENDED_WELL) {
-            parse_result(r);
+            take_result(r);
             keep_result(r);
             finish(r->job, JOB_DONE, NULL);
             return;
@@ -528,7 +384,7 @@ static void run_inside(struct job_run *r)
 void job_work(struct job *job)
 {
     struct err err = ERR_INIT;
-    struct job_run r = { .job = job, .log = -1 };
+    struct job_run r = { .job = job, .said = JOB_OUTPUT_INIT };
     bool ok = true;
     outlive_orphan(job);
     if (must_stop(job)) {
@@ -542,7 +398,7 @@ void job_work(struct job *job)
     if (err.code != ST_OK) {
         finish(job, JOB_FAILED, err.msg);
     } else {
-        open_log(&r);
+        job_output_open(&r.said, job->dir);
         if (job->was_running)
             ok = count_try(&r);
         if (!ok)
@@ -554,10 +410,8 @@ void job_work(struct job *job)
         else
             run_child(&r);
     }
-    if (r.log >= 0)
-        close(r.log);
+    job_output_close(&r.said);
     metric_state_clear(&r.state);
-    buf_clear(&r.out);
     json_free(r.config);
     json_free(r.result);
 }
@@ -574,7 +428,7 @@ const char *job_run_dir(const struct job_run *r)
     return r->job->dir;
 }
 
-struct recsys *job_run_recsys(const struct job_run *r)
+struct recsys_home *job_run_recsys(const struct job_run *r)
 {
     return r->job->jobs->o.recsys;
 }

@@ -19,7 +19,8 @@ enum {
     AGAIN_MS = 1000,
     STORE_AGAIN_MS = 5000,
     SAVE_EVERY_S = 5,
-    RETRY_S = 1
+    RETRY_S = 1,
+    LOOK_S = 5 /* in a database of several servers: something may have become ours */
 };
 #define NS_PER_S 1000000000u
 
@@ -154,11 +155,18 @@ static bool hand_out(struct jobs *j)
     struct err err = ERR_INIT;
     struct job_row row;
     if (store_job_claim(j->store, clock_unix_s(), &row, &err) != ST_OK) {
-        if (err.code != ST_NOTFOUND)
+        bool idle = err.code == ST_NOTFOUND;
+        if (!idle && !j->told) /* once, not every second */
             log_line(LOG_WARN, "jobs", NULL, "no job claimed", "why=\"%s\"", err.msg);
-        j->retry_at_ns = err.code == ST_NOTFOUND ? UINT64_MAX : clock_ns() + RETRY_S * NS_PER_S;
+        j->told = !idle;
+        atomic_store(&j->store_up, err.code != ST_IO);
+        j->retry_at_ns = idle && !store_shared(j->store)
+                             ? UINT64_MAX
+                             : clock_ns() + (uint64_t)(idle ? LOOK_S : RETRY_S) * NS_PER_S;
         return false;
     }
+    j->told = false;
+    atomic_store(&j->store_up, true);
     struct job *job = job_new(j, &row, &err);
     if (!job) { /* it stays ours and running: the next server has it */
         log_line(LOG_ERROR, "jobs", row.id, "job not started", "why=\"%s\"", err.msg);
@@ -336,6 +344,8 @@ static void hand_out_all(struct jobs *j)
 {
     bool look = j->look || clock_ns() >= j->retry_at_ns;
     j->look = false;
+    if (look) /* hand_out() sets it; while all workers are busy, the end of a job looks again */
+        j->retry_at_ns = UINT64_MAX;
     /* n_active: the keeper alone changes it. */
     while (look && !atomic_load(&j->stop) && j->n_active < j->o.n_worker)
         look = hand_out(j);

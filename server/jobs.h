@@ -33,7 +33,7 @@ struct jobs_opts {
     uint32_t queue_max;                 /* queued jobs; 0: 64 */
     bool allow_paths;                   /* settings may name files outside of dir */
     bool (*has_verb)(const char *verb); /* of the program; NULL: it has all */
-    struct recsys *recsys;              /* for kinds that run here; NULL: none */
+    struct recsys_home *recsys;         /* for kinds that run here; NULL: none */
     const struct job_kind *kinds;       /* NULL: job_kinds() */
     size_t n_kind;
     /* For tests; 0: 30 s from SIGTERM to SIGKILL, 1 s before the first repetition (then times 5),

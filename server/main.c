@@ -1,6 +1,7 @@
 /* server/main.c - the strobe program: finds the verb, runs it, prints one error line, picks the
  * exit code. Exit codes: 0 ok, 1 failed, 2 usage, 3 unusable input file, 4 does not fit the budget.
  */
+#include "engine/base/nearest.h"
 #include "server/cli.h"
 #include "server/process.h"
 
@@ -73,6 +74,18 @@ static const struct verb *find_verb(const char *name)
     return NULL;
 }
 
+static int no_verb(const char *name)
+{
+    struct nearest near = NEAREST_INIT(str_c(name));
+    for (size_t i = 0; i < sizeof verbs / sizeof verbs[0]; i++)
+        if (verbs[i].about)
+            nearest_offer(&near, verbs[i].name);
+    const char *meant = nearest_word(&near);
+    fprintf(stderr, "strobe: there is no verb '%s'%s%s%s (strobe --help lists them)\n", name,
+            meant ? "; did you mean '" : "", meant ? meant : "", meant ? "'?" : "");
+    return 2;
+}
+
 bool cli_has_verb(const char *name)
 {
     return find_verb(name) != NULL;
@@ -113,6 +126,15 @@ static int run_verb(const struct verb *v, int argc, char **argv, int at)
     return exit_code(err.code);
 }
 
+/* What stands for a verb and prints: nothing printed is a failure there too. */
+static int printed(int code)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout))
+        return code;
+    fprintf(stderr, "strobe: cannot write the output\n");
+    return 1;
+}
+
 int main(int argc, char **argv)
 {
     process_bind();           /* a job's process goes with its server */
@@ -122,17 +144,15 @@ int main(int argc, char **argv)
     for (int i = 1; i < at; i++) {
         if (strcmp(argv[i], "--version") == 0) {
             printf("strobe %s\n", STROBE_VERSION);
-            return 0;
+            return printed(0);
         }
         if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
-            return usage(stdout, 0);
+            return printed(usage(stdout, 0));
     }
     if (at == argc)
         return usage(stderr, 2);
     const struct verb *v = find_verb(argv[at]);
-    if (!v) {
-        fprintf(stderr, "strobe: there is no verb '%s' (strobe --help lists them)\n", argv[at]);
-        return 2;
-    }
+    if (!v)
+        return no_verb(argv[at]);
     return run_verb(v, argc, argv, at);
 }

@@ -90,7 +90,18 @@ static bool refuse_unserved(struct call *c, const json_t *doc)
     const char *type = json_string_value(json_object_get(format, "type"));
     if (format && !json_is_null(format) && (!type || strcmp(type, "text") != 0)) {
         reply_error(c, 400, "unsupported_parameter", "response_format",
-                    "response_format '%s' is not supported; only 'text' is", type ? type : "?");
+                    type ? "response_format '%s' is not supported; only 'text' is"
+                         : "response_format must be %s",
+                    type ? type : "{\"type\": \"text\"}");
+        return false;
+    }
+    const json_t *kinds = json_object_get(doc, "modalities");
+    for (size_t i = 0; i < json_array_size(kinds); i++) {
+        const char *kind = json_string_value(json_array_get(kinds, i));
+        if (kind && strcmp(kind, "text") == 0)
+            continue;
+        reply_error(c, 400, "unsupported_parameter", "modalities",
+                    "answers are text: 'modalities' may name nothing else");
         return false;
     }
     const json_t *choice = json_object_get(doc, "tool_choice");
@@ -126,6 +137,8 @@ static bool read_stops(struct call *c, const json_t *doc, struct gen_ask *a)
             return bad(c, "stop", "'stop' must be a string or an array of strings");
         if (json_string_length(s) == 0)
             continue;
+        if (json_string_length(s) > GEN_STOP_BYTES_MAX)
+            return bad(c, "stop", "a stop text may have at most 1024 bytes");
         if (memchr(json_string_value(s), '\0', json_string_length(s)))
             return bad(c, "stop", "a stop text may not hold U+0000");
         char *copy = str_dup(str_c(json_string_value(s)));

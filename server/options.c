@@ -1,6 +1,7 @@
 /* server/options.c - see options.h. */
 #include "server/options.h"
 
+#include "engine/base/nearest.h"
 #include "engine/base/num.h"
 
 #include <string.h>
@@ -30,6 +31,18 @@ static enum status add_str(struct opt_strs *list, const char *name, const char *
     return ST_OK;
 }
 
+static enum status size_value(const struct opt *o, const char *what, struct str s, struct err *err)
+{
+    uint64_t bytes;
+    if (num_size(s, what, &bytes, err) != ST_OK)
+        return err->code;
+    if ((double)bytes < o->min)
+        return err_set(err, ST_RANGE, "%s: %.*s is below the least, %.0f bytes", what, (int)s.n,
+                       s.p, o->min);
+    *(uint64_t *)o->dst = bytes;
+    return ST_OK;
+}
+
 static enum status store(const struct opt *o, const char *value, struct err *err)
 {
     char what[64];
@@ -49,9 +62,22 @@ static enum status store(const struct opt *o, const char *value, struct err *err
     case OPT_REAL:
         return num_f64(s, what, o->min, o->max, o->dst, err);
     case OPT_SIZE:
-        return num_size(s, what, o->dst, err);
+        return size_value(o, what, s, err);
     }
     return ST_OK;
+}
+
+static enum status unknown(const struct opt_table *t, const char *word, struct err *err)
+{
+    size_t n = strcspn(word, "=");
+    struct nearest near = NEAREST_INIT(n > 2 ? ((struct str){ word + 2, n - 2 }) : STR(""));
+    for (size_t i = 0; word[1] == '-' && i < t->n; i++)
+        nearest_offer(&near, t->opt[i].name);
+    const char *meant = nearest_word(&near);
+    if (meant)
+        return err_set(err, ST_ARG, "unknown option '%s'; did you mean '--%s'? (--help lists all)",
+                       word, meant);
+    return err_set(err, ST_ARG, "unknown option '%s' (--help lists them)", word);
 }
 
 /* One option word at argv[*i]; advances *i past its value. */
@@ -69,7 +95,7 @@ static enum status take_option(const struct opt_table *t, int argc, char **argv,
         o = word[2] == '\0' ? find_letter(t, word[1]) : NULL;
     }
     if (!o)
-        return err_set(err, ST_ARG, "unknown option '%s' (--help lists them)", word);
+        return unknown(t, word, err);
     if (o->kind == OPT_FLAG)
         return value ? err_set(err, ST_ARG, "--%s takes no value", o->name) : store(o, NULL, err);
     if (!value) {

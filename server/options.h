@@ -18,7 +18,7 @@ enum opt_kind {
     OPT_STRS,  /* struct opt_strs *: may be repeated */
     OPT_COUNT, /* uint64_t *, bounds min..max */
     OPT_REAL,  /* double *, bounds min..max */
-    OPT_SIZE   /* uint64_t *: bytes with units */
+    OPT_SIZE   /* uint64_t *: bytes with units, at least min */
 };
 
 enum { OPT_STRS_MAX = 16 };
@@ -33,7 +33,7 @@ struct opt {
     char letter;      /* 0: none */
     enum opt_kind kind;
     void *dst;
-    double min, max;   /* OPT_COUNT, OPT_REAL */
+    double min, max;   /* OPT_COUNT, OPT_REAL; min: OPT_SIZE */
     const char *value; /* "N", "SIZE": shown in help */
     const char *help;  /* with the default in words */
 };

@@ -2,8 +2,12 @@
 #include "server/recsys_jobs.h"
 
 #include "recsys/refit.h"
+#include "server/recsys_home.h"
 
 #include <math.h>
+#include <time.h>
+
+enum { LOOK_NS = 200000000 };
 
 enum status recsys_fit_check(const json_t *config, char param[JOB_PARAM_MAX], struct err *err)
 {
@@ -54,12 +58,23 @@ static bool on_stop(void *ctx)
 
 /* ---- running ---- */
 
+/* A job that goes on after a restart may be here before what the recommender needs. */
 static struct recsys *recommender(struct job_run *r, struct err *err)
 {
-    struct recsys *s = job_run_recsys(r);
-    if (!s)
-        err_set(err, ST_UNSUPPORTED, "this server has no recommender: see its log");
-    return s;
+    char why[ERR_MSG_MAX];
+    struct recsys_home *home = job_run_recsys(r);
+    while (!recsys_home_get(home)) {
+        if (!recsys_home_fault(home, why)) {
+            err_set(err, ST_UNSUPPORTED, "this server has no recommender: %.200s", why);
+            return NULL;
+        }
+        if (job_run_stop(r)) {
+            err_set(err, ST_CANCELLED, "stopped before the recommender was open");
+            return NULL;
+        }
+        nanosleep(&(struct timespec){ .tv_nsec = LOOK_NS }, NULL);
+    }
+    return recsys_home_get(home);
 }
 
 enum status recsys_fit_run(struct job_run *r, struct err *err)
@@ -74,7 +89,9 @@ enum status recsys_fit_run(struct job_run *r, struct err *err)
         .ctx = &w, .dir = job_run_dir(r), .progress = on_progress, .stop = on_stop
     };
     json_t *notes = json_object();
-    json_object_set_new(notes, "settings", json_deep_copy(job_run_params(r)));
+    json_t *settings = json_deep_copy(job_run_params(r));
+    json_object_del(settings, "clusters"); /* one line for each item: the model has them */
+    json_object_set_new(notes, "settings", settings);
     if (recsys_refit(s, &o, &rw, notes, id, err) == ST_OK)
         job_run_result(r, json_pack("{s:s}", "model", id));
     return err->code;

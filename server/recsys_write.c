@@ -311,9 +311,17 @@ void recsys_write_stats(struct recsys *r, struct buf *out)
     put_time(out, recsys_now(r));
     buf_printf(out,
                ",\"log\":{\"bytes\":%llu,\"records\":%llu,\"commits\":%llu,\"torn_bytes\":%llu},"
-               "\"folds\":%llu,\"queries\":%llu,\"models\":%llu,\"active\":",
+               "\"store\":{\"up\":%s,\"segment\":%u,\"byte\":%llu,\"backlog_bytes\":%llu,"
+               "\"copied\":%llu,\"fault\":",
                (unsigned long long)s.log.bytes, (unsigned long long)s.log.records,
                (unsigned long long)s.log.commits, (unsigned long long)s.log.torn_bytes,
+               s.store.up ? "true" : "false", s.store.segment, (unsigned long long)s.store.end,
+               (unsigned long long)s.store.backlog, (unsigned long long)s.store.copied);
+    if (s.store.fault[0])
+        json_quote(out, str_c(s.store.fault));
+    else
+        buf_z(out, "null");
+    buf_printf(out, "},\"folds\":%llu,\"queries\":%llu,\"models\":%llu,\"active\":",
                (unsigned long long)s.folds, (unsigned long long)s.queries,
                (unsigned long long)s.models);
     if (g)

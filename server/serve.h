@@ -17,8 +17,11 @@ struct serve_opts {
     const char *data_dir;     /* of jobs, exists; NULL: no jobs */
     const char *store;        /* URL of the job database; NULL: strobe.db in data_dir */
     const char *eval_store;   /* URL of the database of evaluations; NULL: evals.db in data_dir */
+    const char *recsys_store; /* URL of the event database; NULL: recsys/recsys.db in data_dir */
     uint32_t n_job;           /* jobs that run at a time; 0: 1 */
     const char *duo_model;    /* of traces that name none; NULL: the served model, if it is one */
+    uint64_t duo_most;        /* traces kept that were answered at once; 0: 500 */
+    uint64_t duo_bytes;       /* and their bytes; 0: 1 GiB */
     bool allow_paths;         /* jobs may read files outside of data_dir */
     bool (*has_verb)(const char *verb); /* of this program, for jobs; NULL: all */
 };

@@ -1,11 +1,20 @@
-/* server/store.h - what must survive a crash: jobs. One interface over a database; SQLite in the
- * data directory today, a URL chooses. Owner: one thread; every call may wait for the disk, or for
- * another program's lock (five seconds), so net threads never call.
+/* server/store.h - what must survive a crash: jobs. One interface over a database: SQLite in the
+ * data directory, or PostgreSQL by URL. Owner: one thread; every call may wait for the disk, the
+ * network, or another program's lock (five seconds), so net threads never call.
  *
  * A job belongs to one server at a time: store_job_claim() writes its owner and until when
  * (the lease), store_job_save() refuses rows of others, and a lease that runs out frees the job for
- * the next claim. With SQLite a data directory has one server (a lock file), so at opening all
- * leases are void: their owner is dead.
+ * the next claim. A data directory has one server (a lock file). With SQLite all leases are
+ * therefore void at opening: their owner is dead.
+ *
+ * One PostgreSQL database keeps the jobs of many servers, each with a data directory of its own.
+ * What a job reads and writes (DATA/runs/ID, its checkpoints) lies there, so a job belongs to the
+ * directory that took it: no server sees, runs, cancels or counts those of others. DATA/strobe.id
+ * tells which are ours, and goes where the directory goes. When that turns up on another machine (a
+ * volume of one that died, a copy), its server goes on with the jobs from their checkpoints once
+ * their leases have run out, by the database's clock; after a crash on the same machine they are
+ * void at opening. Without strobe.id the directory is a new one, and its jobs stay behind. Keys of
+ * requests are a directory's own too.
  *
  *   queued --claim--> running --save--> done | failed | cancelled
  *     ^------save: stopped in good order, goes on later */
@@ -47,16 +56,21 @@ const char *job_state_name(enum job_state s);
 bool job_row_text(char **slot, struct str text);
 
 struct store_opts {
-    const char *url;  /* NULL: "strobe.db" in dir; sqlite:FILE; postgres:// is not in this build */
+    const char *url;  /* NULL: "strobe.db" in dir; sqlite:FILE; postgres://..., postgresql://... */
     const char *dir;  /* data directory, exists */
     uint32_t wait_ms; /* for other programs' locks; 0: 5000 */
 };
 /* Errors, the same for all calls where they apply: ST_TIMEOUT (locked by another program), ST_FULL
  * (no room on the disk), ST_FORMAT (damaged, or another program's file), ST_UNSUPPORTED (written by
  * a newer version; unknown URL), ST_BUSY (another server has this directory), ST_IO, ST_NOMEM.
- * A damaged file is left as it is. */
+ * A damaged file is left as it is. PostgreSQL that
+ * is away: ST_IO; the next call connects again. */
 enum status store_open(const struct store_opts *o, struct store **ret, struct err *err);
+/* Does it begin as the URL of a database that is known here, for jobs as for the other stores? */
+bool store_url_ok(const char *url);
 void store_close(struct store *s); /* NULL is fine */
+/* Others may change our jobs too (PostgreSQL): look now and then. */
+bool store_shared(const struct store *s);
 
 /* Adds a queued job; id, kind, params and created are the caller's, seq is set. key: NULL, or the
  * client's name of this request, stored with a hash of its content: when the same came before, *row
@@ -79,7 +93,8 @@ enum status store_job_list(struct store *s, const char *after, uint32_t limit, s
  * ret->state tells which it was; stored is `running`, ours. ST_NOTFOUND: none. */
 enum status store_job_claim(struct store *s, int64_t now, struct job_row *ret, struct err *err);
 /* Writes what changes while a job runs. ST_NOTFOUND: the row is another server's by now, whatever
- * runs must stop. Saving a queued row gives it up. */
+ * runs must stop. Saving a queued row gives it up. A wish to cancel that was stored meanwhile stays
+ * until the job has ended. */
 enum status store_job_save(struct store *s, const struct job_row *row, int64_t now,
                            struct err *err);
 /* Cancels a queued job, or notes the wish where it runs. *ret is the row behind it; ST_NOTFOUND. */

@@ -13,7 +13,7 @@ long=
 steps=
 for a in "$@"; do
     case $a in
-    --long) long=1 ;;
+    --long) long=1 && export STROBE_TEST_LONG=1 STROBE_KILLS=50 ;;
     -h | --help)
         sed -n '2,6s/^# \{0,1\}//p' "$0"
         exit 0
@@ -77,23 +77,27 @@ pairs() { # word before the names; then one command a line on stdin, its name in
     for name in $names; do said_one "$area $name"; done
 }
 
-# Configures and builds a tree; false when that fails.
-build() { # dir, compiler, meson options...
+configure() { # dir, compiler, meson options...
     local dir=$1 compiler=$2
     shift 2
-    if [ ! -f "$dir/build.ninja" ]; then
-        CC=$(cc_of "$compiler") meson setup "$dir" -Dtests=true --werror "$@" >"$out/setup.log" 2>&1 || {
-            tail -n 40 "$out/setup.log"
-            bad 1 "configure $dir"
-            return 1
-        }
-    fi
-    ninja -C "$dir" >"$out/build.log" 2>&1 || {
+    [ ! -f "$dir/build.ninja" ] || return 0
+    CC=$(cc_of "$compiler") meson setup "$dir" -Dtests=true --werror "$@" >"$out/setup.log" 2>&1 && return
+    tail -n 40 "$out/setup.log"
+    bad 1 "configure $dir"
+    return 1
+}
+compile() { # dir, targets (none: all)
+    local dir=$1
+    if ! ninja -C "$@" >"$out/build.log" 2>&1; then
         grep -E -A6 'error|FAILED' "$out/build.log" | head -n 60
         bad 1 "build $dir"
         return 1
-    }
+    fi
     ok 1
+}
+# Configures and builds a tree; false when that fails.
+build() { # dir, compiler, meson options...
+    configure "$@" && compile "$1"
 }
 
 # Runs a tree's meson tests and adds up their results.
@@ -119,6 +123,22 @@ suite() { # name, dir, meson test options...
     grep -hE '^(# )?SKIPPED' "$dir/meson-logs/testlog.txt" | sort -u || true
 }
 
+# Of a tree only the tests of some suites: configured, built as far as they need it, and run.
+part() { # name, dir, suites, compiler, meson options...
+    local name=$1 dir=$2 suites=$3 s targets
+    shift 3
+    configure "$dir" "$@" || return
+    ninja -C "$dir" build.ninja >"$out/setup.log" 2>&1 # what is introspected is what is there now
+    set --
+    for s in $suites; do set -- "$@" --suite "$s"; done
+    targets=$(meson introspect --tests "$dir" | python3 -c '
+import json, os, sys
+dir, suites = os.path.realpath(sys.argv[1]) + "/", set(sys.argv[2:])
+tests = [t for t in json.load(sys.stdin) if suites & {s.split(":")[-1] for s in t["suite"]}]
+print(*sorted({c[len(dir):] for t in tests for c in t["cmd"] if c.startswith(dir)}))' "$dir" $suites)
+    compile "$dir" $targets && suite "$name" "$dir" "$@"
+}
+
 step_lint() {
     local s
     for s in layers format headers sizes commits; do
@@ -134,7 +154,7 @@ step_asan() {
 step_release() {
     build "$out/release" clang --buildtype=release || return
     suite release "$out/release"
-    build "$out/plain" gcc --buildtype=release -Dsimd=none -Dio_uring=disabled -Dblas=disabled && suite portable "$out/plain" --suite kernel --suite golden
+    part portable "$out/plain" "kernel golden" gcc --buildtype=release -Dsimd=none -Dio_uring=disabled -Dblas=disabled
 }
 
 step_tidy() {
@@ -143,11 +163,10 @@ step_tidy() {
 }
 
 step_tsan() {
-    build "$out/tsan" clang --buildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false || return
-    suite tsan "$out/tsan" --suite threads
+    part tsan "$out/tsan" threads clang --buildtype=debugoptimized -Db_sanitize=thread -Db_lundef=false
 }
 
-# Every fuzz target for 20 s (five minutes with --long), two side by side.
+# Every fuzz target for 12 s (five minutes with --long), two side by side.
 step_fuzz() {
     local dir=$out/fuzz seconds=${long:+300} t
     ls tests/fuzz/fuzz_*.c >/dev/null 2>&1 || return 0
@@ -162,8 +181,8 @@ step_fuzz() {
         [ -x "$t" ] && [ -f "$t" ] && echo "$t"
     done >"$out/fuzz.list"
     while read -r t && [ -n "$t" ]; do
-        fuzz_one "$t" "${seconds:-20}" &
-        if read -r t; then fuzz_one "$t" "${seconds:-20}" & fi
+        fuzz_one "$t" "${seconds:-12}" &
+        if read -r t; then fuzz_one "$t" "${seconds:-12}" & fi
         wait
     done <"$out/fuzz.list"
     while read -r t; do

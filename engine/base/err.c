@@ -35,16 +35,37 @@ enum status err_set(struct err *err, enum status code, const char *fmt, ...)
     return code;
 }
 
-enum status err_sys(struct err *err, int os, const char *what)
+static enum status set_sys(struct err *err, enum status code, int os, const char *what)
 {
     if (err->code != ST_OK)
         return err->code;
-    enum status code = os == ENOENT ? ST_NOTFOUND : os == ENOMEM ? ST_NOMEM : ST_IO;
     char buf[128];
     const char *text = strerror_r(os, buf, sizeof buf);
     err_set(err, code, "%s: %s", what, text);
     err->os = os;
     return code;
+}
+
+enum status err_sys(struct err *err, int os, const char *what)
+{
+    return set_sys(err, os == ENOENT ? ST_NOTFOUND : os == ENOMEM ? ST_NOMEM : ST_IO, os, what);
+}
+
+enum status err_input(struct err *err, int os, const char *what)
+{
+    switch (os) {
+    case ENOTDIR:
+    case ELOOP:
+    case ENAMETOOLONG:
+        return set_sys(err, ST_NOTFOUND, os, what);
+    case EISDIR:
+    case EACCES:
+    case EPERM:
+    case ENXIO: /* a socket, or a device without hardware */
+        return set_sys(err, ST_FORMAT, os, what);
+    default:
+        return err_sys(err, os, what);
+    }
 }
 
 enum status err_ctx(struct err *err, const char *fmt, ...)

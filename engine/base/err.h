@@ -44,6 +44,9 @@ enum status err_set(struct err *err, enum status code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 /* ST_NOTFOUND for ENOENT, ST_NOMEM for ENOMEM, else ST_IO. `what` names the failed call. */
 enum status err_sys(struct err *err, int os, const char *what);
+/* The same for opening or reading a file that somebody named: ST_NOTFOUND when the name leads
+ * nowhere, ST_FORMAT when what is there is a folder or may not be read. */
+enum status err_input(struct err *err, int os, const char *what);
 /* Prefixes "context: " to the message; returns err->code. */
 enum status err_ctx(struct err *err, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void err_clear(struct err *err);

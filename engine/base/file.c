@@ -4,8 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
+#include <inttypes.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -93,7 +95,76 @@ enum status file_read(int fd, void *p, size_t n, const char *path, struct err *e
     return ST_OK;
 }
 
-static enum status slurp(int fd, const char *path, size_t max, struct buf *out, struct err *err)
+static enum status fail_at(int os, const char *call, const char *path, uint64_t at, struct err *err)
+{
+    err_sys(err, os, call);
+    return path ? err_ctx(err, "'%s' at byte %" PRIu64, path, at)
+                : err_ctx(err, "at byte %" PRIu64, at);
+}
+
+/* 0 or errno; *got counts in both cases. */
+static int read_some(int fd, void *p, size_t n, uint64_t at, size_t *got)
+{
+    for (*got = 0; *got < n;) {
+        ssize_t r = pread(fd, (char *)p + *got, n - *got, (off_t)(at + *got));
+        if (r < 0 && errno == EINTR)
+            continue;
+        if (r < 0)
+            return errno;
+        if (r == 0)
+            return 0;
+        *got += (size_t)r;
+    }
+    return 0;
+}
+
+enum status file_read_at(int fd, void *p, size_t n, uint64_t at, const char *path, struct err *err)
+{
+    size_t got;
+    int os = read_some(fd, p, n, at, &got);
+    if (os)
+        return fail_at(os, "read", path, at + got, err);
+    if (got == n)
+        return ST_OK;
+    return err_set(err, ST_FORMAT,
+                   "%s%s%sends at or before byte %" PRIu64 " while in use: it was truncated",
+                   path ? "'" : "", path ? path : "", path ? "' " : "", at + got);
+}
+
+enum status file_read_upto(int fd, void *p, size_t n, uint64_t at, size_t *ret, struct err *err)
+{
+    size_t got;
+    int os = read_some(fd, p, n, at, &got);
+    if (os)
+        return fail_at(os, "read", NULL, at + got, err);
+    *ret = got;
+    return ST_OK;
+}
+
+enum status file_write_at(int fd, const void *p, size_t n, uint64_t at, const char *path,
+                          struct err *err)
+{
+    const char *from = p;
+    while (n > 0) {
+        ssize_t put = pwrite(fd, from, n, (off_t)at);
+        if (put < 0 && errno == EINTR)
+            continue;
+        if (put <= 0)
+            return fail_at(put < 0 ? errno : EIO, "write", path, at, err);
+        from += put;
+        at += (uint64_t)put;
+        n -= (size_t)put;
+    }
+    return ST_OK;
+}
+
+static enum status fail_input(int os, const char *call, const char *path, struct err *err)
+{
+    err_input(err, os, call);
+    return err_ctx(err, "'%s'", path);
+}
+
+enum status file_slurp_fd(int fd, const char *path, size_t max, struct buf *out, struct err *err)
 {
     size_t start = out->n;
     for (;;) {
@@ -104,7 +175,7 @@ static enum status slurp(int fd, const char *path, size_t max, struct buf *out, 
         if (n == 0)
             return ST_OK;
         if (n < 0 && errno != EINTR)
-            return fail(errno, "read", path, err);
+            return fail_input(errno, "read", path, err);
         out->n += n > 0 ? (size_t)n : 0;
         out->p[out->n] = '\0';
         if (out->n - start > max)
@@ -116,8 +187,8 @@ enum status file_slurp(const char *path, size_t max, struct buf *out, struct err
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
-        return fail(errno, "open", path, err);
-    slurp(fd, path, max, out, err);
+        return fail_input(errno, "open", path, err);
+    file_slurp_fd(fd, path, max, out, err);
     close(fd);
     return err->code;
 }
@@ -134,10 +205,42 @@ static enum status sync_folder_of(const char *path, struct err *err)
     return file_sync_dir(dir, err);
 }
 
-enum status file_replace(const char *path, struct str bytes, struct err *err)
+enum status file_target(const char *path, char out[FILE_PATH_MAX], struct err *err)
 {
-    char tmp[FILE_PATH_MAX];
-    if (file_path(tmp, err, "%s.tmp", path) != ST_OK)
+    struct stat st;
+    if (!path[0])
+        return err_set(err, ST_ARG, "an empty path names no file");
+    if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
+        return err_set(err, ST_ARG, "'%s' is %s: name a file to be written", path,
+                       S_ISDIR(st.st_mode) ? "a folder" : "a device or pipe");
+    char *real = lstat(path, &st) == 0 && S_ISLNK(st.st_mode) ? realpath(path, NULL) : NULL;
+    file_path(out, err, "%s", real ? real : path);
+    free(real);
+    return err->code;
+}
+
+static bool is_device(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+}
+
+static enum status write_device(const char *path, struct str bytes, struct err *err)
+{
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fail(errno, "open", path, err);
+    file_write(fd, bytes.p, bytes.n, path, err);
+    close(fd);
+    return err->code;
+}
+
+enum status file_replace(const char *name, struct str bytes, struct err *err)
+{
+    char path[FILE_PATH_MAX], tmp[FILE_PATH_MAX];
+    if (is_device(name))
+        return write_device(name, bytes, err);
+    if (file_target(name, path, err) != ST_OK || file_path(tmp, err, "%s.tmp", path) != ST_OK)
         return err->code;
     int fd = open(tmp, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
     if (fd < 0)

@@ -21,6 +21,7 @@
 
 enum {
     SPIN_LIMIT = 4000, /* about 10 us: longer than the gap between two layers' operations */
+    SPIN_HOT = 100000, /* about a millisecond */
     /* fields of `state` */
     JOINED = 1,
     JOINED_MASK = (1 << 10) - 1,
@@ -37,6 +38,7 @@ struct pool {
     void (*fn)(void *, size_t, unsigned);
     void *arg;
     _Atomic bool stop;
+    _Atomic int spin;
     unsigned n_thread, n_started;
     struct worker {
         struct pool *pool;
@@ -81,7 +83,7 @@ static bool fresh(uint32_t state, uint32_t seen)
 static uint32_t await_job(struct pool *p, uint32_t seen)
 {
     uint32_t now;
-    for (int spin = 0; spin < SPIN_LIMIT; spin++) {
+    for (int spin = 0; spin < atomic_load_explicit(&p->spin, memory_order_relaxed); spin++) {
         now = atomic_load_explicit(&p->state, memory_order_acquire);
         if (fresh(now, seen))
             return now;
@@ -133,7 +135,7 @@ enum status pool_create(unsigned n_thread, struct pool **ret, struct err *err)
     struct pool *p = NULL;
     if (posix_memalign((void **)&p, 64, sizeof *p) != 0)
         return err_set(err, ST_NOMEM, "thread pool");
-    *p = (struct pool){ .n_thread = n_thread };
+    *p = (struct pool){ .n_thread = n_thread, .spin = SPIN_LIMIT };
     p->worker = calloc(n_thread, sizeof *p->worker);
     if (!p->worker) {
         err_set(err, ST_NOMEM, "thread pool");
@@ -175,6 +177,12 @@ unsigned pool_cores(void)
     if (sched_getaffinity(0, sizeof set, &set) == 0 && CPU_COUNT(&set) > 0)
         n = CPU_COUNT(&set);
     return n < 1 ? 1 : n > POOL_THREADS_MAX ? POOL_THREADS_MAX : (unsigned)n;
+}
+
+void pool_hot(struct pool *p, bool hot)
+{
+    if (p)
+        atomic_store(&p->spin, hot ? SPIN_HOT : SPIN_LIMIT);
 }
 
 unsigned pool_threads(const struct pool *p)

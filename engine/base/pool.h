@@ -8,6 +8,7 @@
 
 #include "engine/base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 
 struct pool; /* opaque */
@@ -19,6 +20,12 @@ enum status pool_create(unsigned n_thread, struct pool **ret, struct err *err);
 void pool_free(struct pool *p);
 unsigned pool_threads(const struct pool *p); /* 1 for NULL */
 unsigned pool_cores(void); /* that this process may use, at most POOL_THREADS_MAX */
+/* Loops follow one another at once for a while: idle workers spin for up to a millisecond before
+ * they sleep. One that slept in between is woken on the caller's core where no other is idle (a
+ * neighbour of low priority is enough), waits there until the caller has done all by itself, and
+ * two threads are as slow as one. Binding threads to cores was tried: on a busy machine twice as
+ * slow. NULL is fine. */
+void pool_hot(struct pool *p, bool hot);
 /* Calls fn(arg, i, worker) for every i in [0, n_task), worker in [0, threads), and returns when all
  * are done. A NULL pool or one task runs on the caller. Not re-entrant. */
 void pool_run(struct pool *p, size_t n_task, void (*fn)(void *arg, size_t i, unsigned worker),

@@ -2,6 +2,7 @@
 #include "engine/duo/measure.h"
 
 #include "engine/base/rng.h"
+#include "engine/duo/placebo.h"
 #include "engine/infer/route.h"
 
 #include <math.h>
@@ -18,7 +19,6 @@ void duo_measure_init(struct duo_measure *m)
     *m = (struct duo_measure){
         .search = { .kind = DUO_EXHAUSTIVE, .n_choice = 2, .width = 32, .n_random = 100 },
         .placebo = 64,
-        .placebo_sigma = 0.04,
         .committed = 64,
         .seed = 1
     };
@@ -29,7 +29,7 @@ double duo_measure_cost(const struct duo_model *m, size_t n_tok, const struct du
     double l = m->shape.n_layer, n = (double)n_tok;
     double search = (double)duo_search_cost(&o->search, m->shape.n_layer);
     double committed = (double)(o->committed < n_tok ? o->committed : n_tok);
-    return n * (search + l * o->placebo + l * (l + 3)) +
+    return n * (search + l * (o->placebo ? o->placebo + 12 : 0) + l * (l + 3)) +
            committed * (double)duo_committed_cost(m->shape.n_layer > 14 ? 0 : m->shape.n_layer);
 }
 
@@ -41,7 +41,6 @@ struct work {
     struct duo_matrix *x;
     struct duo_trace *trace;
     uint32_t n_layer, n_budget;
-    struct net_tensor *tensor;
     uint32_t *of_budget; /* routes of the table in order of their budget */
     uint32_t from[DUO_BUDGET_MAX + 1];
     json_t *extra;
@@ -234,58 +233,59 @@ static void fill_controls(struct work *w, struct err *err)
         put(w, "granularity", granularity(w, mid), err);
 }
 
-/* ---- placebo: noisy copies of all big ---- */
+/* ---- placebo ---- */
 
-static void noisy(struct work *w, uint64_t copy)
+/* Standard deviation of a token's losses over the routes of a budget, pooled over tokens. */
+static double spread(const struct work *w, uint32_t b)
 {
-    const struct net_shape *s = &w->m->shape;
-    uint32_t n = net_n_tensor(s);
-    struct net_tensor *t = w->tensor;
-    struct rng rng = { rng_at(w->o->seed, 1000 + copy) };
-    for (uint32_t i = 0; i < n; i++) {
-        if (!t[i].decay || strstr(t[i].name, "_small."))
-            continue;
-        for (uint64_t k = 0; k < (uint64_t)t[i].rows * t[i].cols; k++) {
-            double u = 1 - rng_f64(&rng), v = rng_f64(&rng);
-            double z = sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
-            net_params(w->p.net)[t[i].at + k] =
-                (real)((double)w->m->params[t[i].at + k] * (1 + w->o->placebo_sigma * z));
+    double all = 0, k = w->from[b + 1] - w->from[b];
+    for (size_t tok = 0; k > 1 && tok < w->x->n_tok; tok++) {
+        double sum = 0, squares = 0, shift = (double)losses(w, w->from[b])[tok];
+        for (uint32_t i = w->from[b]; i < w->from[b + 1]; i++) {
+            double d = (double)losses(w, i)[tok] - shift;
+            sum += d;
+            squares += d * d;
         }
+        all += (squares - sum * sum / k) / (k - 1);
     }
+    return sqrt(fmax(0, all) / (double)w->x->n_tok);
+}
+
+static json_t *placebo_json(const struct duo_placebo_say *say, const double *spreads, uint32_t n)
+{
+    json_t *a = json_array();
+    for (uint32_t b = 0; a && b < n; b++)
+        if (json_array_append_new(a, json_real(spreads[b])) != 0) {
+            json_free(a);
+            return NULL;
+        }
+    return json_pack("{s:i, s:f, s:f, s:o, s:{s:i, s:f, s:f}}", "copies", (int)say->copies, "sigma",
+                     say->sigma, "spread", say->spread, "route_spread", a, "check", "k",
+                     (int)say->copies, "best_of_copies", say->made, "by_distribution", say->drawn);
 }
 
 static void fill_placebo(struct work *w, struct err *err)
 {
-    size_t n = w->x->n_tok, bytes = net_n_param(&w->m->shape) * sizeof(real);
-    float *loss = malloc((n + 1) * sizeof *loss);
-    double sum = 0;
-    uint64_t most = 0;
-    if (!loss)
-        err_set(err, ST_NOMEM, "placebo");
+    double spreads[DUO_BUDGET_MAX] = { 0 };
+    struct duo_placebo_say say = { .copies = 0 };
+    const struct duo_placebo o = { .copies = w->o->placebo,
+                                   .sigma = w->o->placebo_sigma,
+                                   .seed = w->o->seed,
+                                   .watch = w->o->search.watch,
+                                   .n_budget = w->n_budget,
+                                   .k = w->trace->h.n_route,
+                                   .spread = spreads,
+                                   .all_big = duo_f32(w->trace, DUO_C_BIG),
+                                   .loss = duo_f32(w->trace, DUO_C_PLACEBO) };
     for (uint32_t b = 0; b < w->n_budget; b++) {
-        uint64_t k = w->trace->h.n_route[b];
-        w->trace->h.n_placebo[b] = k < w->o->placebo ? k : w->o->placebo;
-        most = w->trace->h.n_placebo[b] > most ? w->trace->h.n_placebo[b] : most;
+        spreads[b] = spread(w, b);
+        w->trace->h.n_placebo[b] = w->trace->h.n_route[b];
     }
-    for (uint64_t c = 0; loss && c < most && err->code == ST_OK; c++) {
-        const struct duo_watch *watch = &w->o->search.watch;
-        if (watch->step && !watch->step(watch->ctx, "placebo", c, most))
-            err_set(err, ST_CANCELLED, "the search was stopped");
-        noisy(w, c);
-        if (err->code != ST_OK || duo_losses(&w->p, NULL, 0, loss, err) != ST_OK)
-            break;
-        sum += mean(loss, n);
-        for (uint32_t b = 0; b < w->n_budget; b++)
-            for (size_t tok = 0; c < w->trace->h.n_placebo[b] && tok < n; tok++) {
-                float *to = at(w, DUO_C_PLACEBO, tok, b);
-                if (!(loss[tok] >= *to))
-                    *to = loss[tok];
-            }
-    }
-    memcpy(net_params(w->p.net), w->m->params, bytes);
-    if (err->code == ST_OK && most)
-        put(w, "placebo_mean_copy", json_real(sum / (double)most), err);
-    free(loss);
+    if (duo_placebo_run(&w->p, w->m, &o, &say, err) != ST_OK)
+        return;
+    w->trace->h.placebo_sigma = say.sigma;
+    put(w, "placebo", placebo_json(&say, spreads, w->n_budget), err);
+    put(w, "placebo_mean_copy", json_real(say.mean_copy), err);
 }
 
 /* ---- router, committed oracle, other searches ---- */
@@ -411,7 +411,8 @@ static void fill_text(struct work *w, struct err *err)
             ((int32_t *)t->col[DUO_C_TARGET])[i] = w->t->target[cell];
             ((int32_t *)t->col[DUO_C_POS])[i] = (int32_t)(i - t->seq_from[s]);
             ((uint8_t *)t->col[DUO_C_CLASS])[i] = w->t->class[cell];
-            tokenizer_piece(w->m->tok, w->t->target[cell], false, true, &t->text);
+            if (w->m->tok) /* a model made in memory may have no vocabulary */
+                tokenizer_piece(w->m->tok, w->t->target[cell], false, true, &t->text);
             t->text_from[i + 1] = (uint32_t)t->text.n;
         }
     }
@@ -429,7 +430,7 @@ static enum status fill(struct work *w, struct err *err)
         fill_oracle(w);
         fill_controls(w, err);
     }
-    if (err->code == ST_OK && w->m->has_router)
+    if (err->code == ST_OK && w->m->has_router && !w->o->no_router)
         fill_router(w, err);
     if (err->code == ST_OK && w->o->placebo)
         fill_placebo(w, err);
@@ -442,7 +443,7 @@ static enum status fill(struct work *w, struct err *err)
 
 static struct duo_header header(const struct work *w, const struct duo_search *s)
 {
-    struct duo_header h = { .n_choice = s->n_choice,
+    struct duo_header h = { .n_choice = s->big_or_skip ? 3 : s->n_choice,
                             .has_nml = s->nml,
                             .seed = w->o->seed,
                             .evaluations = w->x->evaluations,
@@ -450,6 +451,7 @@ static struct duo_header header(const struct work *w, const struct duo_search *s
                             .placebo_sigma = w->o->placebo_sigma,
                             .n_class = w->t->n_class };
     duo_model_header(w->m, &h);
+    h.has_router &= !w->o->no_router;
     snprintf(h.search, sizeof h.search, "%s", duo_search_name(s->kind));
     snprintf(h.data, sizeof h.data, "%s", w->t->name);
     memcpy(h.classes, w->t->classes, sizeof h.classes);
@@ -487,16 +489,11 @@ enum status duo_measure_run(const struct duo_model *m, const struct duo_text *t,
                       .p = { .text = t, .rows = rows, .pool = pool } };
     if (t->n_tok == 0)
         return err_set(err, ST_ARG, "the text has no token to predict");
-    w.tensor = calloc(net_n_tensor(&m->shape), sizeof *w.tensor);
-    if (!w.tensor)
-        return err_set(err, ST_NOMEM, "tensors");
-    net_tensors(&m->shape, w.tensor);
     if (duo_net(m, t, rows, false, pool, &w.p.net, err) == ST_OK)
         run(&w, err);
     net_free(w.p.net);
     duo_matrix_free(w.x);
     free(w.of_budget);
-    free(w.tensor);
     if (err->code == ST_OK) {
         w.trace->h.extra = w.extra;
         *ret = w.trace;

@@ -2,6 +2,7 @@
 #include "engine/duo/request.h"
 
 #include "engine/base/file.h"
+#include "engine/infer/route.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -13,6 +14,7 @@ void duo_request_clear(struct duo_request *r)
     free(r->model);
     free(r->text);
     free(r->file);
+    free(r->pattern);
     *r = (struct duo_request){ .model = NULL };
 }
 
@@ -56,7 +58,7 @@ static bool known(const char *key)
         "model",     "text",     "prompt",   "file",    "symbolic", "mode",
         "search",    "choices",  "budget",   "budgets", "random",   "width",
         "controls",  "tokens",   "sequence", "placebo", "nml",      "placebo_sigma",
-        "committed", "searches", "seed",     "threads",
+        "committed", "searches", "seed",     "threads", "pattern",
     };
     for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
         if (strcmp(key, keys[i]) == 0)
@@ -123,29 +125,54 @@ static bool names_controls(struct reading *g)
     return refuse(g, "controls") == ST_OK;
 }
 
+enum { ROUTER_ROUTES = 12 }; /* tried beside a router that is asked alone */
+
+static void take_mode(struct reading *g, struct str mode)
+{
+    struct duo_measure *m = &g->r->measure;
+    if (str_is(mode, "all"))
+        return;
+    if (str_is(mode, "oracle")) {
+        m->no_router = true;
+        return;
+    }
+    m->search.kind = DUO_RANDOM;
+    g->r->needs_router = str_is(mode, "router");
+    if (g->r->needs_router && !json_object_get(g->o, "random"))
+        m->search.n_random = ROUTER_ROUTES;
+    if (str_is(mode, "fixed") && g->r->pattern)
+        m->search.kind = DUO_GIVEN;
+    if (!g->r->needs_router && !str_is(mode, "random") && !str_is(mode, "fixed"))
+        err_set(g->err, ST_ARG, "mode: '%.*s' is none of all, oracle, router, random, fixed",
+                (int)(mode.n < 40 ? mode.n : 40), mode.p);
+}
+
 /* mode and search: which routes are tried. */
 static bool routes(struct reading *g, double budget)
 {
     struct duo_search *s = &g->r->measure.search;
     struct str mode = STR("all"), search = { NULL, 0 };
-    json_get_str(g->o, "mode", false, &mode, g->err);
-    if (g->err->code == ST_OK &&
-        (str_is(mode, "router") || str_is(mode, "random") || str_is(mode, "fixed")))
-        s->kind = DUO_RANDOM;
-    else if (g->err->code == ST_OK && !str_is(mode, "all") && !str_is(mode, "oracle"))
-        err_set(g->err, ST_ARG, "mode: '%.*s' is none of all, oracle, router, random, fixed",
-                (int)(mode.n < 40 ? mode.n : 40), mode.p);
+    if (!text_of(g, "pattern", &g->r->pattern))
+        return false;
+    if (json_get_str(g->o, "mode", false, &mode, g->err) == ST_OK)
+        take_mode(g, mode);
     if (refuse(g, "mode") != ST_OK)
         return false;
     if (json_get_str(g->o, "search", false, &search, g->err) == ST_OK && search.p &&
         !duo_search_find(search, &s->kind))
         err_set(g->err, ST_ARG,
-                "search: '%.*s' is none of exhaustive, naive, restricted, random, beam",
+                "search: '%.*s' is none of exhaustive, naive, restricted, random, beam, fixed",
                 (int)(search.n < 40 ? search.n : 40), search.p);
     if (g->err->code == ST_OK && s->kind == DUO_RESTRICTED && isnan(budget))
         err_set(g->err, ST_ARG, "search: restricted needs a budget");
     g->r->budget = budget;
-    return refuse(g, "search") == ST_OK;
+    if (refuse(g, "search") != ST_OK)
+        return false;
+    if (g->r->pattern && s->kind != DUO_GIVEN)
+        err_set(g->err, ST_ARG, "pattern: only mode fixed, or search fixed, has one");
+    else if (!g->r->pattern && s->kind == DUO_GIVEN)
+        err_set(g->err, ST_ARG, "pattern: search fixed needs one, a letter a layer");
+    return refuse(g, "pattern") == ST_OK;
 }
 
 static bool numbers(struct reading *g)
@@ -260,9 +287,17 @@ enum status duo_request_open(const struct duo_request *r, struct duo_model *m, s
 {
     if (!r->model)
         return err_set(err, ST_ARG, "no model");
+    uint64_t route;
     if (duo_model_open(r->model, m, err) != ST_OK)
         return err->code;
-    return open_text(r, m, t, err);
+    if (r->needs_router && !m->has_router)
+        return err_set(err, ST_UNSUPPORTED,
+                       "mode: this Duo model has no router: strobe duo router trains one");
+    if (r->pattern && duo_pattern_parse(str_c(r->pattern), m->shape.n_layer, &route, err) != ST_OK)
+        return err->code;
+    if (open_text(r, m, t, err) == ST_OK)
+        duo_search_check(&r->measure.search, m->shape.n_layer, t->n_tok, err);
+    return err->code;
 }
 
 enum status duo_request_run(const struct duo_request *r, const struct duo_watch *w,
@@ -278,6 +313,8 @@ enum status duo_request_run(const struct duo_request *r, const struct duo_watch 
         pool_create(r->threads ? r->threads : pool_cores(), &pool, err) == ST_OK) {
         if (!isnan(r->budget))
             o.search.budget = (uint32_t)(r->budget * m.shape.n_layer + 0.5);
+        if (r->pattern)
+            duo_pattern_parse(str_c(r->pattern), m.shape.n_layer, &o.search.given, err);
         duo_measure_run(&m, &t, &o, pool, ret, err);
     }
     pool_free(pool);

@@ -31,6 +31,7 @@ bool duo_router_find(struct str name, enum duo_router_kind *ret)
 void duo_router_defaults(struct duo_router_opts *o)
 {
     *o = (struct duo_router_opts){ .kind = DUO_R_LINEAR,
+                                   .n_choice = 2,
                                    .n_hidden = 32,
                                    .budget = 0.5,
                                    .alpha = 20,
@@ -60,14 +61,14 @@ static enum status open_job(struct job *j, struct pool *pool, struct err *err)
     const struct net_shape *s = &j->m->shape;
     uint32_t hidden = j->o->kind == DUO_R_MLP ? j->o->n_hidden : 0;
     size_t cells = j->o->rows * j->train->cols;
-    j->r = j->g = (struct net_router){ .n_choice = 2, .n_hidden = hidden };
-    j->n = net_router_n(s, 2, hidden);
+    j->r = j->g = (struct net_router){ .n_choice = j->o->n_choice, .n_hidden = hidden };
+    j->n = net_router_n(s, j->o->n_choice, hidden);
     j->w = calloc(j->n, sizeof *j->w);
     j->grad = calloc(j->n, sizeof *j->grad);
     j->m1 = calloc(j->n, sizeof *j->m1);
     j->m2 = calloc(j->n, sizeof *j->m2);
-    j->h = calloc(cells * 2, sizeof *j->h);
-    j->dh = calloc(cells * 2, sizeof *j->dh);
+    j->h = calloc(cells * j->o->n_choice, sizeof *j->h);
+    j->dh = calloc(cells * j->o->n_choice, sizeof *j->dh);
     j->hidden = calloc(cells * hidden + 1, sizeof *j->hidden);
     if (!j->w || !j->grad || !j->m1 || !j->m2 || !j->h || !j->dh || !j->hidden)
         return err_set(err, ST_NOMEM, "router");
@@ -78,7 +79,7 @@ static enum status open_job(struct job *j, struct pool *pool, struct err *err)
         j->w[i] = (real)((rng_f64(&rng) - 0.5) * 0.04);
     if (duo_net(j->m, j->train, j->o->rows, true, pool, &j->net, err) != ST_OK)
         return err->code;
-    return net_soft_create(j->net, 2, hidden, &j->soft, err);
+    return net_soft_create(j->net, j->o->n_choice, hidden, &j->soft, err);
 }
 
 static void close_job(struct job *j)
@@ -153,7 +154,7 @@ static enum status teach(struct job *j, struct pool *pool, struct err *err)
     if (!j->oracle)
         return err_set(err, ST_NOMEM, "teacher's routes");
     if (duo_net(j->m, j->train, j->o->rows, false, pool, &p.net, err) == ST_OK &&
-        duo_surrogate(&p, 2, b, &j->o->watch, &k, err) == ST_OK)
+        duo_surrogate(&p, j->o->n_choice, b, &j->o->watch, &k, err) == ST_OK)
         for (size_t i = 0; i < j->train->n_tok; i++)
             j->oracle[j->train->cell[i]] = k.route[i];
     duo_picked_clear(&k);
@@ -167,23 +168,39 @@ struct lesson {
     double loss, big, n;
 };
 
+/* Softmax over c numbers in place; which is the largest. */
+static size_t soften(real *h, size_t c)
+{
+    size_t best = 0;
+    double sum = 0;
+    for (size_t i = 1; i < c; i++)
+        best = h[i] > h[best] ? i : best;
+    double max = (double)h[best];
+    for (size_t i = 0; i < c; i++)
+        sum += exp((double)h[i] - max);
+    for (size_t i = 0; i < c; i++)
+        h[i] = (real)(exp((double)h[i] - max) / sum);
+    return best;
+}
+
 /* Cross-entropy of a layer's choices to the teacher's, on the teacher's own way. */
 static void learn(void *user, uint32_t layer, size_t n_tok, const real *x, uint8_t *route)
 {
     struct lesson *l = user;
     struct job *j = l->j;
+    size_t c = j->r.n_choice;
     const int32_t *target = j->train->target + l->row * j->train->cols;
     const uint64_t *want = j->oracle + l->row * j->train->cols;
     net_router_logits(&j->m->shape, &j->r, layer, n_tok, x, j->hidden, j->h);
     for (size_t i = 0; i < n_tok; i++) {
-        route[i] = (uint8_t)duo_pattern_at(want[i], layer);
-        bool big = route[i] == NET_BIG, counts = target[i] >= 0;
-        double z = (double)(j->h[2 * i] - j->h[2 * i + 1]), p = 1 / (1 + exp(-z));
-        double d = counts ? (p - big) / (double)n_tok : 0;
-        j->dh[2 * i] = (real)d;
-        j->dh[2 * i + 1] = (real)-d;
-        l->loss += counts ? -log(big ? p + 1e-12 : 1 - p + 1e-12) : 0;
-        l->big += counts && p > 0.5;
+        real *p = j->h + i * c;
+        size_t best = soften(p, c), is = (size_t)duo_pattern_at(want[i], layer);
+        bool counts = target[i] >= 0;
+        route[i] = (uint8_t)is;
+        for (size_t k = 0; k < c; k++)
+            j->dh[i * c + k] = counts ? (p[k] - (real)(k == is)) / (real)n_tok : 0;
+        l->loss += counts ? -log((double)p[is] + 1e-12) : 0;
+        l->big += counts && best == NET_BIG;
         l->n += counts;
     }
     struct net_router_back b = { .x = x, .hidden = j->hidden, .dh = j->dh, .n_tok = n_tok };
@@ -270,14 +287,15 @@ static real *copy(const real *from, size_t n, struct err *err)
 static void keep(const struct job *j, struct export_router *to, struct err *err)
 {
     size_t l = j->m->shape.n_layer, d = j->m->shape.d_model, hid = j->r.n_hidden;
-    to->hp.n_choice = 2;
+    size_t c = j->r.n_choice;
+    to->hp.n_choice = (uint32_t)c;
     to->hp.n_hidden = (uint32_t)hid;
     if (hid) {
         to->in = copy(j->r.in, l * hid * d, err);
         to->in_bias = copy(j->r.in_bias, l * hid, err);
     }
-    to->w = copy(j->r.w, l * 2 * (hid ? hid : d), err);
-    to->bias = copy(j->r.bias, l * 2, err);
+    to->w = copy(j->r.w, l * c * (hid ? hid : d), err);
+    to->bias = copy(j->r.bias, l * c, err);
 }
 
 static void run(struct job *j, struct duo_router_result *r, struct err *err)
@@ -298,6 +316,9 @@ enum status duo_router_train(const struct duo_model *m, const struct duo_text *t
 {
     struct job j = { .m = m, .train = train, .o = o };
     struct duo_router_result r = { .steps = 0 };
+    if (o->n_choice < 2 || o->n_choice > 3)
+        return err_set(err, ST_RANGE, "choices: %u, a router has 2 (big, small) or 3 (and skip)",
+                       o->n_choice);
     if (!(o->budget >= 0 && o->budget <= 1))
         return err_set(err, ST_RANGE, "budget: %g is outside 0..1, the share of big layers",
                        o->budget);

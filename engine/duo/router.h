@@ -13,6 +13,7 @@ bool duo_router_find(struct str name, enum duo_router_kind *ret);
 
 struct duo_router_opts {
     enum duo_router_kind kind;
+    uint32_t n_choice; /* 2: big, small; 3: and skip */
     uint32_t n_hidden; /* MLP */
     double budget, alpha, tau_from, tau_to, lr;
     uint64_t steps, seed;

@@ -13,8 +13,8 @@
 #include <math.h>
 #include <stdlib.h>
 
-static const char *const names[DUO_SEARCHES] = { "exhaustive", "naive", "restricted", "random",
-                                                 "beam" };
+static const char *const names[DUO_SEARCHES] = { "exhaustive", "naive", "restricted",
+                                                 "random",     "beam",  "fixed" };
 
 const char *duo_search_name(enum duo_search_kind k)
 {
@@ -100,6 +100,8 @@ uint64_t duo_search_cost(const struct duo_search *s, uint32_t n_layer)
         return sum;
     case DUO_RANDOM:
         return (uint64_t)s->n_random * n_layer;
+    case DUO_GIVEN:
+        return n_layer;
     case DUO_BEAM:
     default:
         return beam_cost(s, n_layer);
@@ -113,6 +115,8 @@ static uint64_t n_routes(const struct duo_search *s, uint32_t n_layer)
         return restricted_at(n_layer, s->n_choice, s->budget, n_layer);
     case DUO_RANDOM:
         return s->n_random;
+    case DUO_GIVEN:
+        return 1;
     case DUO_BEAM: {
         uint64_t n = 1;
         for (uint32_t l = 0; l + 1 < n_layer; l++)
@@ -224,6 +228,12 @@ static void run_leaf(struct walk *w, uint64_t route, const real *x)
 
 /* ---- orders of going ---- */
 
+/* The i-th choice of n_choice. */
+static enum duo_choice choice_of(const struct duo_search *s, uint64_t i)
+{
+    return s->big_or_skip && i == 1 ? DUO_SKIP : (enum duo_choice)i;
+}
+
 static void walk_trie(struct walk *w, uint32_t layer, uint64_t route, uint32_t n_big)
 {
     if (layer == w->n_layer) {
@@ -233,11 +243,12 @@ static void walk_trie(struct walk *w, uint32_t layer, uint64_t route, uint32_t n
     bool exact = w->s->kind == DUO_RESTRICTED;
     real *mid = w->mid + layer * w->cells * w->d;
     net_part_attention(w->p->net, layer, x_at(w, layer), mid);
-    for (uint32_t c = 0; c < w->s->n_choice && w->err->code == ST_OK; c++) {
+    for (uint32_t i = 0; i < w->s->n_choice && w->err->code == ST_OK; i++) {
+        enum duo_choice c = choice_of(w->s, i);
         uint32_t big = n_big + (c == DUO_BIG);
         if (exact && (big > w->s->budget || big + (w->n_layer - layer - 1) < w->s->budget))
             continue;
-        if (eval_layer(w, layer, (enum duo_choice)c, x_at(w, layer), mid, x_at(w, layer + 1)))
+        if (eval_layer(w, layer, c, x_at(w, layer), mid, x_at(w, layer + 1)))
             walk_trie(w, layer + 1, route | (uint64_t)c << (2 * layer), big);
     }
 }
@@ -256,7 +267,7 @@ static uint64_t nth_route(const struct duo_search *s, uint32_t n_layer, uint64_t
 {
     uint64_t route = 0, n = i;
     for (uint32_t l = n_layer; l-- > 0; n /= s->n_choice) /* in the trie's order */
-        route |= n % s->n_choice << (2 * l);
+        route |= (uint64_t)choice_of(s, n % s->n_choice) << (2 * l);
     return route;
 }
 
@@ -272,7 +283,7 @@ static void walk_random(struct walk *w)
     for (uint32_t i = 0; i < w->s->n_random && w->err->code == ST_OK; i++) {
         uint64_t route = 0;
         for (uint32_t l = 0; l < w->n_layer; l++)
-            route |= rng_below(&rng, w->s->n_choice) << (2 * l);
+            route |= (uint64_t)choice_of(w->s, rng_below(&rng, w->s->n_choice)) << (2 * l);
         walk_one(w, route);
     }
 }
@@ -314,9 +325,10 @@ static size_t widen(struct walk *w, uint32_t layer, const struct beam *from, siz
     size_t out = 0;
     for (size_t i = 0; i < n; i++) {
         net_part_attention(w->p->net, layer, from[i].x, w->mid);
-        for (uint32_t c = 0; c < w->s->n_choice; c++, out++) {
+        for (uint32_t k = 0; k < w->s->n_choice; k++, out++) {
+            enum duo_choice c = choice_of(w->s, k);
             to[out].route = from[i].route | (uint64_t)c << (2 * layer);
-            if (!eval_layer(w, layer, (enum duo_choice)c, from[i].x, w->mid, to[out].x))
+            if (!eval_layer(w, layer, c, from[i].x, w->mid, to[out].x))
                 return 0;
             if (layer + 1 < w->n_layer)
                 to[out].score = early_loss(w, to[out].x);
@@ -405,6 +417,9 @@ static void run_batch(struct walk *w, size_t rows)
     case DUO_BEAM:
         walk_beam(w);
         break;
+    case DUO_GIVEN:
+        walk_one(w, w->s->given);
+        break;
     default:
         walk_trie(w, 0, 0, 0);
     }
@@ -413,23 +428,33 @@ static void run_batch(struct walk *w, size_t rows)
     w->first = false;
 }
 
+enum status duo_search_check(const struct duo_search *s, uint32_t n_layer, size_t n_tok,
+                             struct err *err)
+{
+    uint64_t n = n_routes(s, n_layer);
+    if (n > DUO_ROUTES_MAX)
+        return err_set(
+            err, ST_RANGE,
+            "%u^%u = %.6g routes are too many to try (at most %d): take search beam or random, or "
+            "restricted to a budget",
+            s->n_choice, n_layer, pow(s->n_choice, n_layer), DUO_ROUTES_MAX);
+    if (n * n_tok * sizeof(float) > DUO_MEMORY_MAX)
+        return err_set(err, ST_RANGE,
+                       "%" PRIu64 " routes for %zu tokens need a table of %" PRIu64
+                       " MiB (at most %d): take fewer tokens, or search beam or random",
+                       n, n_tok, n * n_tok * 4 >> 20, (int)(DUO_MEMORY_MAX >> 20));
+    return ST_OK;
+}
+
 static enum status make_matrix(const struct duo_pass *p, const struct duo_search *s,
                                struct duo_matrix **ret, struct err *err)
 {
     uint32_t n_layer = net_shape_of(p->net)->n_layer;
     uint64_t n = n_routes(s, n_layer);
     size_t tok = p->text->n_tok;
-    if (n > DUO_ROUTES_MAX)
-        return err_set(
-            err, ST_RANGE,
-            "%u^%u = %.6g routes are too many to try (at most %d): --search beam, greedy "
-            "or surrogate, or restricted to a budget",
-            s->n_choice, n_layer, pow(s->n_choice, n_layer), DUO_ROUTES_MAX);
-    if (n * tok * sizeof(float) > DUO_MEMORY_MAX)
-        return err_set(err, ST_RANGE,
-                       "%" PRIu64 " routes for %zu tokens need a table of %" PRIu64
-                       " MiB (at most %d): take fewer tokens, or --search beam or surrogate",
-                       n, tok, n * tok * 4 >> 20, (int)(DUO_MEMORY_MAX >> 20));
+    if (duo_search_check(s, n_layer, tok, err) != ST_OK)
+        return err->code;
+    assert(n <= DUO_ROUTES_MAX);
     struct duo_matrix *m = calloc(1, sizeof *m);
     if (!m)
         return err_set(err, ST_NOMEM, "search");

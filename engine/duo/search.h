@@ -12,8 +12,9 @@ enum duo_search_kind {
     DUO_NAIVE,      /* all routes, each from the start: to compare with */
     DUO_RESTRICTED, /* the trie's routes with exactly `budget` big layers */
     DUO_RANDOM,     /* n_random routes drawn without their beginnings shared */
-    DUO_BEAM, /* `width` beginnings live on from layer to layer, by an early head's loss on the
-                 first batch of tokens */
+    DUO_BEAM,  /* `width` beginnings live on from layer to layer, by an early head's loss on the
+                  first batch of tokens */
+    DUO_GIVEN, /* the one route `given` */
     DUO_SEARCHES
 };
 const char *duo_search_name(enum duo_search_kind k);
@@ -31,7 +32,9 @@ struct duo_watch {
 struct duo_search {
     enum duo_search_kind kind;
     uint32_t n_choice; /* 2: big, small; 3: and skip */
+    bool big_or_skip;  /* n_choice 2: big, skip */
     uint32_t budget, n_random, width;
+    uint64_t given;
     uint64_t seed;
     bool nml; /* running maxima over the vocabulary: [budgets, tokens of a batch, n_vocab] floats */
     struct duo_watch watch;
@@ -50,6 +53,9 @@ void duo_matrix_free(struct duo_matrix *m); /* NULL is fine */
  * says what to do), ST_CANCELLED, ST_NOMEM. */
 enum status duo_search_run(const struct duo_pass *p, const struct duo_search *s,
                            struct duo_matrix **ret, struct err *err);
+/* What of it can be said before it runs: ST_RANGE as above. */
+enum status duo_search_check(const struct duo_search *s, uint32_t n_layer, size_t n_tok,
+                             struct err *err);
 /* Layer evaluations of a search, by formula; UINT64_MAX: more than fit. */
 uint64_t duo_search_cost(const struct duo_search *s, uint32_t n_layer);
 uint64_t duo_choose(uint32_t n, uint32_t k); /* binomial; UINT64_MAX: more than fit */

@@ -376,7 +376,8 @@ static void choose(void *user, uint32_t layer, size_t n_tok, const real *x, uint
         c->big += route[cell] == NET_BIG;
         if (c->r->route)
             c->r->route[i] |= (uint64_t)route[cell] << (2 * layer);
-        double margin = (double)(h[0] - h[1]) - c->r->threshold;
+        real other = r->n_choice > 2 && h[NET_SKIP] > h[NET_SMALL] ? h[NET_SKIP] : h[NET_SMALL];
+        double margin = (double)(h[NET_BIG] - other) - c->r->threshold;
         if (c->r->sure)
             c->r->sure[i * t->n_layer + layer] =
                 (uint8_t)(255 / (1 + exp(-c->r->tau * margin)) + 0.5);

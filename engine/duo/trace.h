@@ -68,7 +68,7 @@ struct duo_header {
     uint32_t n_class;
     char classes[16][16];
     uint64_t n_route[DUO_BUDGET_MAX];   /* routes the oracle chose from, K */
-    uint64_t n_placebo[DUO_BUDGET_MAX]; /* copies the placebo chose from */
+    uint64_t n_placebo[DUO_BUDGET_MAX]; /* copies the placebo chooses from */
     uint64_t fixed[DUO_BUDGET_MAX];     /* the route that is best on average */
     double router_hard[DUO_BUDGET_MAX]; /* realised share of big layers; NaN: no router */
     json_t *extra; /* what the search knows beyond tokens: subsampled and committed oracle,

@@ -19,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { WINDOW_DEFAULT = 5, PROTECTED_PASSES = 2 };
+enum { WINDOW_DEFAULT = 5, PROTECTED_PASSES = 2, DECAYS = 256 };
 /* Of a rate, per token. */
 #define DECAY_LOG2 (-0.0439f) /* 0.97 */
 #define AGAIN_STEP 0.1f       /* of the estimate of p, per pass */
@@ -54,6 +54,7 @@ struct cache {
     int32_t *home;               /* [n_layer][n_neuron] */
     struct cell *cell;           /* [n_layer][n_neuron] */
     struct contender *contender; /* [2 n_neuron] */
+    float decay[DECAYS];         /* what is left after so many tokens */
 };
 
 const char *cache_policy_name(enum cache_policy p)
@@ -109,6 +110,8 @@ enum status cache_create(const struct cache_opts *o, struct cache **ret, struct 
         return err_set(err, ST_NOMEM, "neuron cache");
     }
     memset(c->home, 0xff, n_home * sizeof *c->home);
+    for (uint32_t i = 0; i < DECAYS; i++)
+        c->decay[i] = exp2f(DECAY_LOG2 * (float)i);
     lay_out(c, o);
     *ret = c;
     return ST_OK;
@@ -148,14 +151,14 @@ static struct cell *cell(const struct cache *c, uint32_t layer, uint32_t neuron)
     return &c->cell[(size_t)layer * c->o.n_neuron + neuron];
 }
 
-static float decay(uint32_t tokens)
+static float decay(const struct cache *c, uint32_t tokens)
 {
-    return exp2f(DECAY_LOG2 * (float)tokens);
+    return tokens < DECAYS ? c->decay[tokens] : exp2f(DECAY_LOG2 * (float)tokens);
 }
 
-static float rate_now(const struct layer *l, const struct cell *e)
+static float rate_now(const struct cache *c, const struct layer *l, const struct cell *e)
 {
-    return e->rate * decay(l->clock - e->clock);
+    return e->rate * decay(c, l->clock - e->clock);
 }
 
 /* How much more often the last pass's neurons were needed again than their rates say. */
@@ -175,13 +178,13 @@ void cache_use(struct cache *c, uint32_t layer, uint32_t neuron, uint32_t weight
 {
     struct layer *l = &c->layer[layer];
     struct cell *e = cell(c, layer, neuron);
-    float rate = rate_now(l, e);
+    float rate = rate_now(c, l, e);
     if (e->pass != l->pass && l->n_tok == 1) {
         l->now.n++;
         l->now.again += e->pass && e->pass + 1 == l->pass;
         l->now.rate += rate;
     }
-    *e = (struct cell){ rate + (1 - decay(l->n_tok)) * (float)weight / (float)l->n_tok, l->clock,
+    *e = (struct cell){ rate + (1 - decay(c, l->n_tok)) * (float)weight / (float)l->n_tok, l->clock,
                         l->pass };
 }
 
@@ -233,7 +236,7 @@ static double key_of(const struct cache *c, const struct layer *l, uint32_t neur
 {
     const struct cell *e = cell(c, (uint32_t)(l - c->layer), neuron);
     bool used = e->pass == l->pass;
-    double rate = (double)rate_now(l, e), again = (double)l->again;
+    double rate = (double)rate_now(c, l, e), again = (double)l->again;
     switch (c->o.policy) {
     case CACHE_ADAPTIVE:
         return (used ? again : 0) + (1 - again) * rate;

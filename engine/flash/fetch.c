@@ -19,7 +19,7 @@ enum {
     PAGE = 4096,
     BATCH = 32,
     CHUNK_NEURONS = 256,
-    PIECES = 512 /* of the ring: a chunk's 256 reads and as many ahead */
+    PIECES = 1024 /* of the ring: a chunk's 256 reads and those ahead */
 };
 
 struct extent {
@@ -45,7 +45,8 @@ struct fetch {
     /* the layer in progress */
     uint32_t layer;
     struct fetch_want *w;
-    size_t n, next, ready, released, in_flight;
+    size_t n, next, released, in_flight;
+    const struct fetch *guess;
     struct err err;
     struct fetch_stats stats;
 };
@@ -131,7 +132,8 @@ static void aim(const struct fetch *f, struct extent *e)
                                   .offset = offset - e->skip,
                                   .need = e->skip + bytes,
                                   .len = num_align(e->skip + bytes, align),
-                                  .user = e };
+                                  .user = e,
+                                  .ahead = f->o.ahead };
 }
 
 /* The wants that one read from `next` on takes along. */
@@ -247,12 +249,14 @@ static void reap(struct fetch *f, size_t min)
         arrive(((struct extent *)done[i]->user)->owner, done[i]->user);
 }
 
-void fetch_begin(struct fetch *f, uint32_t layer, struct fetch_want *w, size_t n)
+void fetch_begin(struct fetch *f, uint32_t layer, struct fetch_want *w, size_t n,
+                 const struct fetch *guess)
 {
     f->layer = layer;
+    f->guess = guess;
     f->w = w;
     f->n = n;
-    f->next = f->ready = f->released = 0;
+    f->next = f->released = 0;
     f->err = (struct err)ERR_INIT;
     for (size_t i = 0; i < n; i++)
         w[i].piece = CACHE_NONE;
@@ -264,7 +268,7 @@ size_t fetch_begun(const struct fetch *f)
     return f->next;
 }
 
-static bool here(const struct fetch *f, struct fetch_want *w)
+bool fetch_here(const struct fetch *f, struct fetch_want *w)
 {
     if (w->at || !w->ahead || !w->ahead->at)
         return w->at != NULL;
@@ -274,24 +278,15 @@ static bool here(const struct fetch *f, struct fetch_want *w)
     return true;
 }
 
-size_t fetch_ready(struct fetch *f, size_t least, struct err *err)
+bool fetch_poll(struct fetch *f, bool wait, struct err *err)
 {
-    for (bool wait = false;; wait = true) {
-        if (source_in_flight(f->o.src))
-            reap(f, wait ? 1 : 0);
-        pump(f);
-        while (f->ready < f->n && here(f, &f->w[f->ready]))
-            f->ready++;
-        const struct err *bad = f->err.code != ST_OK ? &f->err
-                                : f->o.other         ? &f->o.other->err
-                                                     : NULL;
-        if (bad && bad->code != ST_OK) {
-            *err = *bad;
-            return 0;
-        }
-        if (f->ready >= least)
-            return f->ready;
-    }
+    if (source_in_flight(f->o.src))
+        reap(f, wait ? 1 : 0);
+    pump(f);
+    const struct err *bad = f->err.code != ST_OK ? &f->err : f->guess ? &f->guess->err : NULL;
+    if (bad && bad->code != ST_OK)
+        *err = *bad;
+    return err->code == ST_OK;
 }
 
 void fetch_settle(struct fetch *f)
@@ -318,6 +313,7 @@ void fetch_end(struct fetch *f)
         if (!f->w[i].at && f->w[i].slot != CACHE_NONE)
             cache_drop(f->o.cache, f->layer, f->w[i].neuron);
     f->n = 0;
+    f->guess = NULL;
     f->err = (struct err)ERR_INIT; /* the reader of misses looks at that of its guesses */
 }
 

@@ -10,20 +10,19 @@
 
 struct fetch; /* opaque */
 
-enum { FETCH_DEPTH = 256 };
+enum { FETCH_DEPTH = 768 }; /* reads: more than a layer of 16,000 neurons misses */
 
 struct fetch_opts {
     const struct bundle *b;
-    struct source *src; /* borrowed; only readers made with `other` may submit too */
+    struct source *src; /* borrowed, FETCH_DEPTH deep for each reader that shares it */
     uint8_t *ring;      /* what is read and has no slot, aligned to 4096; borrowed */
     size_t ring_bytes;  /* fetch_ring_least() at least */
     size_t read_bytes;  /* one read at most; a multiple of 4096, fetch_read_least() at least */
     uint8_t *slots;     /* of slot_bytes each, aligned to 4096; borrowed */
     size_t slot_bytes;
     struct cache *cache;
-    uint32_t gap;        /* bundles read over at most */
-    struct fetch *other; /* a reader of guesses, which this one's wants may be `ahead` in; or NULL.
-                            The source's depth: FETCH_DEPTH for each */
+    uint32_t gap; /* bundles read over at most */
+    bool ahead;   /* of guesses: the source reads what others want first */
 };
 size_t fetch_read_least(const struct bundle *b);
 /* A chunk of 256 neurons must fit, since it is computed at once. */
@@ -44,11 +43,15 @@ void fetch_free(struct fetch *f); /* waits for reads in flight */
 
 /* Wants of a guess that are read or under way: the first so many. No more will be submitted. */
 size_t fetch_begun(const struct fetch *f);
-/* Starts reading; w: n wants, ascending, borrowed until fetch_end(). */
-void fetch_begin(struct fetch *f, uint32_t layer, struct fetch_want *w, size_t n);
-/* Waits until w[0..least) are here and returns how many are, from the front. 0 and an error: a read
- * failed (ST_IO, ST_FORMAT); call fetch_end(). */
-size_t fetch_ready(struct fetch *f, size_t least, struct err *err);
+/* Starts reading; w: n wants, ascending, borrowed until fetch_end(). guess: the reader that some of
+ * them are `ahead` in, borrowed likewise; or NULL. */
+void fetch_begin(struct fetch *f, uint32_t layer, struct fetch_want *w, size_t n,
+                 const struct fetch *guess);
+/* Takes what has come, and starts reads that there was no room for; wait: for one read at least, if
+ * any is in flight. false and an error: a read failed (ST_IO, ST_FORMAT); call fetch_end(). */
+bool fetch_poll(struct fetch *f, bool wait, struct err *err);
+/* Whether want w is here, as of the last fetch_poll(): `at` is set. */
+bool fetch_here(const struct fetch *f, struct fetch_want *w);
 /* Waits until nothing is in flight: all that was wanted is here, or the ring is full. */
 void fetch_settle(struct fetch *f);
 /* w[0..n) are no longer looked at: buffers of those that no slot holds are used again. */

@@ -17,7 +17,8 @@ enum status loader_open(struct loader *l, const struct plan *plan, unsigned n_th
     if (source_align(l->src) > STAGE_ALIGN)
         return err_set(err, ST_UNSUPPORTED, "reads must be aligned to %zu bytes, %d is supported",
                        source_align(l->src), STAGE_ALIGN);
-    size_t bytes = l->stage_bytes * STAGES + (size_t)plan->scratch_stride * n_thread;
+    size_t more = plan->stream_slots > STAGES ? plan->stream_slots - STAGES : 0;
+    size_t bytes = l->stage_bytes * (STAGES + more) + (size_t)plan->scratch_stride * n_thread;
     size_t ring = (size_t)(plan->ring_bytes + plan->guess_bytes); /* afterwards, same memory */
     if (arena_init(&l->mem, bytes > ring ? bytes : ring, "read buffers", err) != ST_OK)
         return err->code;
@@ -25,6 +26,8 @@ enum status loader_open(struct loader *l, const struct plan *plan, unsigned n_th
         l->stage[i].req =
             (struct source_req){ .dst = arena_alloc(&l->mem, l->stage_bytes, STAGE_ALIGN),
                                  .user = &l->stage[i] };
+    if (more) /* behind the others: a stream's ring is one piece */
+        arena_alloc(&l->mem, l->stage_bytes * more, STAGE_ALIGN);
     return ST_OK;
 }
 

@@ -99,6 +99,12 @@ void mask_keep_largest(struct pool *pool, float *first, size_t n_tok, uint32_t n
         pool_run(pool, n_tok, keep_task, &j);
 }
 
+/* Tokens of a set. One alone is the usual case, and the portable build counts bits in software. */
+static uint32_t set_count(uint32_t set, size_t n_tok)
+{
+    return n_tok == 1 ? set : (uint32_t)__builtin_popcount(set);
+}
+
 /* ---- sketch ---- */
 
 /* Norms of one token that the bound is made of. */
@@ -137,7 +143,7 @@ size_t mask_scratch_bytes(uint32_t n_embd, uint32_t n_ff)
 
 struct judge {
     const struct mask_sketch *m;
-    const float *y; /* [2 n_tok, n_ff] */
+    const float *y; /* [2 n_tok, n_ff]; rough: [n_tok, n_ff] */
     const struct token_norms *norm;
     size_t n_tok;
     double roundings, share; /* share: of the worst case |w - s| |x| that is granted */
@@ -155,26 +161,51 @@ static void judge_task(void *arg, size_t task, unsigned worker)
         uint32_t set = 0;
         for (size_t t = 0; t < j->n_tok; t++) {
             const struct token_norms *x = &j->norm[t];
-            double z = (double)j->y[t * n + i] + (double)j->y[(j->n_tok + t) * n + i];
-            double slack = (w + e) * x->rest + j->roundings * (w + e) * x->x;
-            slack += e * x->x * j->share;
-            slack += j->m->int8_rows ? w * x->rounded : 0;
+            double z = (double)j->y[t * n + i], slack = e * x->x * j->share;
+            if (!j->m->rough) {
+                z += (double)j->y[(j->n_tok + t) * n + i];
+                slack += (w + e) * x->rest + j->roundings * (w + e) * x->x;
+                slack += j->m->int8_rows ? w * x->rounded : 0;
+            }
             z += j->m->bias ? (double)j->m->bias[i] : 0;
             /* Also what is not a number, which no comparison holds for. */
             set |= (uint32_t) !(z + slack * (1 + 1e-9) <= (double)j->m->threshold) << t;
         }
-        j->count[i] = j->m->sets ? set : (uint32_t)__builtin_popcount(set);
+        j->count[i] = j->m->sets ? set : set_count(set, j->n_tok);
     }
 }
 
+/* The rows of a matrix from a panel's first on. */
+static struct matrix rows_from(const struct matrix *m, uint32_t from)
+{
+    struct matrix r = *m;
+    assert(from % PANEL_ROWS == 0 && from < m->n_row);
+    r.n_row -= from;
+    r.data = (const uint8_t *)m->data + from * dtype_row_bytes(m->type, m->n_col);
+    return r;
+}
+
+/* The sketch without the neurons that are not asked about. */
+static struct mask_sketch asked(const struct mask_sketch *m)
+{
+    struct mask_sketch r = *m;
+    r.s = rows_from(&m->s, m->from);
+    r.norm += m->from;
+    r.err += m->from;
+    r.bias = m->bias ? m->bias + m->from : NULL;
+    return r;
+}
+
 /* NOLINTBEGIN(readability-non-const-parameter): the tasks write count */
-void mask_from_sketch(const struct kernels *k, struct pool *pool, const struct mask_sketch *m,
+void mask_from_sketch(const struct kernels *k, struct pool *pool, const struct mask_sketch *all,
                       const float *x, size_t n_tok, size_t stride, void *scratch, uint32_t *count)
 /* NOLINTEND(readability-non-const-parameter) */
 {
-    size_t n = m->s.n_col, n_ff = m->s.n_row, two = 2 * MASK_TOKENS;
+    const struct mask_sketch m = asked(all);
+    size_t n = m.s.n_col, n_ff = m.s.n_row, two = 2 * MASK_TOKENS;
     struct token_norms norm[MASK_TOKENS];
     assert(n_tok <= MASK_TOKENS && n % QK == 0);
+    memset(count, 0, all->from * sizeof *count);
     char *at = scratch;
     float *planes = (float *)(void *)at;
     at += num_align(two * n * sizeof(float), 64);
@@ -183,12 +214,12 @@ void mask_from_sketch(const struct kernels *k, struct pool *pool, const struct m
     struct acts a = { .store = at, .store_bytes = acts_bytes(two, n) };
     for (size_t t = 0; t < n_tok; t++)
         split(x + t * stride, n, planes + t * n, planes + (n_tok + t) * n, &norm[t]);
-    acts_set(&a, planes, 2 * n_tok, n, n);
-    matmul(k, pool, &m->s, &a, y, n_ff);
-    struct judge j = { m, y, norm, n_tok, 0, 1, count };
+    acts_set(&a, planes, m.rough ? n_tok : 2 * n_tok, n, n);
+    matmul(k, pool, &m.s, &a, y, n_ff);
+    struct judge j = { &m, y, norm, n_tok, 0, 1, count + all->from };
     j.roundings = 2 * (256 + (double)n / 256 + (double)n / QK + 16) * 0x1p-24;
-    if (m->sigma > 0)
-        j.share = (double)m->sigma / sqrt((double)n);
+    if (m.sigma > 0)
+        j.share = (double)m.sigma / sqrt((double)n);
     pool_run(pool, (n_ff + COUNT_TASK - 1) / COUNT_TASK, judge_task, &j);
 }
 
@@ -211,7 +242,7 @@ static void vote_task(void *arg, size_t task, unsigned worker)
         uint32_t set = 0;
         for (size_t t = 0; t < v->n_tok; t++) /* also what is not a number */
             set |= (uint32_t) !(v->y[t * n + i] + v->m->bias[i] <= 0) << t;
-        v->count[i] = v->m->sets ? set : (uint32_t)__builtin_popcount(set);
+        v->count[i] = v->m->sets ? set : set_count(set, v->n_tok);
     }
 }
 
@@ -236,9 +267,13 @@ void mask_from_lowrank(const struct kernels *k, struct pool *pool, const struct 
                        const float *x, size_t n_tok, size_t stride, void *scratch, uint32_t *count)
 /* NOLINTEND(readability-non-const-parameter) */
 {
-    size_t n = m->a.n_col, n_ff = m->b.n_row, two = 2 * MASK_TOKENS;
+    size_t n = m->a.n_col, n_ff = m->b.n_row - m->from, two = 2 * MASK_TOKENS;
     float *y = (float *)(void *)((char *)scratch + num_align(two * n * sizeof(float), 64));
-    mask_lowrank_scores(k, pool, m, x, n_tok, stride, scratch, y);
-    struct vote v = { m, y, n_tok, count };
+    struct mask_lowrank part = *m;
+    part.b = rows_from(&m->b, m->from);
+    part.bias += m->from;
+    memset(count, 0, m->from * sizeof *count);
+    mask_lowrank_scores(k, pool, &part, x, n_tok, stride, scratch, y);
+    struct vote v = { &part, y, n_tok, count + m->from };
     pool_run(pool, (n_ff + COUNT_TASK - 1) / COUNT_TASK, vote_task, &v);
 }

@@ -42,6 +42,11 @@ struct mask_sketch {
     bool int8_rows;          /* the exact product rounds its activations to int8 too */
     float sigma;             /* standard deviations of margin in place of the bound; 0: the bound */
     bool sets;               /* who, not how many: bit t of count[i] is token t */
+    /* Of a guess, which may be wrong: neurons before `from` (a multiple of 16) are not asked about,
+     * their count is 0; rough: activations enter in one int8 plane, and their rounding is not made
+     * good for. */
+    uint32_t from;
+    bool rough;
 };
 /* Scratch for mask_from_sketch() and mask_from_lowrank(), 64-byte aligned. */
 size_t mask_scratch_bytes(uint32_t n_embd, uint32_t n_ff);
@@ -53,6 +58,7 @@ struct mask_lowrank {
     struct matrix a, b; /* [r, n_embd] and [n_ff, r] of any type, packed; 1 <= r <= n_embd */
     const float *bias;  /* [n_ff]; the threshold is in it */
     bool sets;          /* as above */
+    uint32_t from;
 };
 /* B (A x), without the bias: y f32 [n_tok, n_ff]. */
 void mask_lowrank_scores(const struct kernels *k, struct pool *pool, const struct mask_lowrank *m,

@@ -35,7 +35,9 @@ static void ask_sketch(const struct model *m, const struct weights_view *v,
                              .threshold = threshold(hp),
                              .int8_rows = !dtype_is_plain(b->row_type),
                              .sigma = b->mask == BUNDLE_SKETCH4 ? a->sigma : 0,
-                             .sets = a->sets };
+                             .sets = a->sets,
+                             .from = a->from,
+                             .rough = a->rough };
     mask_from_sketch(a->k, a->pool, &s, a->x, a->n_tok, a->stride, a->scratch, a->count);
 }
 
@@ -49,6 +51,7 @@ void mask_layer_ask(const struct model *m, const struct weights_view *v,
     struct mask_lowrank p = { .a = v->m[TR_PRED_A],
                               .b = v->m[TR_PRED_B],
                               .bias = VIEW_VEC(v, TR_PRED_BIAS),
-                              .sets = a->sets };
+                              .sets = a->sets,
+                              .from = a->from };
     mask_from_lowrank(a->k, a->pool, &p, a->x, a->n_tok, a->stride, a->scratch, a->count);
 }

@@ -13,8 +13,10 @@ struct mask_layer_ask {
     struct pool *pool;
     const float *x; /* f32 rows `stride` apart: the layer's normed input */
     size_t n_tok, stride;
-    float sigma;     /* of a 4-bit sketch */
-    bool sets;       /* bit t of count[i] is token t */
+    float sigma; /* of a 4-bit sketch */
+    bool sets;   /* bit t of count[i] is token t */
+    bool rough;  /* of a guess, as struct mask_sketch says; so is from */
+    uint32_t from;
     void *scratch;   /* mask_scratch_bytes() */
     uint32_t *count; /* out: [n_ff] */
 };

@@ -1,11 +1,15 @@
 /* engine/flash/neuron_trace.c - see neuron_trace.h. */
 #include "engine/flash/neuron_trace.h"
 
+#include "engine/base/file.h"
+
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 enum {
@@ -17,6 +21,21 @@ enum {
     LAYERS_MAX = 512
 };
 static const char magic[MAGIC_BYTES + 1] = "strobeN2";
+
+void neuron_trace_whose(const struct model *m, char hash[65])
+{
+    struct err err = ERR_INIT;
+    struct str source;
+    snprintf(hash, 65, "%s", model_hash(m));
+    if (!model_bundle(m) || model_bundle(m)->placed ||
+        gguf_get_str(model_gguf(m), "strobe.pack.source", true, &source, &err) != ST_OK ||
+        source.n != strlen(hash))
+        return;
+    for (size_t i = 0; i < source.n; i++)
+        if (!strchr("0123456789abcdef", source.p[i]))
+            return;
+    memcpy(hash, source.p, source.n);
+}
 
 /* ---- writing ---- */
 
@@ -33,17 +52,8 @@ struct neuron_trace_writer {
 
 static void write_out(struct neuron_trace_writer *w)
 {
-    const uint8_t *p = w->buf;
-    while (w->n > 0 && w->err.code == ST_OK) {
-        ssize_t put = write(w->fd, p, w->n);
-        if (put < 0 && errno != EINTR) {
-            err_sys(&w->err, errno, "write");
-            err_ctx(&w->err, "neuron trace '%s'", w->path);
-        } else if (put > 0) {
-            p += put;
-            w->n -= (size_t)put;
-        }
-    }
+    if (w->err.code == ST_OK && file_write(w->fd, w->buf, w->n, w->path, &w->err) != ST_OK)
+        err_ctx(&w->err, "neuron trace");
     w->n = 0;
 }
 
@@ -315,7 +325,7 @@ enum status neuron_trace_open(const char *path, struct neuron_trace_reader **ret
         return err_set(err, ST_NOMEM, "neuron trace");
     r->fd = open(path, O_RDONLY | O_CLOEXEC);
     if (r->fd < 0)
-        err_sys(err, errno, "open");
+        err_input(err, errno, "open");
     r->path = str_dup(str_c(path));
     r->buf = malloc(BUFFER);
     if (!r->path || !r->buf)

@@ -19,6 +19,7 @@
 
 #include "engine/base/buf.h"
 #include "engine/flash/cache.h"
+#include "engine/model/model.h"
 
 enum {
     NEURON_TRACE_NEURONS_MAX = 1 << 20,
@@ -27,12 +28,17 @@ enum {
 };
 
 struct neuron_trace_head {
-    char model[65]; /* whose neurons: model_hash() of what was packed, hex */
+    char model[65]; /* whose neurons: neuron_trace_whose() */
     uint32_t n_layer, n_neuron;
     uint32_t slots; /* per layer, of the cache at recording */
     enum cache_policy policy;
     uint32_t window; /* 0: cache.h's default */
 };
+
+/* Whose numbers the neurons of a packed model bear, hex: model_hash() of what was packed. A placed
+ * file (model/bundle.h) has an order of its own, and its own hash: no other file takes its trace.
+ */
+void neuron_trace_whose(const struct model *m, char hash[65]);
 
 /* ---- writing: one buffer of 256 KiB and two lists of n_neuron, no allocation afterwards ---- */
 

@@ -1,11 +1,15 @@
 /* engine/flash/pack.h - re-lays a ReLU model once for neuron-level streaming: the feed-forward
  * weights of each neuron side by side (model/bundle.h), everything else as it was. Streams: memory
- * is one layer's down matrix. Writes OUT.partial and renames it when it is whole; an interrupted
- * run goes on where it stopped. Reads the model, never writes to it. */
+ * is one layer's down matrix and, where neurons get another order, 64 MiB for each other matrix of
+ * a bundle. Another order is the same function with its own rounding: the sum over neurons is taken
+ * in the file's order, whatever the budget, threads or cache. Writes OUT.partial and renames it
+ * when it is whole; an interrupted run goes on where it stopped. Reads the model, never writes to
+ * it. */
 #ifndef STROBE_FLASH_PACK_H
 #define STROBE_FLASH_PACK_H
 
 #include "engine/base/err.h"
+#include "engine/flash/place.h"
 #include "engine/model/model.h"
 
 #include <stdbool.h>
@@ -27,6 +31,7 @@ struct pack_opts {
     uint32_t align;        /* of bundles, a power of two; 0: what direct reads of OUT's disk want */
     const char *rates;     /* neuron trace (neuron_trace.h) of this model: firing rates go into the
                               file, and fill the cache at start; NULL: none */
+    enum place_kind place; /* order of the neurons; any but PLACE_NONE needs rates */
     void (*progress)(void *ctx, const char *what, uint64_t done, uint64_t total); /* may be NULL */
     void *ctx;
 };
@@ -37,11 +42,12 @@ struct pack_report {
     uint32_t stride, n_bundle, align;
     const char *mask; /* bundle_mask_name() */
     bool rates;
+    const char *place; /* place_name() */
 };
 
 /* Errors: ST_UNSUPPORTED (no exact zeros: not a ReLU model; a folder; packed already; types), ST_IO
- * (also: the disk is full), ST_NOMEM, ST_ARG (also: another model's predictor or trace), those of
- * predictor_read(). */
+ * (also: the disk is full), ST_NOMEM, ST_ARG (also: another model's predictor or trace, place
+ * without rates), those of predictor_read() and place_find(). */
 enum status pack_run(const struct model *m, const struct pack_opts *opts, struct pack_report *ret,
                      struct err *err);
 

@@ -3,9 +3,19 @@
  *              these, mask: sketches or predictors of packed models
  *   staging    read buffers: of loading, and the ring that streamed weights pass through
  *   pack       per thread, where streamed panels are packed
+ *   span       hidden states of a prompt that goes through each layer chunk by chunk, so that the
+ *              layer's streamed part is read once for all of it. That part stays in the ring, which
+ *              is longer for it (staging). The other way, each piece used for all chunks while it
+ *              passes by, wants all of a layer's activations for the whole span: 104 KiB a token of
+ *              a 7B model, 213 MB for 2048, where half of that model streamed takes 231 MB beyond
+ *              the ring that is there anyway in F16, some 20 in 4 bits, for a span of any length.
+ *              Packed models' bundles pass by in waves, each used for all chunks: only the
+ *              input and the sum of the feed-forward part are as long as the span, nothing is held.
+ *              All this memory is taken from pinned weights, so from decoding: it is had only where
+ *              a pass streams at most 1/SPAN_SHARE more and decoding is predicted to lose no more
  *   kv, scratch, tokenizer, draft model: as given
  *   overhead   what the process has before any of this (measured: 3-5 MiB with its libraries),
- * thread stacks, allocator and page tables: 12 MiB + 1/256 of the rest */
+ *              thread stacks, allocator and page tables: 12 MiB + 1/256 of the rest */
 #include "engine/flash/plan.h"
 
 #include "engine/base/num.h"
@@ -14,6 +24,7 @@
 #include "engine/flash/mask_layer.h"
 #include "engine/flash/predict.h"
 #include "engine/flash/sparse.h"
+#include "engine/flash/stream.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,7 +36,10 @@ enum {
     BUNDLE_READ_BYTES = 256 << 10, /* neighbours read together: at this size the disk is near its
                                       sequential rate (baselines.md 1.3) */
     BUNDLE_AHEAD_BYTES = 8 << 20,  /* some 4 ms of reading beside the chunk that is computed */
-    BUNDLE_PIECE_BYTES = 512 << 10 /* of loading: memory that the cache could have */
+    GUESS_AHEAD_BYTES = 24 << 20,
+    BUNDLE_PIECE_BYTES = 512 << 10, /* of loading: memory that the cache could have */
+    SPAN_SHARE = 16,
+    SPAN_AHEAD = 4 /* buffers beyond a layer's: reading goes on while the layer is held */
 };
 #define OVERHEAD_BASE ((uint64_t)12 << 20)
 
@@ -45,6 +59,13 @@ static bool always_pinned(const struct tensor *t)
            role_of_duo(t->role);
 }
 
+/* What one layer misses, of a model of that size: about a part in 256 of it. */
+static uint64_t guess_ahead(uint64_t bytes)
+{
+    uint64_t some = num_align((size_t)(bytes / 256), STAGE_ALIGN);
+    return some < GUESS_AHEAD_BYTES ? some : GUESS_AHEAD_BYTES;
+}
+
 /* Reads of bundles go through a ring in the same memory; nothing is packed. Two reads become one
  * where the time of a read is longer than that of the bytes between them (flash.md 5.1). */
 static void bundle_ring(const struct model *m, const struct disk_model *disk, uint64_t bytes,
@@ -59,9 +80,14 @@ static void bundle_ring(const struct model *m, const struct disk_model *disk, ui
     p->gap_bytes = gap < (double)p->read_bytes ? (uint64_t)gap : p->read_bytes;
     p->scratch_stride = p->pack_bytes = 0;
     if (bundle_has_first(b))
-        p->guess_bytes = p->read_bytes + (ahead < BUNDLE_AHEAD_BYTES ? ahead : BUNDLE_AHEAD_BYTES);
+        p->guess_bytes = GUESS_LAYERS * (p->read_bytes + guess_ahead(bytes));
     if (p->staging_bytes < p->ring_bytes + p->guess_bytes)
         p->staging_bytes = p->ring_bytes + p->guess_bytes;
+}
+
+static uint64_t slot_bytes(const struct plan *p)
+{
+    return num_align((size_t)p->piece_bytes, STAGE_ALIGN) + 2 * STAGE_ALIGN;
 }
 
 static void staging(const struct model *m, const struct plan_in *in, struct plan *p)
@@ -84,7 +110,8 @@ static void staging(const struct model *m, const struct plan_in *in, struct plan
     uint64_t most = model_bundle(m) ? BUNDLE_PIECE_BYTES : PIECE_BYTES;
     piece = piece < most ? piece : most;
     p->piece_bytes = panel > piece ? panel : piece;
-    p->staging_bytes = STAGES * (p->piece_bytes + 2 * STAGE_ALIGN) + whole;
+    p->stream_slots = STAGES;
+    p->staging_bytes = STAGES * slot_bytes(p) + whole;
     p->pack_bytes = p->scratch_stride * (in->n_thread ? in->n_thread : 1);
     if (model_bundle(m))
         bundle_ring(m, &in->disk, all, p);
@@ -93,7 +120,8 @@ static void staging(const struct model *m, const struct plan_in *in, struct plan
 static uint64_t total_of(struct plan *p)
 {
     uint64_t parts = p->resident_bytes + p->staging_bytes + p->pack_bytes + p->kv_bytes +
-                     p->scratch_bytes + p->tokenizer_bytes + p->draft_bytes + p->cache_bytes;
+                     p->scratch_bytes + p->tokenizer_bytes + p->draft_bytes + p->cache_bytes +
+                     p->span_bytes;
     uint64_t arenas = p->draft_bytes ? 8 : 4;
     p->overhead_bytes = OVERHEAD_BASE + parts / 256 + arenas * ARENA_ROUND;
     return parts + p->overhead_bytes;
@@ -175,6 +203,11 @@ static void pin_all(const struct model *m, struct plan *p, enum pin_what what)
     }
 }
 
+static bool worth_it(const struct plan *p, const struct plan *before)
+{
+    return p->streamed_bytes <= before->streamed_bytes + before->streamed_bytes / SPAN_SHARE;
+}
+
 /* ---- packed models: everything but the bundles is resident, slots take what is left ---- */
 
 static void set_slots(const struct model *m, uint32_t n, uint64_t fixed, struct plan *p)
@@ -184,6 +217,45 @@ static void set_slots(const struct model *m, uint32_t n, uint64_t fixed, struct 
     p->slots_per_layer = n;
     p->cache_bytes = fixed + (uint64_t)n * b->n_layer * sparse_slot_bytes(b);
     p->streamed_bytes = cells * b->stride;
+}
+
+/* Slots in what is left of the budget; false: it is not even enough for none. */
+static bool fill_slots(const struct model *m, uint64_t fixed, struct plan *p)
+{
+    const struct bundle *b = model_bundle(m);
+    set_slots(m, 0, fixed, p);
+    uint64_t least = total_of(p);
+    if (least > p->ram_bytes)
+        return false;
+    uint64_t room = (p->ram_bytes - least) / 257 * 256; /* total_of()'s share */
+    uint64_t slots = room / (b->n_layer * sparse_slot_bytes(b));
+    set_slots(m, slots < b->n_neuron ? (uint32_t)slots : b->n_neuron, fixed, p);
+    return true;
+}
+
+/* What tokens miss may grow faster than what is not in memory, since the slots that go held neurons
+ * that fire: of a 2.2 GB model at half its memory, a fifth of the slots was a tenth of the rate. */
+static bool keeps_rate(const struct model *m, const struct plan_in *in, const struct plan *p,
+                       const struct plan *before)
+{
+    struct plan now = *p, then = *before;
+    predict(m, in, &now);
+    predict(m, in, &then);
+    return now.tokens_per_s >= then.tokens_per_s * (1 - 1.0 / SPAN_SHARE);
+}
+
+/* The longest span that is worth the slots that it takes the place of, if any. */
+static void packed_span(const struct model *m, const struct plan_in *in, uint64_t fixed,
+                        struct plan *p)
+{
+    const struct plan before = *p;
+    for (uint32_t n = before.streamed_bytes ? in->span_tok : 0; n > in->span_least; n /= 2) {
+        p->span_tok = n;
+        p->span_bytes = n * in->span_tok_bytes;
+        if (fill_slots(m, fixed, p) && worth_it(p, &before) && keeps_rate(m, in, p, &before))
+            return;
+        *p = before;
+    }
 }
 
 static void decide_packed(const struct model *m, const struct plan_in *in, struct plan *p)
@@ -207,12 +279,75 @@ static void decide_packed(const struct model *m, const struct plan_in *in, struc
     p->fits = p->least_bytes <= p->ram_bytes;
     if (!p->fits)
         return;
-    uint64_t room = (p->ram_bytes - p->least_bytes) / 257 * 256; /* total_of()'s share */
-    uint64_t slots = room / (b->n_layer * sparse_slot_bytes(b));
-    set_slots(m, slots < b->n_neuron ? (uint32_t)slots : b->n_neuron, fixed, p);
+    fill_slots(m, fixed, p);
+    packed_span(m, in, fixed, p);
     p->total_bytes = total_of(p);
     if (in->mode == FLASH_AUTO)
         p->mode = predict_mode(m, in, p);
+}
+
+/* ---- spans ---- */
+
+/* Buffers that hold what one layer streams, of the layer that streams most. */
+static uint32_t layer_slots(const struct model *m, const struct plan *p)
+{
+    uint32_t most = 0;
+    for (uint32_t l = 0; l < model_hparams(m)->n_layer; l++) {
+        uint32_t n = 0;
+        for (uint32_t i = 0; i < model_n_tensor(m); i++) {
+            const struct tensor *t = model_tensor(m, i);
+            if (t->layer == l && !p->pinned[i])
+                n += stream_pieces(t, slot_bytes(p));
+        }
+        most = n > most ? n : most;
+    }
+    return most;
+}
+
+static void set_ring(struct plan *p, uint32_t n)
+{
+    uint32_t now = n + SPAN_AHEAD > STAGES ? n + SPAN_AHEAD : STAGES;
+    p->staging_bytes += slot_bytes(p) * now;
+    p->staging_bytes -= slot_bytes(p) * p->stream_slots;
+    p->stream_slots = now;
+}
+
+/* Pins anew with room for a span. A layer streams less where more is pinned, so the ring is made
+ * for a whole layer first and cut to what was left. false: there is no room, or it costs more than
+ * it is worth; p is then half changed. */
+static bool with_span(const struct model *m, bool pins, struct plan *p, const struct plan *before)
+{
+    pin_all(m, p, PIN_UNSTREAMED);
+    set_ring(p, layer_slots(m, p));
+    for (int round = 0; round < 2; round++) {
+        if (total_of(p) > p->ram_bytes)
+            return false;
+        if (pins)
+            pin_more(m, p);
+        set_ring(p, layer_slots(m, p));
+    }
+    p->total_bytes = total_of(p);
+    return worth_it(p, before);
+}
+
+/* The longest span that is worth its memory, if any. */
+static void try_spans(const struct model *m, const struct plan_in *in, bool pins, struct plan *p)
+{
+    const struct plan before = *p;
+    uint8_t *pinned = before.streamed_bytes ? malloc(model_n_tensor(m)) : NULL;
+    if (!pinned)
+        return; /* without memory for the trial, without spans */
+    memcpy(pinned, p->pinned, model_n_tensor(m));
+    for (uint32_t n = in->span_tok; n > in->span_least; n /= 2) {
+        p->span_tok = n;
+        p->span_bytes = n * in->span_tok_bytes;
+        if (with_span(m, pins, p, &before))
+            goto done;
+        *p = before;
+    }
+    memcpy(p->pinned, pinned, model_n_tensor(m));
+done:
+    free(pinned);
 }
 
 static void decide(const struct model *m, const struct plan_in *in, struct plan *p)
@@ -230,9 +365,12 @@ static void decide(const struct model *m, const struct plan_in *in, struct plan 
     p->least_bytes = total_of(p);
     p->mode = FLASH_DENSE;
     p->fits = p->least_bytes <= p->ram_bytes;
-    if (p->fits && in->ram_bytes && in->ram_bytes < all)
+    bool pins = in->ram_bytes && in->ram_bytes < all;
+    if (p->fits && pins)
         pin_more(m, p);
     p->total_bytes = total_of(p);
+    if (p->fits)
+        try_spans(m, in, pins, p);
 }
 
 /* The draft model is loaded first, when nothing else is there but its own read buffers. */

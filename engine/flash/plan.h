@@ -25,6 +25,9 @@ struct plan_in {
     uint64_t scratch_bytes;    /* activations, logits, sampler, from infer */
     uint64_t tokenizer_bytes;  /* vocabulary tables and metadata already held */
     uint32_t n_thread;         /* that compute; 0: 1 */
+    uint32_t span_tok;         /* prompt tokens that one pass over streamed weights should serve */
+    uint32_t span_least;       /* a span of no more is none: a pass takes so many anyway */
+    uint64_t span_tok_bytes;   /* that a token of a span takes, from infer */
     uint64_t draft_bytes;      /* a draft model, all of it, from the facade; 0: none */
     uint64_t draft_load_bytes; /* its read buffers: freed before this model's are made */
     double keep;               /* packed models: share of neurons that a token may use; 0: all */
@@ -40,11 +43,15 @@ struct plan {
     uint64_t pack_bytes;     /* where streamed panels are packed, all threads */
     uint64_t scratch_stride; /* of it, one thread's */
     uint64_t piece_bytes;    /* largest single read */
-    uint64_t cache_bytes;    /* packed models: slots of neurons, with tables */
-    uint64_t ring_bytes;     /* packed models: what reads of bundles pass through, of staging */
-    uint64_t guess_bytes;    /* packed models: the ring of guessed reads, of staging */
-    uint64_t read_bytes;     /* packed models: one read of bundles at most */
-    uint64_t gap_bytes;      /* packed models: read over what is no longer than this */
+    uint32_t
+        stream_slots;     /* buffers of the ring; with a span they hold any layer's streamed part */
+    uint32_t span_tok;    /* tokens of a span; 0: prompts go chunk by chunk through all layers */
+    uint64_t span_bytes;  /* what these tokens take; the ring that they need is in staging */
+    uint64_t cache_bytes; /* packed models: slots of neurons, with tables */
+    uint64_t ring_bytes;  /* packed models: what reads of bundles pass through, of staging */
+    uint64_t guess_bytes; /* packed models: the rings of guessed reads, of staging */
+    uint64_t read_bytes;  /* packed models: one read of bundles at most */
+    uint64_t gap_bytes;   /* packed models: read over what is no longer than this */
     uint32_t slots_per_layer;
     uint64_t kv_bytes, scratch_bytes, tokenizer_bytes, draft_bytes, overhead_bytes;
     uint64_t total_bytes;    /* sum: <= ram_bytes when fits */

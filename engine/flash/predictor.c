@@ -1,6 +1,7 @@
 /* engine/flash/predictor.c - see predictor.h. */
 #include "engine/flash/predictor.h"
 
+#include "engine/base/file.h"
 #include "engine/base/num.h"
 #include "engine/kernel/matrix.h"
 #include "engine/model/gguf_write.h"
@@ -86,31 +87,7 @@ static struct part part_of(const struct predictor *p, uint32_t layer, int i)
 
 /* ---- writing ---- */
 
-struct out {
-    int fd;
-    const char *path;
-    uint64_t at;
-};
-
-static enum status put(struct out *o, const void *data, size_t n, struct err *err)
-{
-    const char *p = data;
-    while (n > 0) {
-        ssize_t took = write(o->fd, p, n);
-        if (took < 0 && errno == EINTR)
-            continue;
-        if (took < 0) {
-            err_sys(err, errno, "write");
-            return err_ctx(err, "'%s'", o->path);
-        }
-        p += took;
-        o->at += (uint64_t)took;
-        n -= (size_t)took;
-    }
-    return ST_OK;
-}
-
-static enum status put_head(const struct predictor *p, struct out *o, struct err *err)
+static enum status put_head(const struct predictor *p, int fd, const char *path, struct err *err)
 {
     struct gguf_writer w;
     struct buf head = BUF_INIT;
@@ -134,41 +111,43 @@ static enum status put_head(const struct predictor *p, struct out *o, struct err
     gw_bytes(&w, &head);
     gw_clear(&w);
     if (buf_ok(&head, "header", err) == ST_OK)
-        put(o, head.p, head.n, err);
+        file_write(fd, head.p, head.n, path, err);
     buf_clear(&head);
     return err->code;
 }
 
-static enum status put_all(const struct predictor *p, struct out *o, struct err *err)
+static enum status put_all(const struct predictor *p, int fd, const char *path, struct err *err)
 {
     static const uint8_t zero[ALIGN];
-    put_head(p, o, err);
+    put_head(p, fd, path, err);
     for (uint32_t l = 0; l < p->n_layer; l++)
         for (int i = 0; i < 3 && err->code == ST_OK; i++) {
             struct part t = part_of(p, l, i);
-            if (put(o, t.data, t.bytes, err) == ST_OK)
-                put(o, zero, num_align(t.bytes, ALIGN) - t.bytes, err);
+            if (file_write(fd, t.data, t.bytes, path, err) == ST_OK)
+                file_write(fd, zero, num_align(t.bytes, ALIGN) - t.bytes, path, err);
         }
-    if (err->code == ST_OK && fsync(o->fd) != 0)
+    if (err->code == ST_OK && fsync(fd) != 0)
         err_sys(err, errno, "fsync");
     return err->code;
 }
 
-enum status predictor_write(const struct predictor *p, const char *path, struct err *err)
+enum status predictor_write(const struct predictor *p, const char *name, struct err *err)
 {
+    char path[FILE_PATH_MAX];
+    if (file_target(name, path, err) != ST_OK)
+        return err->code;
     size_t cap = strlen(path) + sizeof ".partial";
     char *partial = malloc(cap);
     if (!partial)
         return err_set(err, ST_NOMEM, "predictor");
     snprintf(partial, cap, "%s.partial", path);
-    struct out o = { .fd = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644),
-                     .path = path };
-    if (o.fd < 0) {
+    int fd = open(partial, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);
+    if (fd < 0) {
         err_sys(err, errno, "open");
         err_ctx(err, "'%s'", partial);
     } else {
-        put_all(p, &o, err);
-        close(o.fd);
+        put_all(p, fd, path, err);
+        close(fd);
         if (err->code == ST_OK && rename(partial, path) != 0) {
             err_sys(err, errno, "rename");
             err_ctx(err, "'%s'", path);
@@ -192,19 +171,11 @@ static enum status load(const struct in *in, const struct gguf_tensor *t, uint8_
                         struct err *err)
 {
     uint8_t *p = malloc((size_t)t->bytes);
-    size_t n = 0;
     if (!p)
         return err_set(err, ST_NOMEM, "predictor");
-    while (n < t->bytes) {
-        ssize_t got = pread(in->fd, p + n, (size_t)t->bytes - n, (off_t)(t->offset + n));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got <= 0) {
-            free(p);
-            return got < 0 ? err_sys(err, errno, "read")
-                           : err_set(err, ST_FORMAT, "the file ends inside a tensor");
-        }
-        n += (size_t)got;
+    if (file_read_at(in->fd, p, (size_t)t->bytes, t->offset, NULL, err) != ST_OK) {
+        free(p);
+        return err->code;
     }
     *ret = p;
     return ST_OK;

@@ -2,6 +2,7 @@
  * of all tokens (train, calib, test), bits of all tokens, sizes of the test tokens. */
 #include "engine/flash/predictor_samples.h"
 
+#include "engine/base/file.h"
 #include "engine/base/num.h"
 #include "engine/kernel/vector.h"
 
@@ -120,20 +121,9 @@ uint64_t samples_layer_bytes(const struct samples *s)
 static enum status put_at(const struct samples *s, const void *data, size_t n, uint64_t at,
                           struct err *err)
 {
-    const char *p = data;
-    while (n > 0) {
-        ssize_t took = pwrite(s->fd, p, n, (off_t)at);
-        if (took < 0 && errno == EINTR)
-            continue;
-        if (took < 0) {
-            err_sys(err, errno, "write");
-            return err_ctx(err, "samples (%zu MiB in all)", (size_t)(samples_file_bytes(s) >> 20));
-        }
-        p += took;
-        at += (uint64_t)took;
-        n -= (size_t)took;
-    }
-    return ST_OK;
+    if (file_write_at(s->fd, data, n, at, NULL, err) == ST_OK)
+        return ST_OK;
+    return err_ctx(err, "samples (%zu MiB in all)", (size_t)(samples_file_bytes(s) >> 20));
 }
 
 static void bits_of(const float *h, uint32_t n, uint8_t *row)
@@ -178,18 +168,9 @@ enum status samples_load(struct samples *s, uint32_t layer, struct samples_layer
     if (!s->memory)
         return err_set(err, ST_NOMEM, "%zu bytes of samples of a layer: take fewer --tokens",
                        s->block);
-    for (size_t n = 0; n < s->block;) {
-        ssize_t got = pread(s->fd, s->memory + n, s->block - n, (off_t)(at + n));
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0) {
-            err_sys(err, errno, "read");
-            return err_ctx(err, "samples");
-        }
-        if (got == 0) /* the last block's unused end was never written */
-            break;
-        n += (size_t)got;
-    }
+    size_t got; /* the last block's unused end was never written */
+    if (file_read_upto(s->fd, s->memory, s->block, at, &got, err) != ST_OK)
+        return err_ctx(err, "samples");
     for (int i = 0; i < SAMPLES_PARTS; i++) {
         ret->x[i] = (const float *)(const void *)s->memory + s->first[i] * s->sh.n_embd;
         ret->fires[i] = s->memory + s->x_bytes + s->first[i] * samples_row(s->sh.n_ff);

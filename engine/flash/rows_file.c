@@ -1,6 +1,7 @@
 /* engine/flash/rows_file.c - see rows_file.h. */
 #include "engine/flash/rows_file.h"
 
+#include "engine/base/file.h"
 #include "engine/kernel/matrix.h"
 
 #include <assert.h>
@@ -53,20 +54,8 @@ enum status rows_file_read(struct rows_file *f, uint32_t row, float *out, struct
 {
     assert(row < f->t->n_row);
     uint64_t at = f->t->offset + (uint64_t)row * f->row_bytes;
-    for (size_t got = 0; got < f->row_bytes;) {
-        ssize_t n = pread(f->fd, f->row + got, f->row_bytes - got, (off_t)(at + got));
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0) {
-            err_sys(err, errno, "read");
-            return err_ctx(err, "'%s' at byte %llu", f->path, (unsigned long long)(at + got));
-        }
-        if (n == 0)
-            return err_set(err, ST_FORMAT,
-                           "'%s' ends at or before byte %llu while in use: it was truncated",
-                           f->path, (unsigned long long)(at + got));
-        got += (size_t)n;
-    }
+    if (file_read_at(f->fd, f->row, f->row_bytes, at, f->path, err) != ST_OK)
+        return err->code;
     dtype_to_f32(f->t->type, f->row, out, f->t->n_col);
     return ST_OK;
 }

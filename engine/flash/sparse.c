@@ -1,168 +1,29 @@
 /* engine/flash/sparse.c - see sparse.h. One call, one layer:
  *
- *   before attention: mask of the input as it would be without attention -> reads of misses start
- *   mask -> needed neurons, ascending -> cache: hits and misses, slots for the misses -> reads
- * start wave by wave (whole chunks of 256 neurons, as they arrive): first row products (where they
- * are estimated) -> activations -> up row products -> h -> sum of down vectors
+ *   mask -> needed neurons, ascending -> cache: hits and misses, slots for the misses
+ *   reads of the misses start, those of a guess of the next layer (guess.h) behind them
+ *   what has come is computed, wave by wave (sparse_wave.c)
  *
  * A prompt is the same with nearly all neurons needed: neighbours are then read together in large
  * pieces, and what the prompt used most stays in the cache for the tokens after it. */
 #include "engine/flash/sparse.h"
 
-#include "engine/base/arena.h"
 #include "engine/base/clock.h"
-#include "engine/base/num.h"
-#include "engine/flash/fetch.h"
 #include "engine/flash/internal.h"
 #include "engine/flash/mask.h"
 #include "engine/flash/mask_layer.h"
-#include "engine/flash/neurons.h"
-#include "engine/flash/rates.h"
-#include "engine/flash/shadow.h"
-#include "engine/flash/wants.h"
-#include "engine/kernel/sparse.h"
+#include "engine/flash/sparse_internal.h"
 
 #include <assert.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
-enum { PAGE = 4096 };
+enum { GUESS_SKIPS = 32 }; /* one in so many neurons that are not cached may be overlooked */
 
 _Static_assert((int)MASK_TOKENS <= (int)SHADOW_TOKENS,
                "a pass that the mask decides is looked at whole");
 
-struct sparse {
-    struct sparse_opts o;
-    const struct hparams *hp;
-    const struct bundle *b;
-    struct cache *cache;
-    struct fetch *fetch, *guess;    /* guess: NULL where the mask needs the exact input */
-    struct shadow *shadow;          /* NULL: nobody looks at the mask */
-    const struct shadow_look *look; /* of the pass in progress; NULL: it is not looked at */
-    struct arena slot_arena, tables;
-    uint8_t *slots;
-    /* of one layer, [n_ff] each */
-    uint32_t *count, *order, *neuron;
-    int32_t *slot;
-    struct fetch_want *want, *guess_want;
-    uint32_t guess_layer; /* that guess_want is of; UINT32_MAX: none */
-    bool *missing;        /* [n_layer]: the last pass read some of its neurons */
-    enum weights_reads reads;
-    const uint8_t **bundle, **row; /* of the wave */
-    void *mask_scratch;
-    uint8_t *pick_scratch;
-    size_t pick_stride;
-    struct sparse_stats stats;
-    struct fetch_stats at_open; /* what loading read */
-};
-
-/* ---- sizes ---- */
-
-static size_t slot_stride(const struct bundle *b)
-{
-    return b->stride;
-}
-
-uint64_t sparse_slot_bytes(const struct bundle *b)
-{
-    return slot_stride(b) + 2 * sizeof(uint32_t);
-}
-
-static size_t table_bytes(const struct bundle *b)
-{
-    return num_align((size_t)b->n_neuron * (4 * sizeof(uint32_t) + 2 * sizeof(struct fetch_want) +
-                                            2 * sizeof(uint8_t *)),
-                     64) +
-           num_align(b->n_layer * sizeof(bool), 64) + 9 * 64;
-}
-
-uint64_t sparse_fixed_bytes(const struct model *m, unsigned n_thread)
-{
-    const struct bundle *b = model_bundle(m);
-    const struct hparams *hp = model_hparams(m);
-    return table_bytes(b) + mask_scratch_bytes(hp->n_embd, hp->n_ff) +
-           (uint64_t)num_align(picked_scratch(b->row_type, hp->n_embd), 64) * n_thread +
-           cache_bytes(b->n_layer, b->n_neuron, 0) + shadow_bytes(b->n_layer, b->n_neuron);
-}
-
-/* ---- opening ---- */
-
-static void *part(struct arena *a, size_t bytes)
-{
-    void *p = arena_alloc(a, bytes, 64);
-    assert(p); /* table_bytes() counted it */
-    return p;
-}
-
-static void lay_out(struct sparse *s)
-{
-    size_t n = s->b->n_neuron;
-    s->count = part(&s->tables, n * sizeof *s->count);
-    s->order = part(&s->tables, n * sizeof *s->order);
-    s->neuron = part(&s->tables, n * sizeof *s->neuron);
-    s->slot = part(&s->tables, n * sizeof *s->slot);
-    s->want = part(&s->tables, n * sizeof *s->want);
-    s->guess_want = part(&s->tables, n * sizeof *s->guess_want);
-    s->missing = part(&s->tables, s->b->n_layer * sizeof *s->missing);
-    memset(s->missing, 0, s->b->n_layer * sizeof *s->missing);
-    s->guess_layer = UINT32_MAX;
-    s->row = part(&s->tables, n * sizeof *s->row);
-    s->bundle = part(&s->tables, n * sizeof *s->bundle);
-    s->mask_scratch = part(&s->tables, mask_scratch_bytes(s->hp->n_embd, s->hp->n_ff));
-    s->pick_scratch = part(&s->tables, s->pick_stride * pool_threads(s->o.pool));
-}
-
-static enum status open_cache(struct sparse *s, struct err *err)
-{
-    uint32_t n_layer = s->b->n_layer, *quota = calloc(n_layer, sizeof *quota);
-    if (!quota)
-        return err_set(err, ST_NOMEM, "neuron cache");
-    for (uint32_t l = 0; l < n_layer; l++)
-        quota[l] = s->o.plan->slots_per_layer;
-    struct cache_opts co = { .n_layer = n_layer,
-                             .n_neuron = s->b->n_neuron,
-                             .slots = quota,
-                             .policy = s->o.policy,
-                             .window = s->o.window };
-    cache_create(&co, &s->cache, err);
-    free(quota);
-    return err->code;
-}
-
-static enum status open_fetch(struct sparse *s, struct err *err)
-{
-    const struct plan *p = s->o.plan;
-    struct fetch_opts fo = { .b = s->b,
-                             .src = s->o.src,
-                             .ring = s->o.staging,
-                             .ring_bytes = (size_t)p->ring_bytes,
-                             .read_bytes = (size_t)p->read_bytes,
-                             .slots = s->slots,
-                             .slot_bytes = slot_stride(s->b),
-                             .cache = s->cache,
-                             .gap = (uint32_t)(p->gap_bytes / s->b->stride) };
-    if (p->guess_bytes) {
-        struct fetch_opts go = fo;
-        go.ring += p->ring_bytes;
-        go.ring_bytes = (size_t)p->guess_bytes;
-        if (fetch_create(&go, &s->guess, err) != ST_OK)
-            return err->code;
-    }
-    fo.other = s->guess;
-    return fetch_create(&fo, &s->fetch, err);
-}
-
-/* With the whole first matrix and all of its neurons there is nothing that a mask could miss. */
-static enum status open_shadow(struct sparse *s, struct err *err)
-{
-    if (!s->o.mask_check || (!bundle_has_first(s->b) && s->o.keep >= 1))
-        return ST_OK;
-    return shadow_create(s->b->n_layer, s->b->n_neuron, s->o.mask_check, &s->shadow, err);
-}
-
-/* One pass over a layer, for wants.h; order and slot are its scratch. */
-static struct wants_in wants_of(struct sparse *s, uint32_t layer, size_t n_tok, bool learn)
+struct wants_in sparse_wants(struct sparse *s, uint32_t layer, size_t n_tok, bool learn)
 {
     return (struct wants_in){ .layer = layer,
                               .n_tok = (uint32_t)n_tok,
@@ -170,13 +31,12 @@ static struct wants_in wants_of(struct sparse *s, uint32_t layer, size_t n_tok, 
                               .learn = learn,
                               .count = s->count,
                               .slots = s->slots,
-                              .slot_bytes = slot_stride(s->b),
+                              .slot_bytes = s->b->stride,
                               .neuron = s->order,
                               .slot = s->slot };
 }
 
-/* A pass that failed leaves no record: what came of it says nothing. */
-static enum status record(struct sparse *s, const struct wants_in *in, uint64_t n_miss,
+enum status sparse_record(struct sparse *s, const struct wants_in *in, uint64_t n_miss,
                           struct err *err)
 {
     const struct neuron_trace_pass_in p = { .layer = in->layer,
@@ -192,83 +52,6 @@ static enum status record(struct sparse *s, const struct wants_in *in, uint64_t 
     return err->code;
 }
 
-/* Reads the neurons with a count into slots, before the first pass; count - 1 is the weight. */
-static enum status load_layer(struct sparse *s, uint32_t layer, struct err *err)
-{
-    const struct wants_in in = wants_of(s, layer, 0, false);
-    size_t n = wants_load(s->cache, &in, s->want);
-    fetch_begin(s->fetch, layer, s->want, n);
-    fetch_ready(s->fetch, n, err);
-    fetch_end(s->fetch);
-    return record(s, &in, 0, err);
-}
-
-/* Everything fits: all bundles are read now. */
-static enum status load_all(struct sparse *s, struct err *err)
-{
-    for (uint32_t i = 0; i < s->b->n_neuron; i++)
-        s->count[i] = 1;
-    for (uint32_t l = 0; l < s->b->n_layer && err->code == ST_OK; l++)
-        load_layer(s, l, err);
-    return err->code;
-}
-
-/* The file says how often neurons fire: those that fire most fill the cache. Slots are there in any
- * case, so this takes no memory beyond the plan. */
-static enum status load_hottest(struct sparse *s, struct err *err)
-{
-    for (uint32_t l = 0; l < s->b->n_layer && err->code == ST_OK; l++) {
-        const float *rate = VIEW_VEC(&s->o.layer[l], TR_FFN_RATE);
-        if (rate &&
-            rates_pick(rate, s->b->n_neuron, s->o.plan->slots_per_layer, s->count, err) == ST_OK)
-            load_layer(s, l, err);
-    }
-    return err->code;
-}
-
-enum status sparse_open(const struct sparse_opts *o, struct sparse **ret, struct err *err)
-{
-    struct sparse *s = calloc(1, sizeof *s);
-    if (!s)
-        return err_set(err, ST_NOMEM, "sparse layers");
-    *s = (struct sparse){ .o = *o, .hp = model_hparams(o->m), .b = model_bundle(o->m) };
-    s->pick_stride = num_align(picked_scratch(s->b->row_type, s->hp->n_embd), 64);
-    size_t slots = (size_t)o->plan->slots_per_layer * s->b->n_layer * slot_stride(s->b);
-    size_t tables = table_bytes(s->b) + mask_scratch_bytes(s->hp->n_embd, s->hp->n_ff) +
-                    s->pick_stride * pool_threads(o->pool) + 4096;
-    if (arena_init(&s->slot_arena, slots ? slots : 1, "neuron cache", err) != ST_OK ||
-        arena_init(&s->tables, tables, "neuron tables", err) != ST_OK ||
-        open_cache(s, err) != ST_OK)
-        goto fail;
-    s->slots = arena_alloc(&s->slot_arena, slots ? slots : 1, PAGE);
-    assert(s->slots);
-    arena_touch(&s->slot_arena);
-    lay_out(s);
-    if (open_fetch(s, err) != ST_OK || open_shadow(s, err) != ST_OK)
-        goto fail;
-    if ((o->plan->mode == FLASH_OFF ? load_all(s, err) : load_hottest(s, err)) != ST_OK)
-        goto fail;
-    s->at_open = fetch_stats(s->fetch);
-    *ret = s;
-    return ST_OK;
-fail:
-    sparse_close(s);
-    return err->code;
-}
-
-void sparse_close(struct sparse *s)
-{
-    if (!s)
-        return;
-    shadow_free(s->shadow);
-    fetch_free(s->guess);
-    fetch_free(s->fetch);
-    cache_free(s->cache);
-    arena_clear(&s->slot_arena);
-    arena_clear(&s->tables);
-    free(s);
-}
-
 /* ---- what is needed ---- */
 
 static void need_all(struct sparse *s, const struct ffn_call *c)
@@ -277,19 +60,26 @@ static void need_all(struct sparse *s, const struct ffn_call *c)
         s->count[i] = (uint32_t)c->n_tok;
 }
 
-/* sets: NULL, or bit t of sets[i] is token t; else s->count gets how many. */
-static void ask_estimate(struct sparse *s, const struct weights_view *v, const struct ffn_guess *g,
-                         uint32_t *sets)
+/* What asks the layer's mask about the input: count[i] becomes how many tokens need neuron i. */
+static struct mask_layer_ask ask_of(const struct sparse *s, const struct ffn_guess *g,
+                                    uint32_t *count)
 {
-    struct mask_layer_ask a = { .k = s->o.k,
-                                .pool = s->o.pool,
-                                .x = g->x,
-                                .n_tok = g->n_tok,
-                                .stride = g->stride,
-                                .sigma = s->o.mask_sigma,
-                                .sets = sets != NULL,
-                                .scratch = s->mask_scratch,
-                                .count = sets ? sets : s->count };
+    return (struct mask_layer_ask){ .k = s->o.k,
+                                    .pool = s->o.pool,
+                                    .x = g->x,
+                                    .n_tok = g->n_tok,
+                                    .stride = g->stride,
+                                    .sigma = s->o.mask_sigma,
+                                    .scratch = s->mask_scratch,
+                                    .count = count };
+}
+
+/* sets: bit t of count[i] is token t. */
+static void ask_estimate(struct sparse *s, const struct weights_view *v, const struct ffn_guess *g,
+                         uint32_t *count, bool sets)
+{
+    struct mask_layer_ask a = ask_of(s, g, count);
+    a.sets = sets;
     mask_layer_ask(s->o.m, v, &a);
 }
 
@@ -297,7 +87,7 @@ static void ask_estimate(struct sparse *s, const struct weights_view *v, const s
 static bool lets_all(const struct sparse *s, const struct ffn_call *c)
 {
     bool dense = s->reads == WEIGHTS_READ && s->o.plan->mode == FLASH_DENSE;
-    return dense || (!c->first && c->n_tok > MASK_TOKENS);
+    return dense || c->chunk || (!c->first && c->n_tok > MASK_TOKENS);
 }
 
 static void ask_mask(struct sparse *s, const struct weights_view *v, const struct ffn_call *c,
@@ -311,7 +101,7 @@ static void ask_mask(struct sparse *s, const struct weights_view *v, const struc
         ask_estimate(
             s, v,
             &(struct ffn_guess){ .x = c->acts->x, .n_tok = c->n_tok, .stride = c->acts->stride },
-            NULL);
+            s->count, false);
 }
 
 /* What a pass without reads leaves out, as far as the mask knows it. */
@@ -346,183 +136,35 @@ static size_t list_wants(struct sparse *s, const struct ffn_call *c, const struc
 
 /* ---- guesses ---- */
 
-/* The wants that the guess brings get its reads; the rest of the guess was in vain. */
-static void link_guess(struct sparse *s, uint32_t layer, size_t n)
-{
-    if (s->reads != WEIGHTS_READ)
-        return;
-    s->missing[layer] = false;
-    size_t begun = s->guess_layer == layer ? fetch_begun(s->guess) : 0, k = 0;
-    for (size_t i = 0; i < n; i++) {
-        struct fetch_want *w = &s->want[i];
-        s->missing[layer] |= !w->at;
-        while (k < begun && s->guess_want[k].neuron < w->neuron)
-            k++;
-        if (!w->at && k < begun && s->guess_want[k].neuron == w->neuron) {
-            w->ahead = &s->guess_want[k];
-            s->stats.guessed_right++;
-        }
-    }
-}
-
-static void drop_guess(struct sparse *s)
-{
-    if (s->guess_layer != UINT32_MAX)
-        fetch_end(s->guess);
-    s->guess_layer = UINT32_MAX;
-}
-
-/* More than half of what is read ahead is used, or too little is known. */
-static bool guessing_pays(const struct sparse *s)
-{
-    return s->stats.guessed < 4096 || s->stats.guessed_right * 2 > s->stats.guessed;
-}
-
-bool sparse_guesses(const struct sparse *s, uint32_t layer, size_t n_tok)
+bool sparse_guesses(const struct sparse *s, enum guess_point at, uint32_t layer, size_t n_tok)
 {
     return s->guess && !s->o.no_overlap && s->reads == WEIGHTS_READ &&
-           s->o.plan->mode == FLASH_SPARSE && n_tok <= MASK_TOKENS && s->missing[layer] &&
-           guessing_pays(s);
+           s->o.plan->mode == FLASH_SPARSE && n_tok <= MASK_TOKENS &&
+           guesses_worth(s->guess, at, layer);
 }
 
-void sparse_guess(struct sparse *s, const struct weights_view *v, const struct ffn_guess *g)
+/* Where a guess begins to look: before that nearly everything is cached, which needs no guess. In a
+ * file that was placed by rate those are the most frequent neurons, in others this is about 0. */
+static uint32_t guess_from(const struct sparse *s, uint32_t layer)
+{
+    uint32_t out = s->b->n_neuron - cache_used(s->cache, layer), i = 0;
+    for (uint32_t left = out / GUESS_SKIPS; i < s->b->n_neuron; i++)
+        if (cache_find(s->cache, layer, i) == CACHE_NONE && left-- == 0)
+            break;
+    i = i < s->b->n_neuron ? i : s->b->n_neuron - 1;
+    return i / PANEL_ROWS * PANEL_ROWS;
+}
+
+void sparse_guess(struct sparse *s, enum guess_point at, const struct ffn_guess *g)
 {
     uint64_t start = clock_ns();
-    size_t n = 0;
-    drop_guess(s);
-    ask_estimate(s, v, g, NULL);
-    for (uint32_t i = 0; i < s->b->n_neuron; i++)
-        if (s->count[i] && cache_find(s->cache, g->layer, i) == CACHE_NONE)
-            s->guess_want[n++] = (struct fetch_want){ .neuron = i, .slot = CACHE_NONE };
-    s->guess_layer = g->layer;
-    fetch_begin(s->guess, g->layer, s->guess_want, n);
-    s->stats.guessed += fetch_begun(s->guess);
-    s->stats.mask_ns += clock_ns() - start;
-}
-
-/* ---- a wave ---- */
-
-struct wave {
-    struct sparse *s;
-    const struct weights_view *v;
-    const struct ffn_call *c;
-    const struct wants_in *in;
-    size_t from, to; /* wants */
-    size_t n;        /* of them that are still worked on */
-};
-
-/* Tokens that neuron i of the wave works for. */
-static uint32_t users(const struct wave *w, size_t i)
-{
-    uint32_t n = 0;
-    for (size_t t = 0; t < w->c->n_tok; t++)
-        n += w->c->h[t * w->s->hp->n_ff + i] != 0;
-    return n;
-}
-
-static void score(const struct wave *w)
-{
-    const struct sparse *s = w->s;
-    if (s->reads == WEIGHTS_DRAFT)
-        return;
-    if (s->look)
-        shadow_seen(s->shadow, s->neuron, w->n, w->c->h, s->hp->n_ff);
-    for (size_t i = 0; i < w->n; i++) {
-        uint32_t n = users(w, i);
-        if (w->in->learn && n)
-            cache_use(s->cache, w->c->layer, s->neuron[i], n);
-        if (n && s->o.neuron_trace)
-            neuron_trace_active(s->o.neuron_trace, s->neuron[i], n);
-        w->s->stats.active += n > 0;
-    }
-}
-
-/* All neurons pass by: those that are worth a slot are copied into one. This goes chunk by chunk,
- * however many the wave has, so that what is kept does not depend on when reads came. */
-static void keep_best(const struct wave *w)
-{
-    struct sparse *s = w->s;
-    for (size_t from = w->from, to; from < w->to; from = to) {
-        to = wants_chunk_end(s->want, from, w->to);
-        wants_keep(s->cache, w->in, s->want, from, to);
-        for (size_t i = from; i < to; i++) {
-            const struct fetch_want *want = &s->want[i];
-            if (want->slot == CACHE_NONE)
-                continue;
-            uint8_t *home = s->slots + (size_t)want->slot * slot_stride(s->b);
-            if (want->at != home)
-                memcpy(home, want->at, s->b->stride);
-        }
-    }
-}
-
-/* What the wave's neurons give; those that no token fires may drop out. */
-static void compute_h(struct wave *w)
-{
-    struct sparse *s = w->s;
-    for (size_t i = 0; i < w->n; i++) {
-        s->neuron[i] = s->want[w->from + i].neuron;
-        s->bundle[i] = s->want[w->from + i].at;
-    }
-    struct neurons a = { .k = s->o.k,
-                         .pool = s->o.pool,
-                         .hp = s->hp,
-                         .b = s->b,
-                         .v = w->v,
-                         .c = w->c,
-                         .n = w->n,
-                         .neuron = s->neuron,
-                         .bundle = s->bundle,
-                         .row = s->row,
-                         .scratch = s->pick_scratch,
-                         .scratch_stride = s->pick_stride };
-    neurons_activate(&a);
-    w->n = a.n;
-}
-
-static void run_wave(struct wave *w)
-{
-    struct sparse *s = w->s;
-    compute_h(w);
-    score(w);
-    for (size_t i = 0; i < w->n; i++)
-        s->row[i] = s->bundle[i] + s->b->down_at;
-    struct down_picked d = { .type = s->b->down_type,
-                             .n_embd = s->hp->n_embd,
-                             .n = (uint32_t)w->n,
-                             .neuron = s->neuron,
-                             .vec = s->row,
-                             .h = w->c->h,
-                             .h_stride = s->hp->n_ff,
-                             .n_tok = w->c->n_tok,
-                             .y = w->c->y,
-                             .y_stride = s->hp->n_embd };
-    sum_down(s->o.k, s->o.pool, &d);
-    if (w->in->learn)
-        keep_best(w);
-}
-
-/* Whole chunks of what has come. */
-static size_t wave_end(const struct sparse *s, size_t from, size_t ready, size_t n)
-{
-    size_t to = from, end = from;
-    while (to < ready && (end = wants_chunk_end(s->want, to, n)) <= ready)
-        to = end;
-    return to;
-}
-
-/* Waits for the chunk at w->from; false: a read failed. */
-static bool next_wave(struct wave *w, size_t n, struct err *err)
-{
-    struct sparse *s = w->s;
-    if (s->o.no_overlap)
-        fetch_settle(s->fetch);
-    size_t ready = fetch_ready(s->fetch, wants_chunk_end(s->want, w->from, n), err);
-    if (err->code != ST_OK)
-        return false;
-    w->to = wave_end(s, w->from, ready, n);
-    w->n = w->to - w->from;
-    return true;
+    struct mask_layer_ask a = ask_of(s, g, s->guess_count);
+    a.rough = true;
+    a.from = guess_from(s, g->layer);
+    mask_layer_ask(s->o.m, &s->o.layer[g->layer], &a);
+    uint64_t took = clock_ns() - start;
+    guesses_begin(s->guess, at, g->layer, s->guess_count, took);
+    s->stats.mask_ns += took;
 }
 
 /* ---- looking at the mask (shadow.h) ---- */
@@ -540,7 +182,7 @@ static void look_begin(struct sparse *s, const struct weights_view *v, const str
         struct ffn_guess g = { .x = c->acts->x + l->token0 * c->acts->stride,
                                .n_tok = l->n_tok,
                                .stride = l->step * c->acts->stride };
-        ask_estimate(s, v, &g, shadow_sets(s->shadow));
+        ask_estimate(s, v, &g, shadow_sets(s->shadow), true);
     }
     s->stats.check_ns += clock_ns() - start;
 }
@@ -560,13 +202,13 @@ static bool look_sample(struct sparse *s, const struct weights_view *v, const st
     }
     if (c->first)
         shadow_restore(s->shadow, c->first);
-    fetch_begin(s->fetch, c->layer, s->want, n);
+    fetch_begin(s->fetch, c->layer, s->want, n, NULL);
     struct wave w = { .s = s, .v = v, .c = c };
-    while (w.from < n && next_wave(&w, n, &err)) {
-        compute_h(&w);
-        shadow_missed(s->shadow, s->neuron, w.n, c->h, s->hp->n_ff);
-        fetch_release(s->fetch, w.to);
-        w.from = w.to;
+    waves_begin(&w, n);
+    while (wave_next(&w, &err)) {
+        size_t n_act = wave_activate(&w, c, 0);
+        shadow_missed(s->shadow, s->neuron, n_act, c->h, s->hp->n_ff);
+        wave_done(&w);
     }
     fetch_end(s->fetch);
     return err.code == ST_OK;
@@ -581,14 +223,38 @@ static void look_end(struct sparse *s, const struct weights_view *v, const struc
     s->stats.check_ns += clock_ns() - start;
 }
 
+static uint64_t wait_ns(const struct sparse *s)
+{
+    return fetch_stats(s->fetch).wait_ns + (s->guess ? guesses_stats(s->guess).read.wait_ns : 0);
+}
+
+/* waited: wait_ns() before the pass. */
+static void end_guess(struct sparse *s, const struct ffn_call *c, bool all, uint64_t waited)
+{
+    if (!s->guess)
+        return;
+    bool guessed = guesses_end(s->guess, c->layer);
+    if (s->reads == WEIGHTS_READ && !all && !s->look)
+        guesses_waited(s->guess, c->layer, guessed, wait_ns(s) - waited, clock_ns());
+}
+
+/* Nobody looks at the neurons in their order. */
+static bool any_order(const struct sparse *s, const struct ffn_call *c, bool learn)
+{
+    return s->reads == WEIGHTS_READ && !s->o.no_overlap && !c->chunk && !learn && !s->look &&
+           !s->o.neuron_trace;
+}
+
 enum status sparse_run(struct sparse *s, const struct weights_view *v, const struct ffn_call *c,
                        struct err *err)
 {
     uint64_t start = clock_ns(), misses = s->stats.misses, active = s->stats.active;
+    uint64_t waited = wait_ns(s);
     memset(c->y, 0, c->n_tok * s->hp->n_embd * sizeof *c->y);
-    if (s->shadow && s->reads == WEIGHTS_READ)
+    if (s->shadow && s->reads == WEIGHTS_READ && !c->chunk)
         look_begin(s, v, c);
     uint64_t asked = clock_ns();
+    assert(!c->chunk || s->o.keep >= 1); /* the largest of a token are not known chunk by chunk */
     if (c->first && s->o.keep < 1)
         mask_keep_largest(s->o.pool, c->first, c->n_tok, s->b->n_neuron, s->o.keep);
     bool all = lets_all(s, c), reads = s->reads == WEIGHTS_READ, learn = all && reads;
@@ -596,18 +262,18 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
     if (s->look)
         shadow_decided(s->shadow, s->count, c->first);
     s->stats.mask_ns += clock_ns() - asked;
-    const struct wants_in in = wants_of(s, c->layer, c->n_tok, learn);
+    const struct wants_in in = sparse_wants(s, c->layer, c->n_tok, learn);
     size_t n = list_wants(s, c, &in);
-    link_guess(s, c->layer, n);
-    fetch_begin(s->fetch, c->layer, s->want, n);
-    struct wave w = { .s = s, .v = v, .c = c, .in = &in };
-    while (w.from < n && next_wave(&w, n, err)) {
-        run_wave(&w);
-        fetch_release(s->fetch, w.to);
-        w.from = w.to;
-    }
+    fetch_begin(s->fetch, c->layer, s->want, n,
+                s->guess && reads ? guesses_link(s->guess, c->layer, s->want, n) : NULL);
+    if (c->next)
+        sparse_guess(s, GUESS_BEFORE, c->next);
+    struct wave w = { .s = s, .v = v, .c = c, .in = &in, .any_order = any_order(s, c, learn) };
+    waves_begin(&w, n);
+    while (wave_next(&w, err))
+        wave_run(&w);
     fetch_end(s->fetch);
-    drop_guess(s);
+    end_guess(s, c, all, waited);
     if (s->look)
         look_end(s, v, c, err->code == ST_OK);
     if (!all && reads) {
@@ -615,9 +281,15 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
         s->stats.masked_active += s->stats.active - active;
     }
     if (reads)
-        record(s, &in, s->stats.misses - misses, err);
+        sparse_record(s, &in, s->stats.misses - misses, err);
     s->stats.run_ns += clock_ns() - start;
     return err->code;
+}
+
+void sparse_give_up(struct sparse *s)
+{
+    if (s->guess)
+        guesses_drop(s->guess);
 }
 
 void sparse_set_reads(struct sparse *s, enum weights_reads r)
@@ -628,12 +300,16 @@ void sparse_set_reads(struct sparse *s, enum weights_reads r)
 struct sparse_stats sparse_stats(const struct sparse *s)
 {
     struct sparse_stats r = s->stats;
-    struct fetch_stats f = fetch_stats(s->fetch), none = { 0 };
-    struct fetch_stats g = s->guess ? fetch_stats(s->guess) : none;
-    r.bytes = f.bytes + g.bytes - s->at_open.bytes;
-    r.reads = f.extents + g.extents - s->at_open.extents;
-    r.bundles_read = f.bundles + g.bundles - s->at_open.bundles;
-    r.wait_ns = f.wait_ns + g.wait_ns - s->at_open.wait_ns;
+    struct fetch_stats f = fetch_stats(s->fetch);
+    struct guess_stats g = { 0 };
+    if (s->guess)
+        g = guesses_stats(s->guess);
+    r.guessed = g.guessed;
+    r.guessed_right = g.right;
+    r.bytes = f.bytes + g.read.bytes - s->at_open.bytes;
+    r.reads = f.extents + g.read.extents - s->at_open.extents;
+    r.bundles_read = f.bundles + g.read.bundles - s->at_open.bundles;
+    r.wait_ns = f.wait_ns + g.read.wait_ns - s->at_open.wait_ns;
     if (s->shadow)
         r.check = shadow_figures(shadow_sums(s->shadow));
     return r;

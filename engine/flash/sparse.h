@@ -7,6 +7,7 @@
 #define STROBE_FLASH_SPARSE_H
 
 #include "engine/flash/cache.h"
+#include "engine/flash/guess.h"
 #include "engine/flash/neuron_trace.h"
 #include "engine/flash/weights.h"
 
@@ -15,7 +16,7 @@ struct sparse; /* opaque */
 struct sparse_opts {
     const struct model *m; /* packed */
     const struct plan *plan;
-    const struct weights_view *layer; /* [n_layer], loaded; borrowed during the call */
+    const struct weights_view *layer; /* [n_layer], loaded; borrowed */
     const struct kernels *k;
     struct pool *pool;
     struct source *src; /* nobody else may submit from now on */
@@ -37,13 +38,16 @@ uint64_t sparse_fixed_bytes(const struct model *m, unsigned n_thread);
 /* Bytes per slot, bookkeeping included. */
 uint64_t sparse_slot_bytes(const struct bundle *b);
 
-/* Starts reading what layer g->layer will likely need; false from sparse_guesses(): not worth it.
- */
-bool sparse_guesses(const struct sparse *s, uint32_t layer, size_t n_tok);
-void sparse_guess(struct sparse *s, const struct weights_view *v, const struct ffn_guess *g);
+/* Starts reading what layer g->layer will likely need; false from sparse_guesses(): not worth it,
+ * or it is under way. */
+bool sparse_guesses(const struct sparse *s, enum guess_point at, uint32_t layer, size_t n_tok);
+void sparse_guess(struct sparse *s, enum guess_point at, const struct ffn_guess *g);
 /* Errors: ST_IO, ST_FORMAT (file truncated while in use); the next call tries again. */
 enum status sparse_run(struct sparse *s, const struct weights_view *v, const struct ffn_call *c,
                        struct err *err);
+
+/* As weights_give_up(). */
+void sparse_give_up(struct sparse *s);
 
 /* As weights_set_reads(). */
 void sparse_set_reads(struct sparse *s, enum weights_reads r);

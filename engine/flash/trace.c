@@ -26,8 +26,8 @@ struct trace {
     struct trace_layer *layer; /* [max_layer] */
     uint32_t *cached;          /* [max_layer] */
     struct trace_layer now;    /* the layer in progress */
-    struct trace_mark begin, middle;
-    uint64_t start_ns, middle_ns;
+    struct trace_mark begin, half;
+    uint64_t start_ns, half_ns;
     uint32_t n_layer, n_read, lost_read;
     struct part part[TRACE_KEPT];
     size_t n_part;
@@ -114,7 +114,8 @@ void trace_join(struct trace *t, uint64_t handle, uint32_t n_tok, bool prompt)
 void trace_layer_begin(struct trace *t, uint64_t now_ns, const struct trace_mark *m)
 {
     t->now = (struct trace_layer){ .start_ns = now_ns };
-    t->begin = *m;
+    t->begin = t->half = *m;
+    t->half_ns = now_ns;
 }
 
 static uint64_t less(uint64_t a, uint64_t b)
@@ -122,24 +123,36 @@ static uint64_t less(uint64_t a, uint64_t b)
     return a > b ? a - b : 0;
 }
 
+/* Time since the half in progress began, without the mask and the disk; the next one begins. */
+static uint64_t half_ns(struct trace *t, uint64_t now_ns, const struct trace_mark *m)
+{
+    uint64_t other = m->wait_ns - t->half.wait_ns + m->mask_ns - t->half.mask_ns;
+    uint64_t ns = less(now_ns - t->half_ns, other);
+    t->half_ns = now_ns;
+    t->half = *m;
+    return ns;
+}
+
 void trace_layer_ffn(struct trace *t, uint64_t now_ns, const struct trace_mark *m)
 {
-    uint64_t guess = m->mask_ns - t->begin.mask_ns; /* the mask was asked before attention too */
-    t->now.attention_ns = less(now_ns - t->now.start_ns, m->wait_ns - t->begin.wait_ns + guess);
-    t->middle_ns = now_ns;
-    t->middle = *m;
+    /* the mask was asked before attention too */
+    t->now.attention_ns += half_ns(t, now_ns, m);
+}
+
+void trace_layer_again(struct trace *t, uint64_t now_ns, const struct trace_mark *m)
+{
+    t->now.compute_ns += half_ns(t, now_ns, m);
 }
 
 void trace_layer_end(struct trace *t, uint32_t layer, uint64_t now_ns, const struct trace_mark *m,
                      uint32_t cached)
 {
     struct trace_layer *l = &t->now;
-    uint64_t half = now_ns - t->middle_ns, wait = m->wait_ns - t->middle.wait_ns;
     if (layer != t->n_layer || layer >= t->max_layer)
         return;
     l->mask_ns = m->mask_ns - t->begin.mask_ns;
     l->wait_ns = m->wait_ns - t->begin.wait_ns;
-    l->compute_ns = less(half, m->mask_ns - t->middle.mask_ns + wait);
+    l->compute_ns += half_ns(t, now_ns, m);
     l->bytes = m->bytes - t->begin.bytes;
     l->reads = (uint32_t)(m->reads - t->begin.reads);
     l->needed = (uint32_t)(m->needed - t->begin.needed);

@@ -72,10 +72,12 @@ void trace_pass_begin(struct trace *t, uint64_t now_ns);
 /* A request of that trace has n_tok tokens in the pass. 0 and handles that left the ring are
  * ignored. */
 void trace_join(struct trace *t, uint64_t handle, uint32_t n_tok, bool prompt);
-/* Layer `layer` begins, comes to its feed-forward part, ends with `cached` neurons in memory. A
- * layer that does not end is not recorded. */
+/* Layer `layer` begins, comes to its feed-forward part, begins again (with the next tokens of a
+ * pass that takes them chunk by chunk through the layer) as often as need be, ends with `cached`
+ * neurons in memory. A layer that does not end is not recorded. */
 void trace_layer_begin(struct trace *t, uint64_t now_ns, const struct trace_mark *m);
 void trace_layer_ffn(struct trace *t, uint64_t now_ns, const struct trace_mark *m);
+void trace_layer_again(struct trace *t, uint64_t now_ns, const struct trace_mark *m);
 void trace_layer_end(struct trace *t, uint32_t layer, uint64_t now_ns, const struct trace_mark *m,
                      uint32_t cached);
 void trace_add_read(struct trace *t, const struct trace_read *r);

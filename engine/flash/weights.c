@@ -32,6 +32,7 @@ struct weights {
     struct rows_file *embd; /* NULL: the token embedding is resident */
     uint8_t *scratch;       /* of the pool's threads */
     size_t scratch_stride;
+    uint64_t n_checked; /* reads that weights_check() has seen */
     struct weights_stats stats;
 };
 
@@ -127,8 +128,9 @@ static enum status start_streaming(struct weights *w, const struct plan *plan, s
                              .n_item = item_at(w->n_layer, 0),
                              .src = w->src,
                              .ring = w->loader.stage[0].req.dst,
-                             .n_slot = STAGES,
-                             .slot_bytes = w->loader.stage_bytes };
+                             .n_slot = plan->stream_slots,
+                             .slot_bytes = w->loader.stage_bytes,
+                             .depth = STAGES };
     w->scratch_stride = (size_t)plan->scratch_stride;
     w->scratch = arena_alloc(&w->loader.mem, w->scratch_stride * pool_threads(w->pool), 64);
     assert(w->scratch); /* loader_open() made room */
@@ -162,14 +164,15 @@ static enum status start_sparse(struct weights *w, const struct plan *plan,
 static enum status open_source(struct weights *w, enum source_kind kind, struct err *err)
 {
     const char *path[64];
-    uint32_t n = model_n_file(w->m), depth = model_bundle(w->m) ? 2 * FETCH_DEPTH : STAGES;
+    uint32_t n = model_n_file(w->m),
+             depth = model_bundle(w->m) ? (1 + GUESS_LAYERS) * FETCH_DEPTH : STAGES;
     if (n > sizeof path / sizeof path[0])
         return err_set(err, ST_UNSUPPORTED, "%u weight files, at most 64 are supported", n);
     for (uint32_t i = 0; i < n; i++)
         path[i] = model_file(w->m, i);
     const struct source_opts so = { .kind = kind,
                                     .depth = depth,
-                                    .helper = model_bundle(w->m) != NULL };
+                                    .thread = model_bundle(w->m) != NULL };
     return source_open(path, n, so, &w->src, err);
 }
 
@@ -202,6 +205,9 @@ enum status weights_open(const struct model *m, const struct plan *plan, const s
         loader_clear(&w->loader);
     else if (start_streaming(w, plan, err) != ST_OK)
         goto fail;
+    if ((w->streaming || w->sparse) && source_remember(w->src, err) != ST_OK)
+        goto fail;
+    w->n_checked = source_stats(w->src).reads;
     w->stats = (struct weights_stats){ .load_bytes = source_stats(w->src).bytes,
                                        .load_ns = clock_ns() - start,
                                        .source = source_name(w->src) };
@@ -274,6 +280,37 @@ enum status weights_product(struct weights *w, const struct product *p, struct e
     return ST_OK;
 }
 
+void weights_round(struct weights *w, bool again)
+{
+    if (w->stream)
+        stream_round(w->stream, again);
+}
+
+static const enum tensor_role big_part[] = { TR_GATE, TR_UP, TR_DOWN }; /* ascending */
+
+void weights_big_part(struct weights *w, uint32_t layer, enum weights_part p)
+{
+    static const enum stream_expect expect[] = { [WEIGHTS_USED] = STREAM_READ,
+                                                 [WEIGHTS_UNUSED] = STREAM_SKIP,
+                                                 [WEIGHTS_UNLIKELY] = STREAM_UNLIKELY };
+    for (size_t i = 0; w->stream && i < 3; i++)
+        if (w->item[item_at(layer, big_part[i])])
+            stream_expect(w->stream, item_at(layer, big_part[i]), expect[p]);
+}
+
+void weights_big_part_past(struct weights *w, uint32_t layer)
+{
+    for (size_t i = 0; w->stream && i < 3; i++)
+        if (w->item[item_at(layer, big_part[i])])
+            stream_past(w->stream, item_at(layer, big_part[i]));
+}
+
+void weights_read_ahead(struct weights *w)
+{
+    if (w->stream)
+        stream_ahead(w->stream);
+}
+
 bool weights_packed(const struct weights *w)
 {
     return w->sparse != NULL;
@@ -290,14 +327,20 @@ void weights_set_reads(struct weights *w, enum weights_reads r)
         sparse_set_reads(w->sparse, r);
 }
 
-bool weights_guesses(const struct weights *w, uint32_t layer, size_t n_tok)
+bool weights_guesses(const struct weights *w, enum guess_point at, uint32_t layer, size_t n_tok)
 {
-    return w->sparse && sparse_guesses(w->sparse, layer, n_tok);
+    return w->sparse && sparse_guesses(w->sparse, at, layer, n_tok);
 }
 
 void weights_guess(struct weights *w, const struct ffn_guess *g)
 {
-    sparse_guess(w->sparse, weights_layer(w, g->layer), g);
+    sparse_guess(w->sparse, GUESS_ENTRY, g);
+}
+
+void weights_give_up(struct weights *w)
+{
+    if (w->sparse)
+        sparse_give_up(w->sparse);
 }
 
 struct weights_stats weights_stats(const struct weights *w)
@@ -332,6 +375,16 @@ bool weights_streams(const struct weights *w, uint32_t layer)
 uint32_t weights_cached(const struct weights *w, uint32_t layer)
 {
     return w->sparse ? sparse_cached(w->sparse, layer) : 0;
+}
+
+enum status weights_check(struct weights *w, struct err *err)
+{
+    uint64_t reads = source_stats(w->src).reads;
+    if (reads == w->n_checked && !w->embd)
+        return ST_OK;
+    if (source_check(w->src, err) == ST_OK)
+        w->n_checked = reads;
+    return err->code;
 }
 
 void weights_watch_reads(struct weights *w, source_watch_fn *fn, void *ctx)

@@ -6,6 +6,7 @@
 
 #include "engine/base/pool.h"
 #include "engine/flash/cache.h"
+#include "engine/flash/guess.h"
 #include "engine/flash/plan.h"
 #include "engine/flash/shadow.h"
 #include "engine/io/source.h"
@@ -57,11 +58,37 @@ struct product {
 };
 enum status weights_product(struct weights *w, const struct product *p, struct err *err);
 
+/* Before a layer's products, of a pass that takes its tokens chunk by chunk through each layer:
+ * again: the same products come once more after these, for the next chunk. What they stream then
+ * stays in memory as far as the plan made room (plan.h, stream_slots), and is read once for all
+ * chunks. */
+void weights_round(struct weights *w, bool again);
+
+/* Duo models: whether the next pass that comes to a layer's big part uses it. What is not used is
+ * not read; what is not likely used is read when it turns out to be. Nothing said: all is used. */
+enum weights_part { WEIGHTS_USED, WEIGHTS_UNUSED, WEIGHTS_UNLIKELY };
+void weights_big_part(struct weights *w, uint32_t layer, enum weights_part p);
+/* A pass went through the layer without its big part. */
+void weights_big_part_past(struct weights *w, uint32_t layer);
+/* Lets the disk begin with what was said. Changes no result. */
+void weights_read_ahead(struct weights *w);
+
+/* After a pass, before anyone believes it: ST_FORMAT when the file that it read from was
+ * overwritten, from then on always (source_check()). One fstat() a file; nothing where nothing was
+ * read. */
+enum status weights_check(struct weights *w, struct err *err);
+
 /* Rows of the token embedding, dequantised: f32 [n, n_embd], rows `stride` floats apart. Where the
  * plan left the table in the file (weights_global()->m[TR_TOKEN_EMBD].data is NULL) they are read
  * now. Errors: ST_IO, ST_FORMAT. */
 enum status weights_embed(struct weights *w, const int32_t *token, size_t n, float *x,
                           size_t stride, struct err *err);
+
+struct ffn_guess {
+    uint32_t layer;
+    size_t n_tok, stride;
+    const float *x; /* the guessed normed input: f32 rows `stride` floats apart */
+};
 
 /* The feed-forward part of a packed model's layer; weights_packed() tells. y[t] = sum over neurons
  * of h_i(t) down_i, without down's bias. Errors: ST_IO, ST_FORMAT (file truncated while in use). */
@@ -74,6 +101,14 @@ struct ffn_call {
     float *gate;       /* work area [n_tok, n_ff] without `first` */
     float *h;          /* work area [n_tok, n_ff] */
     float *y;          /* [n_tok, n_embd] */
+    const struct ffn_guess *next; /* of the layer after it, where weights_guesses(); or NULL */
+    /* Spans: 0, or a wave of neurons is used for the pass's tokens in chunks of so many, which is
+     * all that first (work area then), gate, h and acts's store have room for; every neuron is
+     * used, and nobody looks at the mask. acts: the whole pass's input. */
+    size_t chunk;
+    /* Spans: told which of the layer's neurons come next; false: ST_CANCELLED. */
+    bool (*go_on)(void *ctx, size_t done, size_t n);
+    void *ctx;
 };
 enum status weights_ffn(struct weights *w, const struct ffn_call *c, struct err *err);
 bool weights_packed(const struct weights *w);
@@ -89,20 +124,19 @@ enum weights_reads {
 void weights_set_reads(struct weights *w, enum weights_reads r);
 
 /* Before a layer's attention: reading of what its feed-forward part will likely need begins, from
- * its input as it would be if attention added nothing (flash.md 5.6). Changes no result. */
-struct ffn_guess {
-    uint32_t layer;
-    size_t n_tok, stride;
-    const float *x; /* the guessed normed input: f32 rows `stride` floats apart */
-};
-bool weights_guesses(const struct weights *w, uint32_t layer, size_t n_tok); /* worth asking */
+ * its input as it would be if attention added nothing (guess.h). Changes no result. */
+bool weights_guesses(const struct weights *w, enum guess_point at, uint32_t layer,
+                     size_t n_tok); /* worth asking */
 void weights_guess(struct weights *w, const struct ffn_guess *g);
+
+/* A pass ended before its last layer: what was begun for the rest of it is dropped. */
+void weights_give_up(struct weights *w);
 
 /* Counted in neurons, over all layers and passes. */
 struct sparse_stats {
     uint64_t needed; /* the mask let them pass; hits are needed - misses */
     uint64_t misses, active;
-    uint64_t guessed, guessed_right; /* read before attention; of them needed after it */
+    uint64_t guessed, guessed_right; /* read before it was known; of them needed */
     uint64_t bundles_read, bytes, reads;
     uint64_t mask_ns, run_ns, wait_ns; /* run: all of it */
     /* Where the mask decides: what it let pass, and of that what fired. */

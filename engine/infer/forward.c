@@ -1,4 +1,5 @@
-/* engine/infer/forward.c - see forward.h. Buffers (all f32, T = max_tok):
+/* engine/infer/forward.c - see forward.h. Buffers (all f32, T = max_tok; x and cs are of a span's
+ * length once more):
  *   x    [T, n_embd]              residual stream
  *   h    [T, n_embd]              normed input of a branch
  *   h2   [T, n_embd]              second norm (parallel blocks) or a branch's output
@@ -7,13 +8,16 @@
  *   g, u [T, n_ff]                gate and up; in the room of qkv and att: a branch ends before the
  *                                 next begins
  *   cs   [T, n_rot]               rotations
+ *   next [min(T, 16), n_embd]     packed models: what the next layer's input is guessed to be
  *   duo  [T, n_embd + hidden + 3] Duo models: gathered rows, what routers compute
+ *   guess [n_layer]               Duo models: of routers (forward_duo_ahead.c)
  *   logits [max_logits, n_vocab]
  * Element-wise work goes over tokens through the pool when there is enough of it, else inline: a
  * barrier costs some microseconds, as much as a few thousand elements. */
 #include "engine/infer/forward.h"
 
 #include "engine/base/num.h"
+#include "engine/flash/mask.h"
 #include "engine/infer/forward_internal.h"
 
 #include <assert.h>
@@ -66,8 +70,9 @@ static size_t lay_out(struct forward *f, const struct hparams *hp, size_t tok, s
     size_t ffn = 2 * (size_t)hp->n_ff, branch = (size_t)qkv_room(hp) + q_dim(hp);
     size_t acts = acts_bytes(tok > rows ? tok : rows, widest(hp));
     size_t scratch = num_align(attn_scratch_bytes(attn_shape(hp, 0)), 64);
+    size_t normed = tok > rows ? tok : rows; /* rows of logits pass through h: of a span, more */
     size_t part[] = { tok * hp->n_embd * 4,
-                      tok * hp->n_embd * 4,
+                      normed * hp->n_embd * 4,
                       tok * hp->n_embd * 4,
                       tok * (branch > ffn ? branch : ffn) * 4,
                       tok * (hp->n_rot + 2) * 4,
@@ -76,7 +81,9 @@ static size_t lay_out(struct forward *f, const struct hparams *hp, size_t tok, s
                       scratch * n_thread,
                       tok * 12,
                       tok * sizeof(struct attn_seg),
-                      tok * forward_duo_floats(hp) * 4 };
+                      tok * forward_duo_floats(hp) * 4,
+                      forward_duo_guess_bytes(hp),
+                      (tok < MASK_TOKENS ? tok : MASK_TOKENS) * hp->n_embd * 4 };
     void *p[sizeof part / sizeof part[0]];
     size_t sum = 0;
     for (size_t i = 0; i < sizeof part / sizeof part[0]; i++) {
@@ -88,27 +95,29 @@ static size_t lay_out(struct forward *f, const struct hparams *hp, size_t tok, s
     }
     if (!f)
         return sum;
-    f->x = p[0];
-    f->h = p[1];
-    f->h2 = p[2];
+    f->usual.x = p[0];
+    f->h = f->chunk_h = p[1];
+    f->h2 = f->chunk_h2 = p[2];
     f->qkv = f->g = p[3];
     f->att = f->qkv + tok * qkv_room(hp);
     f->u = f->g + tok * hp->n_ff;
-    f->cs = p[4];
+    f->usual.cs = p[4];
     f->logits = p[5];
     f->acts = (struct acts){ .store = p[6], .store_bytes = acts };
     f->scratch = p[7];
     f->scratch_stride = scratch;
-    f->row_pos = p[8];
-    f->row_slot = f->row_pos + tok;
-    f->row_token = (int32_t *)(f->row_slot + tok);
+    f->usual.pos = p[8];
+    f->usual.slot = f->usual.pos + tok;
+    f->usual.token = (int32_t *)(f->usual.slot + tok);
     f->seg = p[9];
+    f->next = p[12];
     if (hp->duo.n_ff) {
         f->gather = p[10];
         f->logit = f->gather + tok * hp->n_embd;
         f->hidden = f->logit + tok * DUO_CHOICES;
         f->order = (uint32_t *)(void *)(f->hidden + tok * hp->duo.n_hidden);
         f->route = (uint8_t *)(f->order + tok);
+        f->guess = hp->duo.n_choice ? memset(p[11], 0, part[11]) : NULL;
     }
     return sum;
 }
@@ -177,6 +186,7 @@ void forward_free(struct forward *f)
         return;
     rope_clear(&f->rope);
     arena_clear(&f->mem);
+    arena_clear(&f->span_mem);
     free(f);
 }
 
@@ -198,8 +208,7 @@ static void norm(const struct forward *f, float *y, const float *x, const float 
 }
 
 /* A norm in front of a branch. */
-static void branch_norm(const struct forward *f, float *y, const float *x, const float *w,
-                        const float *b)
+void forward_norm(const struct forward *f, float *y, const float *x, const float *w, const float *b)
 {
     norm(f, y, x, w, b);
     if (f->hp->norm_relu)
@@ -239,15 +248,15 @@ static void attn_norm_step(void *arg, size_t t, unsigned worker)
     size_t at = t * f->hp->n_embd;
     const struct weights_view *v = f->v;
     if (!two_norms(f)) {
-        branch_norm(f, f->h + at, f->x + at, VIEW_VEC(v, TR_ATTN_NORM),
-                    VIEW_VEC(v, TR_ATTN_NORM_B));
+        forward_norm(f, f->h + at, f->x + at, VIEW_VEC(v, TR_ATTN_NORM),
+                     VIEW_VEC(v, TR_ATTN_NORM_B));
         return;
     }
     bool second = VIEW_VEC(v, TR_ATTN_NORM2) != NULL, own = VIEW_VEC(v, TR_FFN_NORM) != NULL;
-    branch_norm(f, f->h2 + at, f->x + at, VIEW_VEC(v, second ? TR_ATTN_NORM2 : TR_ATTN_NORM),
-                VIEW_VEC(v, second ? TR_ATTN_NORM2_B : TR_ATTN_NORM_B));
-    branch_norm(f, f->h + at, f->x + at, VIEW_VEC(v, own ? TR_FFN_NORM : TR_ATTN_NORM),
-                VIEW_VEC(v, own ? TR_FFN_NORM_B : TR_ATTN_NORM_B));
+    forward_norm(f, f->h2 + at, f->x + at, VIEW_VEC(v, second ? TR_ATTN_NORM2 : TR_ATTN_NORM),
+                 VIEW_VEC(v, second ? TR_ATTN_NORM2_B : TR_ATTN_NORM_B));
+    forward_norm(f, f->h + at, f->x + at, VIEW_VEC(v, own ? TR_FFN_NORM : TR_ATTN_NORM),
+                 VIEW_VEC(v, own ? TR_FFN_NORM_B : TR_ATTN_NORM_B));
 }
 
 static void add_bias(const struct forward *f, float *y, const float *b, size_t n)
@@ -305,7 +314,7 @@ static void attn_out_step(void *arg, size_t t, unsigned worker)
     if (!f->routed || !f->hp->duo.skip_layer || f->route[t] != DUO_SKIP)
         forward_add_branch(f, t, f->h2 + at, VIEW_VEC(v, TR_O_B), VIEW_VEC(v, TR_POST_ATTN_NORM));
     if (f->hp->block == BLOCK_SEQUENTIAL)
-        branch_norm(f, f->h + at, f->x + at, VIEW_VEC(v, TR_FFN_NORM), VIEW_VEC(v, TR_FFN_NORM_B));
+        forward_norm(f, f->h + at, f->x + at, VIEW_VEC(v, TR_FFN_NORM), VIEW_VEC(v, TR_FFN_NORM_B));
 }
 
 static void ffn_act_step(void *arg, size_t t, unsigned worker)
@@ -326,7 +335,7 @@ static void ffn_act_step(void *arg, size_t t, unsigned worker)
     vec_mul(f->k, u, g, hp->n_ff);
 }
 
-static void ffn_out_step(void *arg, size_t t, unsigned worker)
+void forward_ffn_out(void *arg, size_t t, unsigned worker)
 {
     (void)worker;
     struct forward *f = arg;
@@ -359,10 +368,10 @@ static void attention_branch(struct forward *f)
         forward_product(f, TR_V, f->qkv + q_dim(hp) + (size_t)hp->n_kv * hp->d_k, stride);
     }
     forward_each_token(f, qkv_step);
-    for (size_t i = 0; i < f->n_seq; i++)
-        f->seg[i].cache = kv_view(f->kv, f->seq[i].slot, f->layer);
+    for (size_t i = 0; i < f->n_seg; i++)
+        f->seg[i].cache = kv_view(f->kv, f->row_slot[f->seg[i].row0], f->layer);
     /* The queries were moved to att; the result takes the room of qkv. */
-    attention(f->k, f->pool, attn_shape(hp, f->layer), f->seg, f->n_seq, f->att, f->qkv, f->scratch,
+    attention(f->k, f->pool, attn_shape(hp, f->layer), f->seg, f->n_seg, f->att, f->qkv, f->scratch,
               f->scratch_stride);
     size_t d = (size_t)hp->n_head * hp->d_v;
     acts_set(&f->acts, f->qkv, f->n_tok, d, d);
@@ -380,6 +389,26 @@ static void first_act_step(void *arg, size_t t, unsigned worker)
     vec_act(f->k, hp->act, hp->act_threshold, g, g, hp->n_ff);
 }
 
+static void next_norm_step(void *arg, size_t t, unsigned worker)
+{
+    (void)worker;
+    struct forward *f = arg;
+    const struct weights_view *v = weights_layer(f->w, f->layer + 1);
+    size_t at = t * f->hp->n_embd;
+    forward_norm(f, f->next + at, f->x + at, VIEW_VEC(v, TR_FFN_NORM), VIEW_VEC(v, TR_FFN_NORM_B));
+}
+
+/* The next layer's input without what lies between: this feed-forward part, and that attention. */
+static bool guess_next(struct forward *f, struct ffn_guess *ret)
+{
+    if (f->layer + 1 == f->hp->n_layer || f->hp->block == BLOCK_PARALLEL ||
+        !weights_guesses(f->w, GUESS_BEFORE, f->layer + 1, f->n_tok))
+        return false;
+    forward_each_token(f, next_norm_step);
+    *ret = (struct ffn_guess){ f->layer + 1, f->n_tok, f->hp->n_embd, f->next };
+    return true;
+}
+
 static void packed_ffn(struct forward *f)
 {
     const struct hparams *hp = f->hp;
@@ -389,8 +418,10 @@ static void packed_ffn(struct forward *f)
         forward_product(f, first, f->g, hp->n_ff);
         forward_each_token(f, first_act_step);
     }
+    struct ffn_guess next;
     struct ffn_call c = { .layer = f->layer,
                           .n_tok = f->n_tok,
+                          .next = guess_next(f, &next) ? &next : NULL,
                           .acts = &f->acts,
                           .first = known ? f->g : NULL,
                           .gate = f->g,
@@ -398,7 +429,7 @@ static void packed_ffn(struct forward *f)
                           .y = f->h2 };
     if (f->err.code == ST_OK)
         weights_ffn(f->w, &c, &f->err);
-    forward_each_token(f, ffn_out_step);
+    forward_each_token(f, forward_ffn_out);
 }
 
 static void ffn_branch(struct forward *f)
@@ -417,7 +448,7 @@ static void ffn_branch(struct forward *f)
         f->watch_ffn(f->ffn_ctx, &(struct forward_ffn){ f->layer, f->n_tok, f->h, f->u });
     acts_set(&f->acts, f->u, f->n_tok, hp->n_ff, hp->n_ff);
     forward_product(f, TR_DOWN, f->h2, hp->n_embd);
-    forward_each_token(f, ffn_out_step);
+    forward_each_token(f, forward_ffn_out);
 }
 
 static void guess_norm_step(void *arg, size_t t, unsigned worker)
@@ -425,14 +456,14 @@ static void guess_norm_step(void *arg, size_t t, unsigned worker)
     (void)worker;
     struct forward *f = arg;
     size_t at = t * f->hp->n_embd;
-    branch_norm(f, f->h2 + at, f->x + at, VIEW_VEC(f->v, TR_FFN_NORM),
-                VIEW_VEC(f->v, TR_FFN_NORM_B));
+    forward_norm(f, f->h2 + at, f->x + at, VIEW_VEC(f->v, TR_FFN_NORM),
+                 VIEW_VEC(f->v, TR_FFN_NORM_B));
 }
 
 /* Lets the disk work while attention computes. In parallel blocks the guess is the input itself. */
 static void guess_ffn(struct forward *f)
 {
-    if (!weights_guesses(f->w, f->layer, f->n_tok))
+    if (!weights_guesses(f->w, GUESS_ENTRY, f->layer, f->n_tok))
         return;
     bool known = f->hp->block == BLOCK_PARALLEL;
     if (!known)
@@ -455,15 +486,14 @@ void forward_watch_ffn(struct forward *f, forward_ffn_fn *fn, void *ctx)
     f->ffn_ctx = ctx;
 }
 
-static void tell(const struct forward *f, enum forward_point at)
+void forward_tell(const struct forward *f, enum forward_point at)
 {
     if (f->watch)
         f->watch(f->watch_ctx, at, f->layer);
 }
 
-static void run_layer(struct forward *f)
+void forward_attention(struct forward *f)
 {
-    tell(f, FORWARD_LAYER);
     forward_each_token(f, attn_norm_step);
     if (f->routed && f->hp->duo.skip_layer)
         forward_duo_route(f);
@@ -472,7 +502,12 @@ static void run_layer(struct forward *f)
     /* Sequential: the residual moves on and is normed again. Parallel: h still holds a norm of the
      * layer's input, which is what the FFN reads. */
     forward_each_token(f, attn_out_step);
-    tell(f, FORWARD_FFN);
+}
+
+void forward_layer(struct forward *f)
+{
+    forward_attention(f);
+    forward_tell(f, FORWARD_FFN);
     if (f->routed) {
         if (!f->hp->duo.skip_layer)
             forward_duo_route(f);
@@ -480,52 +515,33 @@ static void run_layer(struct forward *f)
     } else {
         ffn_branch(f);
     }
-    if (f->err.code == ST_OK)
-        tell(f, FORWARD_LAYER_END);
-}
-
-static bool all_cancelled(const struct forward *f)
-{
-    for (size_t i = 0; i < f->n_seq; i++)
-        if (!f->seq[i].cancel || !atomic_load_explicit(f->seq[i].cancel, memory_order_relaxed))
-            return false;
-    return true;
 }
 
 static enum status run_layers(struct forward *f, struct err *err)
 {
     for (f->layer = 0; f->layer < f->hp->n_layer; f->layer++) {
-        if (all_cancelled(f))
+        if (forward_cancelled(f))
             return err_set(err, ST_CANCELLED, "cancelled");
         f->v = weights_layer(f->w, f->layer);
         f->err = (struct err)ERR_INIT;
-        run_layer(f);
+        forward_chunks(f);
         if (f->err.code != ST_OK) {
             *err = f->err;
             return err->code;
         }
+        forward_tell(f, FORWARD_LAYER_END);
     }
     return ST_OK;
 }
 
 /* ---- ends ---- */
 
-static void set_rows(struct forward *f, const struct batch_seq *seq, size_t n_seq)
+/* Rows of the embedding, chunk by chunk: position vectors pass through a chunk's buffer. */
+static void embed(struct forward *f)
 {
-    f->seq = seq;
-    f->n_seq = n_seq;
-    f->n_tok = 0;
-    for (size_t i = 0; i < n_seq; i++) {
-        f->seg[i] =
-            (struct attn_seg){ .row0 = f->n_tok, .n_tok = seq[i].n_tok, .pos0 = seq[i].pos0 };
-        assert(seq[i].pos0 + (uint64_t)seq[i].n_tok <= kv_cap(f->kv));
-        assert(seq[i].n_tok <= f->max_tok - f->n_tok && seq[i].n_logits <= seq[i].n_tok);
-        for (uint32_t t = 0; t < seq[i].n_tok; t++, f->n_tok++) {
-            assert(seq[i].token[t] >= 0 && (uint32_t)seq[i].token[t] < f->hp->n_vocab);
-            f->row_token[f->n_tok] = seq[i].token[t];
-            f->row_pos[f->n_tok] = seq[i].pos0 + t;
-            f->row_slot[f->n_tok] = seq[i].slot;
-        }
+    for (uint32_t from = 0; from < f->n_all; from += f->n_tok) {
+        forward_aim(f, from);
+        forward_each_token(f, embed_step);
     }
 }
 
@@ -548,8 +564,8 @@ static void output(struct forward *f)
     for (size_t i = 0; i < f->n_seq; i++) {
         at += f->seq[i].n_tok;
         for (size_t t = at - f->seq[i].n_logits; t < at; t++, rows++)
-            norm(f, f->h + rows * hp->n_embd, f->x + t * hp->n_embd, VIEW_VEC(g, TR_OUTPUT_NORM),
-                 VIEW_VEC(g, TR_OUTPUT_NORM_B));
+            norm(f, f->h + rows * hp->n_embd, f->rows->x + t * hp->n_embd,
+                 VIEW_VEC(g, TR_OUTPUT_NORM), VIEW_VEC(g, TR_OUTPUT_NORM_B));
     }
     assert(rows <= f->max_logits);
     if (rows == 0)
@@ -565,14 +581,17 @@ enum status forward_run(struct forward *f, const struct batch_seq *seq, size_t n
                         const float **logits, struct err *err)
 {
     assert(n_seq <= f->max_tok);
-    set_rows(f, seq, n_seq);
-    forward_duo_begin(f);
+    forward_set_rows(f, seq, n_seq);
     if (!weights_global(f->w)->m[TR_TOKEN_EMBD].data &&
-        weights_embed(f->w, f->row_token, f->n_tok, f->x, f->hp->n_embd, err) != ST_OK)
+        weights_embed(f->w, f->rows->token, f->n_all, f->rows->x, f->hp->n_embd, err) != ST_OK)
         return err->code;
-    forward_each_token(f, embed_step);
+    embed(f);
+    forward_duo_begin(f);
     if (run_layers(f, err) != ST_OK)
+        weights_give_up(f->w);
+    if (err->code != ST_OK || weights_check(f->w, err) != ST_OK)
         return err->code;
+    forward_aim(f, 0); /* h is a buffer's beginning again */
     output(f);
     *logits = f->logits;
     return ST_OK;

@@ -2,6 +2,7 @@
  * of one choice are gathered, go through its products together and are added back. A token's result
  * does not depend on its company, as everywhere (ARCHITECTURE.md, canonical order), so gathering
  * changes no bit. */
+#include "engine/base/rng.h"
 #include "engine/infer/forward_internal.h"
 
 #include <assert.h>
@@ -13,17 +14,28 @@ size_t forward_duo_floats(const struct hparams *hp)
     return hp->duo.n_ff ? (size_t)hp->n_embd + DUO_CHOICES + hp->duo.n_hidden + 2 : 0;
 }
 
-static const struct duo_policy *policy_of(const struct forward *f, size_t s)
+const struct duo_policy *forward_duo_policy(const struct forward *f, size_t seq)
 {
     static const struct duo_policy all_big = { .mode = DUO_ALL_BIG };
-    return f->seq[s].duo ? f->seq[s].duo : &all_big;
+    return f->seq[seq].duo ? f->seq[seq].duo : &all_big;
 }
 
 void forward_duo_begin(struct forward *f)
 {
     f->routed = false;
-    for (size_t s = 0; s < f->n_seq && f->hp->duo.n_ff; s++)
-        f->routed |= policy_of(f, s)->mode != DUO_ALL_BIG;
+    if (!f->hp->duo.n_ff)
+        return;
+    for (size_t s = 0; s < f->n_seq; s++)
+        f->routed |= forward_duo_policy(f, s)->mode != DUO_ALL_BIG;
+    forward_duo_ahead_begin(f);
+}
+
+bool forward_duo_asks(const struct forward *f)
+{
+    for (size_t s = 0; s < f->n_seq; s++)
+        if (forward_duo_policy(f, s)->mode == DUO_ROUTER)
+            return true;
+    return false;
 }
 
 /* ---- choosing ---- */
@@ -43,12 +55,11 @@ static void hidden_step(void *arg, size_t t, unsigned worker)
     vec_act(f->k, ACT_RELU, 0, y, y, n);
 }
 
-/* Logits of the router for every token: f32 [n_tok, n_choice] at f->logit. */
-static void router(struct forward *f)
+void forward_duo_router(struct forward *f, const float *x)
 {
     const struct duo_hparams *d = &f->hp->duo;
     size_t in = f->hp->n_embd;
-    acts_set(&f->acts, f->h, f->n_tok, in, in);
+    acts_set(&f->acts, x, f->n_tok, in, in);
     if (d->n_hidden) {
         forward_product(f, TR_ROUTER_IN, f->hidden, d->n_hidden);
         forward_each_token(f, hidden_step);
@@ -60,12 +71,28 @@ static void router(struct forward *f)
         add_bias(f, f->logit + t * d->n_choice, TR_ROUTER_B, d->n_choice);
 }
 
+/* The best choice but big. */
+static enum duo_choice other(const struct forward *f, const float *logit)
+{
+    return f->hp->duo.n_choice > 2 && logit[DUO_SKIP] > logit[DUO_SMALL] ? DUO_SKIP : DUO_SMALL;
+}
+
+float forward_duo_margin(const struct forward *f, size_t t)
+{
+    const float *logit = f->logit + t * f->hp->duo.n_choice;
+    return logit[DUO_BIG] - logit[other(f, logit)];
+}
+
 static enum duo_choice by_router(const struct forward *f, size_t t, float threshold)
 {
-    uint32_t n = f->hp->duo.n_choice;
-    const float *h = f->logit + t * n;
-    enum duo_choice other = n > 2 && h[DUO_SKIP] > h[DUO_SMALL] ? DUO_SKIP : DUO_SMALL;
-    return h[DUO_BIG] - h[other] > threshold ? DUO_BIG : other;
+    const float *logit = f->logit + t * f->hp->duo.n_choice;
+    return forward_duo_margin(f, t) > threshold ? DUO_BIG : other(f, logit);
+}
+
+bool forward_duo_coin(uint32_t pos, uint32_t layer, float budget)
+{
+    struct rng r = { rng_at(rng_at(20241010846, pos), layer) };
+    return rng_f64(&r) < (double)budget;
 }
 
 static enum duo_choice choose(const struct forward *f, const struct duo_policy *p, size_t t)
@@ -77,6 +104,8 @@ static enum duo_choice choose(const struct forward *f, const struct duo_policy *
         return duo_pattern_at(p->pattern, f->layer);
     case DUO_ROUTER:
         return by_router(f, t, p->threshold);
+    case DUO_COIN:
+        return forward_duo_coin(f->row_pos[t], f->layer, p->threshold) ? DUO_BIG : DUO_SMALL;
     case DUO_ALL_BIG:
         break;
     }
@@ -85,19 +114,18 @@ static enum duo_choice choose(const struct forward *f, const struct duo_policy *
 
 void forward_duo_route(struct forward *f)
 {
-    bool asks = false;
-    for (size_t s = 0; s < f->n_seq; s++)
-        asks |= policy_of(f, s)->mode == DUO_ROUTER;
-    if (asks)
-        router(f);
+    if (forward_duo_asks(f))
+        forward_duo_router(f, f->h);
     for (size_t s = 0; s < f->n_seq; s++) {
-        const struct duo_policy *p = policy_of(f, s);
+        const struct duo_policy *p = forward_duo_policy(f, s);
         for (uint32_t i = 0, t = f->seg[s].row0; i < f->seg[s].n_tok; i++, t++) {
             f->route[t] = (uint8_t)choose(f, p, t);
             if (f->seq[s].tally)
                 f->seq[s].tally->n[f->route[t]]++;
         }
     }
+    /* From here on the disk knows; with skip_scope layer it works while attention computes. */
+    forward_duo_ahead_routed(f);
 }
 
 /* ---- going ---- */
@@ -174,4 +202,5 @@ void forward_duo_ffn(struct forward *f)
         run_way(f);
         f->n_tok = all;
     }
+    forward_duo_ahead_done(f);
 }

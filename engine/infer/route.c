@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-static const char *const mode_name[] = { "big", "small", "fixed", "router" };
+static const char *const mode_name[] = { "big", "small", "fixed", "router", "random" };
 
 const char *duo_mode_name(enum duo_mode m)
 {
@@ -39,18 +39,19 @@ void duo_pattern_text(uint64_t pattern, uint32_t n_layer, char *out)
     out[n_layer] = '\0';
 }
 
-static enum status router_policy(const struct hparams *hp, const struct duo_words *w,
+static enum status budget_policy(const struct hparams *hp, const struct duo_words *w,
                                  struct duo_policy *p, struct err *err)
 {
-    if (!hp->duo.n_choice)
+    const char *name = mode_name[p->mode];
+    if (p->mode == DUO_ROUTER && !hp->duo.n_choice)
         return err_set(err, ST_UNSUPPORTED,
                        "this Duo model has no router: strobe duo router trains one");
     if (isnan(w->budget))
-        return err_set(err, ST_ARG, "budget: the router needs one, 0 to 1");
+        return err_set(err, ST_ARG, "budget: mode %s needs one, 0 to 1", name);
     if (!(w->budget >= 0 && w->budget <= 1))
         return err_set(err, ST_RANGE, "budget: %g is outside 0..1, the share of big layers",
                        w->budget);
-    p->threshold = duo_threshold(&hp->duo, w->budget);
+    p->threshold = p->mode == DUO_ROUTER ? duo_threshold(&hp->duo, w->budget) : (float)w->budget;
     return ST_OK;
 }
 
@@ -59,22 +60,23 @@ enum status duo_policy_make(const struct hparams *hp, const struct duo_words *w,
 {
     struct duo_policy p = { .mode = DUO_ALL_BIG };
     int m = 0;
-    while (m <= DUO_ROUTER && !str_is(w->mode, mode_name[m]))
+    while (m <= DUO_COIN && !str_is(w->mode, mode_name[m]))
         m++;
     if (!hp->duo.n_ff)
         return err_set(err, ST_UNSUPPORTED,
                        "this model has no Duo modules (strobe duo train makes such models)");
-    if (m > DUO_ROUTER)
-        return err_set(err, ST_ARG, "mode: '%.*s' is none of big, small, fixed, router",
+    if (m > DUO_COIN)
+        return err_set(err, ST_ARG, "mode: '%.*s' is none of big, small, fixed, router, random",
                        (int)(w->mode.n < 40 ? w->mode.n : 40), w->mode.p);
     p.mode = (enum duo_mode)m;
-    if (p.mode != DUO_ROUTER && !isnan(w->budget))
-        return err_set(err, ST_ARG, "budget: only mode router has one");
+    bool budget = p.mode == DUO_ROUTER || p.mode == DUO_COIN;
+    if (!budget && !isnan(w->budget))
+        return err_set(err, ST_ARG, "budget: only modes router and random have one");
     if (p.mode != DUO_FIXED && w->pattern.n)
         return err_set(err, ST_ARG, "pattern: only mode fixed has one");
     if (p.mode == DUO_FIXED && duo_pattern_parse(w->pattern, hp->n_layer, &p.pattern, err) != ST_OK)
         return err->code;
-    if (p.mode == DUO_ROUTER && router_policy(hp, w, &p, err) != ST_OK)
+    if (budget && budget_policy(hp, w, &p, err) != ST_OK)
         return err->code;
     *ret = p;
     return ST_OK;

@@ -15,13 +15,14 @@ enum duo_mode {
     DUO_ALL_BIG,   /* the dense model, bit for bit */
     DUO_ALL_SMALL, /* every layer small */
     DUO_FIXED,     /* the same pattern for every token */
-    DUO_ROUTER     /* the model's router, with a threshold for a budget */
+    DUO_ROUTER,    /* the model's router, with a threshold for a budget */
+    DUO_COIN       /* a coin for each token and layer: what a budget is worth without a router */
 };
 
 /* What a request asks. All zero: all big. */
 struct duo_policy {
     enum duo_mode mode;
-    float threshold;  /* DUO_ROUTER: duo_threshold() of the budget */
+    float threshold;  /* DUO_ROUTER: duo_threshold() of the budget; DUO_COIN: the budget */
     uint64_t pattern; /* DUO_FIXED: two bits a layer, layer 0 lowest, enum duo_choice */
 };
 static inline bool duo_policy_same(const struct duo_policy *a, const struct duo_policy *b)
@@ -43,7 +44,8 @@ enum status duo_pattern_parse(struct str text, uint32_t n_layer, uint64_t *ret, 
 /* out holds n_layer + 1 bytes. */
 void duo_pattern_text(uint64_t pattern, uint32_t n_layer, char *out);
 
-/* A policy from words: mode "big", "small", "fixed" (with pattern) or "router" (with budget 0..1).
+/* A policy from words: mode "big", "small", "fixed" (with pattern), "router" or "random" (with
+ * budget 0..1).
  * Errors: ST_UNSUPPORTED (the model is no Duo model, has no router, more than DUO_LAYERS_MAX layers
  * for a pattern), ST_ARG, ST_RANGE (budget). */
 struct duo_words {

@@ -69,6 +69,16 @@ static struct mask_stats mask_stats(const struct sparse_stats *p)
                                 .check_ns = p->check_ns };
 }
 
+/* Tokens of its prompt that are behind it: of the pass in progress, their work's worth. */
+static uint32_t prompt_done(const struct scheduler *s, const struct session *ses)
+{
+    uint32_t done = ses->n_kept, n = ses->req->n_prompt;
+    for (size_t i = 0; s->pass_done > 0 && i < s->n_seq; i++)
+        if (s->who[i] == ses)
+            done += (uint32_t)(s->pass_done * s->seq[i].n_tok);
+    return done < n ? done : n;
+}
+
 void scheduler_publish(struct scheduler *s)
 {
     sample_memory(s);
@@ -100,7 +110,7 @@ void scheduler_publish(struct scheduler *s)
         s->own.active++;
         info->request = r->id;
         info->n_prompt = r->n_prompt;
-        info->n_done = ses->n_kept < r->n_prompt ? ses->n_kept : r->n_prompt;
+        info->n_done = prompt_done(s, ses);
         info->n_generated = r->n_generated;
     }
     pthread_mutex_lock(&s->lock);
@@ -195,6 +205,7 @@ static enum status allocate(struct scheduler *s, struct err *err)
 
 static void destroy(struct scheduler *s)
 {
+    forward_watch_chunks(s->in.forward, NULL, NULL);
     free(s->session);
     free(s->token_store);
     free(s->seq);
@@ -220,6 +231,7 @@ enum status scheduler_create(const struct scheduler_in *in, struct scheduler **r
     if (!s)
         return err_set(err, ST_NOMEM, "scheduler");
     s->in = *in;
+    forward_watch_chunks(in->forward, scheduler_on_chunk, s);
     scheduler_draft_init(s, in->streaming ? STREAMED_TOKEN_SHARE : RESIDENT_TOKEN_SHARE);
     pthread_mutex_init(&s->lock, NULL);
     pthread_cond_init(&s->wake, NULL);

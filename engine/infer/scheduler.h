@@ -6,8 +6,10 @@
  * Each step is one forward pass over every active slot: the next token of each sequence that
  * decodes, and chunks of the prompts that do not decode yet. Decoding is never left out of a pass;
  * what a pass may spend on prompts shrinks while someone decodes (unless the weights are streamed:
- * then a pass costs the disk whatever it holds). What comes out of a request does not depend on
- * what runs beside it: forward_run() promises that for logits, the sampler for draws.
+ * then a pass costs the disk whatever it holds). While nobody decodes and weights are streamed, a
+ * pass takes n_span tokens of prompts, which the disk then serves once for all of them. What comes
+ * out of a request does not depend on what runs beside it: forward_run() promises that for logits,
+ * the sampler for draws.
  *
  * Requests end with GEN_DONE exactly once, also when a pass fails (FINISH_ERROR; the scheduler
  * lives on) and at scheduler_free() (FINISH_CANCELLED). Functions are safe from any thread; events
@@ -34,7 +36,8 @@ struct scheduler_in { /* everything borrowed until scheduler_free() */
     struct trace *trace; /* this thread records */
     uint32_t n_vocab;    /* width of a row of logits */
     uint32_t n_slot, n_ctx, n_batch, queue_max;
-    bool streaming;          /* weights come from the disk in every pass */
+    uint32_t n_span; /* tokens of a pass that only works on prompts (forward_span()); 0: n_batch */
+    bool streaming;  /* weights come from the disk in every pass */
     struct drafter *drafter; /* guesses tokens; NULL: only the text itself is asked */
     uint32_t dear_tok;       /* from so many tokens on a pass costs far more; 0: none */
     /* Not exact: after a pass that reads neurons, this many passes of one token per sequence read

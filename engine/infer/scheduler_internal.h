@@ -25,6 +25,7 @@ struct scheduler {
     struct session **who;  /* [n_slot] whose seq that is */
     struct session **wait; /* [n_slot] sessions in their prompt, oldest request first */
     size_t n_seq;
+    double pass_done; /* part of the pass in progress that is done, as far as it tells */
     struct buf piece;
     struct engine_stats own; /* counters; published under the lock */
     uint64_t use_count, rss_ns;
@@ -49,6 +50,8 @@ void scheduler_publish(struct scheduler *s);
 
 /* scheduler_step.c: one round of reap, admit, pass, digest. false: nothing to do. */
 bool scheduler_step(struct scheduler *s);
+/* What forward_watch_chunks() tells: figures move while a long prompt goes through the layers. */
+void scheduler_on_chunk(void *s, double done);
 
 /* It has its prompt behind it. */
 bool scheduler_decodes(const struct session *ses);

@@ -173,6 +173,7 @@ static bool fill_pass(struct scheduler *s)
 {
     uint32_t rows = scheduler_max_logits(s->in.n_slot, s->in.n_vocab) - s->in.n_slot;
     uint32_t budget = s->in.n_batch;
+    s->pass_done = 0;
     size_t n_wait = list_prompts(s);
     s->n_seq = 0;
     /* Guesses take rows of logits, of which every session has its own one, and tokens of the pass.
@@ -190,6 +191,8 @@ static bool fill_pass(struct scheduler *s)
         uint32_t part = budget / PROMPT_SHARE;
         budget = min_u32(budget, part > PROMPT_LEAST ? part : PROMPT_LEAST);
     }
+    if (s->n_seq == 0 && s->in.n_span > budget)
+        budget = s->in.n_span;
     add_prompts(s, n_wait, budget, rows);
     return n_wait > 0;
 }
@@ -293,6 +296,7 @@ static void run_pass(struct scheduler *s)
     struct err err = ERR_INIT;
     enum status st = forward_run(s->in.forward, s->seq, s->n_seq, &logits, &err);
     uint64_t took = clock_ns() - start;
+    s->pass_done = 0;
     trace_pass_end(s->in.trace, start + took, n_tokens(s));
     s->own.passes++;
     *(prompts ? &s->own.prefill_ns : &s->own.decode_ns) += took;
@@ -307,6 +311,13 @@ static void run_pass(struct scheduler *s)
         if (s->seq[i].n_logits)
             logits += (size_t)s->seq[i].n_logits * s->in.n_vocab;
     }
+}
+
+void scheduler_on_chunk(void *ctx, double done)
+{
+    struct scheduler *s = ctx;
+    s->pass_done = done;
+    scheduler_publish(s);
 }
 
 static bool any_active(const struct scheduler *s)

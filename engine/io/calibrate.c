@@ -7,6 +7,7 @@
 
 #include "engine/base/arena.h"
 #include "engine/base/clock.h"
+#include "engine/base/file.h"
 #include "engine/base/json.h"
 #include "engine/base/num.h"
 #include "engine/base/rng.h"
@@ -149,9 +150,8 @@ static enum status fill_scratch(int fd, const struct calibrate_opts *o, uint64_t
         chunk[i] = rng_u64(&rng);
     while (at < *bytes && (at < FILE_MIN || clock_ms_since(start) < budget_s(o) * 500)) {
         chunk[0] = at;
-        errno = ENOSPC; /* what a short write means */
-        if (pwrite(fd, chunk, CHUNK_BYTES, (off_t)at) != CHUNK_BYTES) {
-            err_sys(err, errno, "write of the scratch file");
+        if (file_write_at(fd, chunk, CHUNK_BYTES, at, NULL, err) != ST_OK) {
+            err_ctx(err, "the scratch file");
             break;
         }
         at += CHUNK_BYTES;

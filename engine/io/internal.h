@@ -5,6 +5,7 @@
 
 #include "engine/io/calibrate.h"
 #include "engine/io/source.h"
+#include "engine/io/stamp.h"
 
 struct source_ops {
     const char *name;
@@ -21,11 +22,14 @@ struct source {
     uint32_t n_file, n_path, depth, in_flight;
     size_t align;
     struct source_stats stats;
+    struct stamp *stamp; /* [n_file]; NULL: source_remember() was not called */
+    uint32_t
+        overwritten; /* a file's number + 1, 0: none. It stays: what was read may be anywhere */
     source_watch_fn *watch;
     void *watch_ctx;
 };
 
-enum { SOURCE_DEPTH_MAX = 1024, SOURCE_DEPTH_DEFAULT = 32 };
+enum { SOURCE_DEPTH_MAX = 4096, SOURCE_DEPTH_DEFAULT = 32 };
 
 /* Opens the files into s (O_DIRECT when `direct`) and finds the alignment. ST_UNSUPPORTED: the file
  * system has no O_DIRECT. */
@@ -37,8 +41,13 @@ void source_close_files(struct source *s);
  * how), false: submit the rest, [offset + got, ...). */
 bool source_advance(const struct source *s, struct source_req *req, long n);
 
+enum { SOURCE_NOW, SOURCE_AHEAD, SOURCE_CLASSES }; /* of reads, in order of urgency */
+
 enum status source_uring_open(const char *const *paths, uint32_t n_file, uint32_t depth,
-                              bool helper, struct source **ret, struct err *err);
+                              struct source **ret, struct err *err);
+/* The same with source_opts.thread: at most `width` reads are with the kernel. */
+enum status source_thread_open(const char *const *paths, uint32_t n_file, uint32_t depth,
+                               uint32_t width, struct source **ret, struct err *err);
 /* SOURCE_PREAD, SOURCE_BUFFERED or SOURCE_MMAP. */
 enum status source_pread_open(const char *const *paths, uint32_t n_file, uint32_t depth,
                               enum source_kind kind, struct source **ret, struct err *err);

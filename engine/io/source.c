@@ -16,6 +16,10 @@
 /* Buffers and offsets are aligned to pages; a file system that wants more is read buffered. */
 enum { ALIGN_PAGE = 4096 };
 
+/* A little more than virtual disks hold (256 descriptors, three for a read: 85): they never idle,
+ * and the block layer holds nothing back that it could reorder. */
+enum { WIDTH_DEFAULT = 96 };
+
 /* One page from the start, where the kernel does not tell: some file systems accept the flag and
  * refuse the reads. */
 static bool direct_probe(int fd)
@@ -93,6 +97,7 @@ void source_close_files(struct source *s)
         free(s->path[i]);
     free(s->path);
     free(s->fd);
+    free(s->stamp);
 }
 
 bool source_advance(const struct source *s, struct source_req *req, long n)
@@ -118,15 +123,24 @@ bool source_advance(const struct source *s, struct source_req *req, long n)
     return true;
 }
 
+static enum status open_uring(const char *const *paths, uint32_t n_file,
+                              const struct source_opts *o, struct source **ret, struct err *err)
+{
+    if (!o->thread)
+        return source_uring_open(paths, n_file, o->depth, ret, err);
+    return source_thread_open(paths, n_file, o->depth, o->width ? o->width : WIDTH_DEFAULT, ret,
+                              err);
+}
+
 enum status source_open(const char *const *paths, uint32_t n_file, struct source_opts opts,
                         struct source **ret, struct err *err)
 {
-    uint32_t depth = opts.depth ? opts.depth : SOURCE_DEPTH_DEFAULT;
+    uint32_t depth = opts.depth = opts.depth ? opts.depth : SOURCE_DEPTH_DEFAULT;
     if (n_file == 0 || depth > SOURCE_DEPTH_MAX)
         return err_set(err, ST_RANGE, "reader: %u files, depth %u", n_file, depth);
     switch (opts.kind) {
     case SOURCE_URING:
-        return source_uring_open(paths, n_file, depth, opts.helper, ret, err);
+        return open_uring(paths, n_file, &opts, ret, err);
     case SOURCE_PREAD:
     case SOURCE_BUFFERED:
     case SOURCE_MMAP:
@@ -136,7 +150,7 @@ enum status source_open(const char *const *paths, uint32_t n_file, struct source
     }
     /* A refusal of the mechanism falls through; a missing file does not get better by retrying. */
     struct err why = ERR_INIT;
-    if (source_uring_open(paths, n_file, depth, opts.helper, ret, &why) == ST_OK)
+    if (open_uring(paths, n_file, &opts, ret, &why) == ST_OK)
         return ST_OK;
     if (why.code == ST_NOTFOUND) {
         *err = why;
@@ -224,4 +238,43 @@ void source_watch(struct source *s, source_watch_fn *fn, void *ctx)
 {
     s->watch = fn;
     s->watch_ctx = ctx;
+}
+
+/* ---- files that change under their readers ---- */
+
+enum status source_remember(struct source *s, struct err *err)
+{
+    struct stamp *stamp = calloc(s->n_file, sizeof *stamp);
+    if (!stamp)
+        return err_set(err, ST_NOMEM, "reader of %u files", s->n_file);
+    for (uint32_t i = 0; i < s->n_file; i++)
+        if (stamp_take(s->fd[i], &stamp[i], err) != ST_OK) {
+            free(stamp);
+            return err_ctx(err, "'%s'", s->path[i]);
+        }
+    free(s->stamp);
+    s->stamp = stamp;
+    return ST_OK;
+}
+
+static enum status overwritten(const struct source *s, struct err *err)
+{
+    return err_set(err, ST_FORMAT, "'%s' was overwritten while in use: start again",
+                   s->path[s->overwritten - 1]);
+}
+
+enum status source_check(struct source *s, struct err *err)
+{
+    bool same;
+    if (s->overwritten)
+        return overwritten(s, err);
+    for (uint32_t i = 0; s->stamp && i < s->n_file; i++) {
+        if (stamp_check(s->fd[i], &s->stamp[i], &same, err) != ST_OK)
+            return err_ctx(err, "'%s'", s->path[i]);
+        if (!same) {
+            s->overwritten = i + 1;
+            return overwritten(s, err);
+        }
+    }
+    return ST_OK;
 }

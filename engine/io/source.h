@@ -23,8 +23,9 @@ struct source; /* opaque */
 
 struct source_opts {
     enum source_kind kind;
-    uint32_t depth; /* requests in flight, 1..1024; 0: 32 */
-    bool helper;    /* io_uring: submit on a thread of its own, for thousands of small reads */
+    uint32_t depth; /* requests in flight, 1..4096; 0: 32 */
+    bool thread;    /* io_uring: on a thread of its own, for thousands of small reads */
+    uint32_t width; /* of that thread: reads that the disk is given at a time; 0: 96 */
 };
 
 /* One read. The caller owns the struct until it comes back from source_wait(). offset, len and dst
@@ -39,6 +40,7 @@ struct source_req {
     size_t len, need;
     void *dst;
     void *user;
+    bool ahead; /* nobody waits for it yet: a source with a thread reads others first */
     size_t got;
     struct err err; /* filled on completion; ST_OK when `got` >= `need` */
     uint64_t submit_ns, done_ns;
@@ -62,6 +64,13 @@ size_t source_submit(struct source *s, struct source_req *const *reqs, size_t n)
 size_t source_wait(struct source *s, struct source_req **done, size_t max, size_t min);
 uint32_t source_in_flight(const struct source *s);
 struct source_stats source_stats(const struct source *s);
+/* Remembers what the files hold, by some of their pages. Errors: ST_IO, ST_FORMAT (truncated),
+ * ST_NOMEM. */
+enum status source_remember(struct source *s, struct err *err);
+/* Whether what has been read can be trusted: ST_FORMAT, from then on always, when other bytes were
+ * written over a file (another model copied onto it; stamp.h says what is found). One fstat() a
+ * file as a rule. Nothing remembered: ST_OK. Errors: ST_IO too. */
+enum status source_check(struct source *s, struct err *err);
 /* Tells fn of every read that source_wait() hands back from now on, before it does; NULL: nobody.
  */
 typedef void source_watch_fn(void *ctx, const struct source_req *done);

@@ -1,101 +1,43 @@
-/* engine/io/uring.c - reads through io_uring with O_DIRECT. The owner thread reaps; it submits too,
- * or leaves that to a helper thread (source_opts.helper):
- *
- *   source_submit() --todo, under the lock--> submitter() --submission queue--> kernel
- *   source_wait()  <--------------------------completion queue----------------- kernel
- *
- * Queueing a read costs 5 us here (a virtual disk's doorbell leaves the guest), which a pass with
- * thousands of small reads cannot spare on the thread that computes. There is no polling thread
- * (SQPOLL burns a core for nothing here: baselines.md 1.4). */
-#include "engine/io/internal.h"
+/* engine/io/uring.c - reads through io_uring with O_DIRECT, which the owner submits and reaps.
+ * There is no polling thread (SQPOLL burns a core for nothing here: baselines.md 1.4). */
+#include "engine/io/uring_internal.h"
 
 #include <errno.h>
-#include <liburing.h>
-#include <pthread.h>
 #include <stdlib.h>
 #include <time.h>
 
 struct uring {
     struct source src;
-    struct io_uring ring; /* with a helper: its submission queue is the helper's */
-    bool helped;
-    pthread_t helper;
-    pthread_mutex_t lock; /* of all below */
-    pthread_cond_t more;
-    struct source_req *todo[SOURCE_DEPTH_MAX];
-    uint32_t head, tail; /* of todo; no more than `depth` are in flight */
-    bool stop;
+    struct io_uring ring;
 };
 
 /* One system call reads at most 2 GiB; the rest follows as after any short read. */
 enum { READ_MAX = 1 << 30 };
 
-static void queue_read(struct uring *u, struct source_req *req)
+void uring_read(struct io_uring *ring, const struct source *s, struct source_req *req)
 {
     size_t left = req->len - req->got;
     /* Never NULL: the ring has `depth` entries and no more are in flight. */
-    struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring);
-    io_uring_prep_read(sqe, u->src.fd[req->file], (char *)req->dst + req->got,
+    struct io_uring_sqe *sqe = io_uring_get_sqe(ring);
+    io_uring_prep_read(sqe, s->fd[req->file], (char *)req->dst + req->got,
                        left < READ_MAX ? (unsigned)left : READ_MAX, req->offset + req->got);
     io_uring_sqe_set_data(sqe, req);
 }
 
-/* Failures other than EINTR pass (EAGAIN: no memory for a request, EBUSY: completions pending):
- * probe() saw the call work. */
-static void submit_all(struct uring *u)
+void uring_submit_all(struct io_uring *ring)
 {
-    while (io_uring_sq_ready(&u->ring) > 0) {
-        int r = io_uring_submit(&u->ring);
+    while (io_uring_sq_ready(ring) > 0) {
+        int r = io_uring_submit(ring);
         if (r < 0 && r != -EINTR)
             nanosleep(&(struct timespec){ .tv_nsec = 100000 }, NULL);
     }
 }
 
-enum { HANDFUL = 16 }; /* submitted at once: the first must not wait for the last to be prepared */
-
-static size_t take_todo(struct uring *u, struct source_req **req)
-{
-    size_t n = 0;
-    pthread_mutex_lock(&u->lock);
-    while (u->head == u->tail && !u->stop)
-        pthread_cond_wait(&u->more, &u->lock);
-    while (n < HANDFUL && u->head != u->tail)
-        req[n++] = u->todo[u->head++ % SOURCE_DEPTH_MAX];
-    pthread_mutex_unlock(&u->lock);
-    return n;
-}
-
-static void *submitter(void *arg)
-{
-    struct uring *u = arg;
-    struct source_req *req[HANDFUL];
-    size_t n;
-    while ((n = take_todo(u, req)) > 0) {
-        for (size_t i = 0; i < n; i++)
-            queue_read(u, req[i]);
-        submit_all(u);
-    }
-    return NULL;
-}
-
-static void hand_over(struct uring *u, struct source_req *const *reqs, size_t n)
-{
-    pthread_mutex_lock(&u->lock);
-    for (size_t i = 0; i < n; i++)
-        u->todo[u->tail++ % SOURCE_DEPTH_MAX] = reqs[i];
-    pthread_mutex_unlock(&u->lock);
-    pthread_cond_signal(&u->more);
-}
-
 static size_t uring_submit(struct source *s, struct source_req *const *reqs, size_t n)
 {
     struct uring *u = (struct uring *)s;
-    if (u->helped) {
-        hand_over(u, reqs, n);
-        return n;
-    }
     for (size_t i = 0; i < n; i++)
-        queue_read(u, reqs[i]);
+        uring_read(&u->ring, s, reqs[i]);
     while (io_uring_submit(&u->ring) == -EINTR)
         ;
     return n;
@@ -123,58 +65,43 @@ static size_t uring_wait(struct source *s, struct source_req **done, size_t max,
     struct uring *u = (struct uring *)s;
     size_t n = reap(u, done, max);
     while (n < min) {
-        struct io_uring_cqe *cqe;
-        if (u->helped)
-            io_uring_wait_cqe(&u->ring, &cqe);
-        else /* also what an interrupted submit left behind */
-            io_uring_submit_and_wait(&u->ring, 1);
+        io_uring_submit_and_wait(&u->ring, 1); /* also what an interrupted submit left behind */
         n += reap(u, done + n, max - n);
     }
     return n;
 }
 
-/* Without a helper reads are submitted by the owner: slower, not wrong. */
-static void start_helper(struct uring *u)
-{
-    pthread_mutex_init(&u->lock, NULL);
-    pthread_cond_init(&u->more, NULL);
-    u->helped = pthread_create(&u->helper, NULL, submitter, u) == 0;
-}
-
-static void stop_helper(struct uring *u)
-{
-    pthread_mutex_lock(&u->lock);
-    u->stop = true;
-    pthread_mutex_unlock(&u->lock);
-    pthread_cond_signal(&u->more);
-    pthread_join(u->helper, NULL);
-}
-
 static void uring_close(struct source *s)
 {
-    struct uring *u = (struct uring *)s;
-    if (u->helped)
-        stop_helper(u);
-    io_uring_queue_exit(&u->ring);
+    io_uring_queue_exit(&((struct uring *)s)->ring);
 }
 
-/* One empty read. Some sandboxes allow the set-up and refuse the rest, and kernels before 5.6 have
- * the rings but not this operation: better known now than from the first weights. */
-static enum status probe(struct uring *u, struct err *err)
+static enum status probe(struct io_uring *ring, int fd, struct err *err)
 {
     struct io_uring_cqe *cqe;
-    io_uring_prep_read(io_uring_get_sqe(&u->ring), u->src.fd[0], NULL, 0, 0);
+    io_uring_prep_read(io_uring_get_sqe(ring), fd, NULL, 0, 0);
     int r;
     do {
-        r = io_uring_submit_and_wait(&u->ring, 1);
+        r = io_uring_submit_and_wait(ring, 1);
     } while (r == -EINTR);
     if (r >= 0)
-        r = io_uring_wait_cqe(&u->ring, &cqe);
+        r = io_uring_wait_cqe(ring, &cqe);
     if (r == 0) {
         r = cqe->res;
-        io_uring_cqe_seen(&u->ring, cqe);
+        io_uring_cqe_seen(ring, cqe);
     }
     return r >= 0 ? ST_OK : err_sys(err, -r, "io_uring read");
+}
+
+enum status uring_begin(struct io_uring *ring, uint32_t depth, unsigned flags, int fd,
+                        struct err *err)
+{
+    int r = io_uring_queue_init(depth, ring, flags);
+    if (r < 0) /* EPERM or ENOSYS inside many containers */
+        return err_sys(err, -r, "io_uring_queue_init");
+    if (probe(ring, fd, err) != ST_OK)
+        io_uring_queue_exit(ring);
+    return err->code;
 }
 
 static const struct source_ops uring_ops = {
@@ -185,25 +112,17 @@ static const struct source_ops uring_ops = {
 };
 
 enum status source_uring_open(const char *const *paths, uint32_t n_file, uint32_t depth,
-                              bool helper, struct source **ret, struct err *err)
+                              struct source **ret, struct err *err)
 {
     struct uring *u = calloc(1, sizeof *u);
     if (!u)
         return err_set(err, ST_NOMEM, "io_uring reader");
     u->src.ops = &uring_ops;
     u->src.depth = depth;
-    if (source_open_files(&u->src, paths, n_file, true, err) == ST_OK) {
-        int r = io_uring_queue_init(depth, &u->ring, 0);
-        if (r < 0) { /* EPERM or ENOSYS inside many containers */
-            err_sys(err, -r, "io_uring_queue_init");
-        } else if (probe(u, err) == ST_OK) {
-            if (helper)
-                start_helper(u);
-            *ret = &u->src;
-            return ST_OK;
-        } else {
-            io_uring_queue_exit(&u->ring);
-        }
+    if (source_open_files(&u->src, paths, n_file, true, err) == ST_OK &&
+        uring_begin(&u->ring, depth, 0, u->src.fd[0], err) == ST_OK) {
+        *ret = &u->src;
+        return ST_OK;
     }
     source_close_files(&u->src);
     free(u);

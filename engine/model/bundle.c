@@ -1,13 +1,18 @@
 /* engine/model/bundle.c - see bundle.h. */
 #include "engine/model/bundle.h"
 
+#include "engine/base/file.h"
 #include "engine/base/num.h"
 #include "engine/model/model.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
 enum { DOWN_BLOCK_MAX = 32, VECTOR = 16 };
 
@@ -103,6 +108,85 @@ static enum status find_layer(const struct gguf *g, struct bundle *b, uint32_t l
     return ST_OK;
 }
 
+/* The curve that predictions rest on; anything else under that name is passed over. */
+static void read_rates(const struct gguf *g, struct bundle *b)
+{
+    const struct gguf_kv *kv = gguf_find(g, "strobe.pack.rate_curve");
+    if (!kv || kv->type != GGUF_ARRAY || kv->elem != GGUF_F32 || kv->n != BUNDLE_RATES)
+        return;
+    for (int i = 0; i < BUNDLE_RATES; i++) {
+        double v = gguf_arr_f64(kv, (uint64_t)i);
+        if (!(v >= 0 && v <= 1))
+            return;
+        b->rate[i] = (float)v;
+    }
+    b->rated = true;
+}
+
+/* ---- the order of a placed file ---- */
+
+static enum status read_tensor(const struct gguf *g, const struct gguf_tensor *t, void *dst,
+                               struct err *err)
+{
+    const char *path = gguf_path(g, t->file);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0) {
+        err_sys(err, errno, "open");
+        return err_ctx(err, "'%s'", path);
+    }
+    file_read_at(fd, dst, (size_t)t->bytes, t->offset, path, err);
+    close(fd);
+    return err->code;
+}
+
+/* Each number below n once. */
+static enum status check_order(const uint32_t *order, uint32_t n, const char *name, struct err *err)
+{
+    uint8_t *seen = calloc(n, 1);
+    if (!seen)
+        return err_set(err, ST_NOMEM, "tensor '%s'", name);
+    for (uint32_t i = 0; i < n && err->code == ST_OK; i++)
+        if (order[i] >= n || seen[order[i]]++)
+            err_set(err, ST_FORMAT,
+                    "tensor '%s': entry %" PRIu32 " is %" PRId32
+                    ", but the order must name each of %" PRIu32 " neurons once",
+                    name, i, (int32_t)order[i], n);
+    free(seen);
+    return err->code;
+}
+
+enum status bundle_order(const struct gguf *g, const struct bundle *b, uint32_t layer,
+                         uint32_t *ret, struct err *err)
+{
+    char name[64];
+    snprintf(name, sizeof name, "blk.%" PRIu32 ".ffn_order.weight", layer);
+    const struct gguf_tensor *t = gguf_tensor_find(g, name);
+    const struct dtype_info *info = t ? dtype_info((uint32_t)t->type) : NULL;
+    if (!t)
+        return err_set(err, ST_FORMAT, "tensor '%s' is missing, but strobe.pack.place is there",
+                       name);
+    if (!info || strcmp(info->name, "I32") != 0 || t->ne[0] != b->n_neuron || t->ne[1] != 1 ||
+        t->ne[2] != 1 || t->ne[3] != 1)
+        return err_set(err, ST_FORMAT,
+                       "tensor '%s': expected I32 {%" PRIu32 "}, found %s {%" PRIu64 ", %" PRIu64
+                       "}",
+                       name, b->n_neuron, info ? info->name : "?", t->ne[0], t->ne[1]);
+    if (read_tensor(g, t, ret, err) != ST_OK)
+        return err->code;
+    return check_order(ret, b->n_neuron, name, err);
+}
+
+static enum status check_orders(const struct gguf *g, const struct bundle *b, struct err *err)
+{
+    uint32_t *order = calloc(b->n_neuron, sizeof *order);
+    if (!order)
+        return err_set(err, ST_NOMEM, "the order of %" PRIu32 " neurons", b->n_neuron);
+    for (uint32_t l = 0; l < b->n_layer && err->code == ST_OK; l++)
+        bundle_order(g, b, l, order, err);
+    free(order);
+    return err->code;
+}
+
 enum status bundle_read(const struct gguf *g, const struct hparams *hp, struct bundle *ret,
                         bool *present, struct err *err)
 {
@@ -133,12 +217,16 @@ enum status bundle_read(const struct gguf *g, const struct hparams *hp, struct b
                        "strobe.pack.stride is %" PRIu32 ", the bundles take %" PRIu32 " bytes",
                        stride, b.stride);
     b.stride = stride;
+    read_rates(g, &b);
     assert(b.n_layer > 0);
     b.home = calloc(b.n_layer, sizeof *b.home);
     if (!b.home)
         return err_set(err, ST_NOMEM, "bundle table");
     for (uint32_t l = 0; l < b.n_layer && err->code == ST_OK; l++)
         find_layer(g, &b, l, err);
+    b.placed = gguf_find(g, "strobe.pack.place") != NULL;
+    if (b.placed && err->code == ST_OK)
+        check_orders(g, &b, err);
     if (err->code != ST_OK) {
         bundle_clear(&b);
         return err->code;

@@ -1,4 +1,6 @@
-/* engine/model/chat_filter.c - filters, as Jinja documents them; tojson as transformers defines it.
+/* engine/model/chat_filter.c - the table of filters, as Jinja documents them, and those that are
+ * neither about text (chat_filter_text.c) nor about order (chat_sort.c); tojson as transformers
+ * defines it.
  * Filters that are lazy in Jinja (map, select, reject) compute at once here, but what they give can
  * be walked once only, is always true and has no length, as there. */
 #include "engine/base/num.h"
@@ -7,21 +9,9 @@
 #include <math.h>
 #include <strings.h>
 
-typedef bool filter_fn(struct run *r, struct val in, const struct args *a, struct val *ret);
-
-static bool given(struct val v)
-{
-    return v.kind != V_UNDEF && v.kind != V_NONE;
-}
-
 static struct val lazy(struct vlist *l)
 {
     return (struct val){ .kind = V_GEN, .list = l };
-}
-
-static struct val list_val(struct vlist *l)
-{
-    return (struct val){ .kind = V_LIST, .list = l };
 }
 
 /* "a.b.0": attributes and items one inside the other. */
@@ -51,145 +41,6 @@ bool filter_path(struct run *r, struct val v, struct val path, struct val *ret)
     return true;
 }
 
-/* ---- text ---- */
-
-static bool filter_string(struct run *r, struct val in, const struct args *a, struct val *ret)
-{
-    return args_none(r, "string", a) && val_text(r, in, ret);
-}
-
-static bool cased(struct run *r, struct val in, const struct args *a, enum text_case c,
-                  struct val *ret)
-{
-    struct val text;
-    if (!args_none(r, "this filter", a) || !val_text(r, in, &text) ||
-        !text_case(r, val_view(text), c, ret))
-        return false;
-    ret->markup = text.markup;
-    return true;
-}
-
-static bool filter_upper(struct run *r, struct val in, const struct args *a, struct val *ret)
-{
-    return cased(r, in, a, CASE_UPPER, ret);
-}
-
-static bool filter_lower(struct run *r, struct val in, const struct args *a, struct val *ret)
-{
-    return cased(r, in, a, CASE_LOWER, ret);
-}
-
-static bool filter_capitalize(struct run *r, struct val in, const struct args *a, struct val *ret)
-{
-    return cased(r, in, a, CASE_CAPITAL, ret);
-}
-
-/* Words end at white space, '-' and opening brackets only, unlike str.title(). */
-static bool filter_title(struct run *r, struct val in, const struct args *a, struct val *ret)
-{
-    struct val text, word;
-    size_t mark = r->out.n, start = 0;
-    if (!args_none(r, "title", a) || !val_text(r, in, &text))
-        return false;
-    struct str s = val_view(text);
-    for (size_t i = 0; i <= s.n; i++) {
-        size_t gap = i == s.n ? 1 : strchr("-({[<", s.p[i]) && s.p[i] ? 1 : chat_space(s, i);
-        if (!gap)
-            continue;
-        struct str w = { s.p + start, i - start };
-        if (!text_case(r, w, CASE_CAPITAL, &word) || !run_put(r, val_view(word)))
-            return false;
-        start = i + gap;
-        if (i < s.n && !run_put(r, (struct str){ s.p + i, gap }))
-            return false;
-        i += gap - 1;
-    }
-    return run_take(r, mark, ret);
-}
-
-static bool filter_trim(struct run *r, struct val in, const struct args *a, struct val *ret)
-{
-    struct val v[CHAT_ARGS_MAX], text;
-    if (!args_bind(r, "trim", a, "chars", v) || !val_text(r, in, &text) ||
-        !text_strip(r, val_view(text), v[0], 3, ret))
-        return false;
-    ret->markup = text.markup;
-    return true;
-}
-
-static bool filter_replace(struct run *r, struct val in, const struct args *a, struct val *ret)
-{
-    struct val v[CHAT_ARGS_MAX], text;
-    return args_bind(r, "replace", a, "old new count", v) && val_text(r, in, &text) &&
-           val_text(r, v[0], &v[0]) && val_text(r, v[1], &v[1]) &&
-           text_replace(r, val_view(text), v, ret);
-}
-
-static bool filter_escape(struct run *r, struct val in, const struct args *a, struct val *ret)
-{
-    return args_none(r, "escape", a) && text_escape(r, in, ret);
-}
-
-static bool filter_indent(struct run *r, struct val in, const struct args *a, struct val *ret)
-{
-    struct val v[CHAT_ARGS_MAX], text, pad = val_str(STR("    "));
-    size_t mark = r->out.n;
-    if (!args_bind(r, "indent", a, "width first blank", v) || !val_text(r, in, &text))
-        return false;
-    if (text.markup)
-        return run_fail(r, ST_UNSUPPORTED, "indent of what 'safe' or 'escape' gave");
-    if (v[0].kind == V_STR)
-        pad = v[0];
-    else if (given(v[0]) && !binary(r, '*', val_str(STR(" ")), v[0], &pad))
-        return false;
-    struct str s = val_view(text);
-    for (size_t at = 0, line = 0;; line++) {
-        size_t end = str_find(s, STR("\n"), at);
-        size_t n = (end == SIZE_MAX ? s.n : end) - at;
-        bool shift = line ? n || val_truth(v[2]) : val_truth(v[1]);
-        if ((shift && !run_put(r, val_view(pad))) || !run_put(r, (struct str){ s.p + at, n }))
-            return false;
-        if (end == SIZE_MAX)
-            return run_take(r, mark, ret);
-        if (!run_put(r, STR("\n")) || !run_work(r, 1))
-            return false;
-        at = end + 1;
-    }
-}
-
-static bool filter_wordcount(struct run *r, struct val in, const struct args *a, struct val *ret)
-{
-    struct val text;
-    int64_t words = 0;
-    bool inside = false;
-    if (!args_none(r, "wordcount", a) || !val_text(r, in, &text))
-        return false;
-    struct str s = val_view(text);
-    for (size_t i = 0; i < s.n; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-        bool now = c >= 0x80 || c == '_' || (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
-                   (c >= 'A' && c <= 'Z');
-        words += now && !inside;
-        inside = now;
-    }
-    *ret = val_int(words);
-    return run_work(r, s.n / 2);
-}
-
-static bool filter_format(struct run *r, struct val in, const struct args *a, struct val *ret)
-{
-    struct vlist l = { .v = a->v, .n = a->n, .cap = a->n };
-    struct val arg = { .kind = V_TUPLE, .list = &l }, text;
-    if (a->n_kw) {
-        if (!dict_new(r, &arg))
-            return false;
-        for (size_t i = 0; i < a->n_kw; i++)
-            if (!dict_set(r, arg.dict, val_str(a->kw[i].name), a->kw[i].val))
-                return false;
-    }
-    return val_text(r, in, &text) && binary(r, '%', text, arg, ret);
-}
-
 /* ---- JSON ---- */
 
 static bool filter_tojson(struct run *r, struct val in, const struct args *a, struct val *ret)
@@ -203,7 +54,7 @@ static bool filter_tojson(struct run *r, struct val in, const struct args *a, st
                              .indent = VAL_NONE,
                              .ascii = val_truth(v[0]),
                              .sort = val_truth(v[3]) };
-    if (given(v[1])) {
+    if (val_given(v[1])) {
         st.indent = v[1];
         st.item = STR(",");
         if (v[1].kind != V_STR) {
@@ -215,7 +66,7 @@ static bool filter_tojson(struct run *r, struct val in, const struct args *a, st
             st.indent = val_int(width);
         }
     }
-    if (given(v[2])) {
+    if (val_given(v[2])) {
         if ((v[2].kind != V_TUPLE && v[2].kind != V_LIST) || v[2].list->n != 2 ||
             !want_str(r, "separator", v[2].list->v[0], &st.item) ||
             !want_str(r, "separator", v[2].list->v[1], &st.key))
@@ -234,7 +85,7 @@ static bool filter_int(struct run *r, struct val in, const struct args *a, struc
     double d;
     if (!args_bind(r, "int", a, "default base", v))
         return false;
-    if (given(v[1]) && !(v[1].kind == V_INT && v[1].i == 10))
+    if (val_given(v[1]) && !(v[1].kind == V_INT && v[1].i == 10))
         return run_fail(r, ST_UNSUPPORTED, "int: a base other than 10");
     *ret = v[0].kind == V_UNDEF ? val_int(0) : v[0];
     if (in.kind == V_INT || in.kind == V_BOOL) {
@@ -307,8 +158,8 @@ static bool filter_round(struct run *r, struct val in, const struct args *a, str
     int64_t digits = 0;
     struct str how = STR("common");
     if (!args_bind(r, "round", a, "precision method", v) ||
-        (given(v[0]) && !want_int(r, "round", v[0], &digits)) ||
-        (given(v[1]) && !want_str(r, "round", v[1], &how)))
+        (val_given(v[0]) && !want_int(r, "round", v[0], &digits)) ||
+        (val_given(v[1]) && !want_str(r, "round", v[1], &how)))
         return false;
     if (!val_is_num(in) || digits < -15 || digits > 15)
         return run_fail(r, ST_ARG, "round: a number and -15 to 15 digits are needed");
@@ -344,7 +195,7 @@ static bool filter_list(struct run *r, struct val in, const struct args *a, stru
         return false;
     for (size_t i = 0; i < from->n; i++)
         to->v[to->n++] = from->v[i];
-    *ret = list_val(to);
+    *ret = val_list(to);
     return run_work(r, to->n / 4);
 }
 
@@ -403,9 +254,9 @@ static bool filter_join(struct run *r, struct val in, const struct args *a, stru
     struct val v[CHAT_ARGS_MAX], sep = val_str(STR(""));
     struct vlist *l = NULL;
     if (!args_bind(r, "join", a, "d attribute", v) || !val_iter(r, in, &l) ||
-        (given(v[0]) && !val_text(r, v[0], &sep)))
+        (val_given(v[0]) && !val_text(r, v[0], &sep)))
         return false;
-    if (given(v[1])) {
+    if (val_given(v[1])) {
         struct vlist *parts = list_new(r, 0);
         struct val x;
         for (size_t i = 0; i < l->n; i++)

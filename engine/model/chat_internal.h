@@ -97,6 +97,15 @@ static inline struct val val_undef(struct str name)
 {
     return (struct val){ .kind = V_UNDEF, .n = (uint32_t)name.n, .p = name.p };
 }
+static inline struct val val_list(struct vlist *l)
+{
+    return (struct val){ .kind = V_LIST, .list = l };
+}
+/* Is there an argument, and is it not none? */
+static inline bool val_given(struct val v)
+{
+    return v.kind != V_UNDEF && v.kind != V_NONE;
+}
 static inline struct str val_view(struct val v)
 {
     return (struct str){ v.p, v.n };
@@ -236,6 +245,9 @@ bool parse_is_name(const struct parser *p, const char *name);
 bool parse_want(struct parser *p, int op);
 struct node *parse_one_filter(struct parser *p, struct node *input);
 struct node *parse_target(struct parser *p);
+/* chat_literal.c: of the token that is current. */
+struct node *parse_string(struct parser *p);
+struct node *parse_number(struct parser *p);
 /* chat_stmt.c: the whole template. */
 enum status parse_template(struct parser *p, struct node **ret);
 
@@ -290,8 +302,9 @@ struct args {
 /* chat_value.c */
 bool run_fail(struct run *r, enum status st, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
-bool run_work(struct run *r, uint64_t n); /* charges n steps */
-bool run_enter(struct run *r);            /* one level deeper; run_leave() on every way out */
+bool run_undefined(struct run *r, struct val v); /* fails with the name that was not found */
+bool run_work(struct run *r, uint64_t n);        /* charges n steps */
+bool run_enter(struct run *r); /* one level deeper; run_leave() on every way out */
 void run_leave(struct run *r);
 void *run_alloc(struct run *r, size_t size); /* NULL: an error */
 bool run_put(struct run *r, struct str s);   /* appends to the output */
@@ -337,7 +350,9 @@ bool val_attr(struct run *r, struct val v, struct str name, struct val *ret);
 bool val_item(struct run *r, struct val v, struct val key, struct val *ret);
 bool call_val(struct run *r, struct val f, const struct args *a, struct val *ret);
 bool set_name(struct run *r, struct str name, struct val v);
+/* chat_arith.c */
 bool binary(struct run *r, int op, struct val a, struct val b, struct val *ret);
+bool add_strings(struct run *r, struct val a, struct val b, struct val *ret);
 
 /* chat_exec.c */
 enum flow { FLOW_ERR, FLOW_NEXT, FLOW_BREAK, FLOW_CONTINUE };
@@ -362,20 +377,28 @@ int filter_find(struct str name);
 bool filter_call(struct run *r, int id, struct val in, const struct args *a, struct val *ret);
 /* attribute="a.b.0": parts of parts. */
 bool filter_path(struct run *r, struct val v, struct val path, struct val *ret);
+typedef bool filter_fn(struct run *r, struct val in, const struct args *a, struct val *ret);
 /* chat_sort.c */
-bool filter_sort(struct run *r, struct val in, const struct args *a, struct val *ret);
-bool filter_dictsort(struct run *r, struct val in, const struct args *a, struct val *ret);
-bool filter_unique(struct run *r, struct val in, const struct args *a, struct val *ret);
-bool filter_max(struct run *r, struct val in, const struct args *a, struct val *ret);
-bool filter_min(struct run *r, struct val in, const struct args *a, struct val *ret);
-bool filter_sum(struct run *r, struct val in, const struct args *a, struct val *ret);
-bool filter_batch(struct run *r, struct val in, const struct args *a, struct val *ret);
+filter_fn filter_sort, filter_dictsort, filter_unique, filter_max, filter_min, filter_sum,
+    filter_batch;
+/* chat_filter_text.c */
+filter_fn filter_string, filter_upper, filter_lower, filter_capitalize, filter_title, filter_trim,
+    filter_replace, filter_escape, filter_indent, filter_wordcount, filter_format;
 int test_find(struct str name);
 bool test_call(struct run *r, int id, struct val in, const struct args *a, bool *ret);
 int method_find(enum val_kind kind, struct str name);
 /* A method or global that Python and Jinja have and we do not: refused by name. */
 bool method_lacking(struct str name);
 bool method_call(struct run *r, const struct bound *m, const struct args *a, struct val *ret);
+typedef bool method_fn(struct run *r, struct val self, const struct args *a, struct val *ret);
+/* chat_method_str.c */
+method_fn method_str_capitalize, method_str_count, method_str_endswith, method_str_find_first,
+    method_str_format, method_str_index, method_str_isalnum, method_str_isalpha, method_str_isdigit,
+    method_str_islower, method_str_isspace, method_str_isupper, method_str_join, method_str_lower,
+    method_str_lstrip, method_str_partition, method_str_removeprefix, method_str_removesuffix,
+    method_str_replace, method_str_rfind, method_str_rindex, method_str_rpartition,
+    method_str_rsplit, method_str_rstrip, method_str_split, method_str_splitlines,
+    method_str_startswith, method_str_strip, method_str_title, method_str_upper;
 bool text_escape(struct run *r, struct val in, struct val *ret); /* a markup string stays */
 /* chat_case.c */
 struct case_run { /* every step-th character of first..last moves by delta */

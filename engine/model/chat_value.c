@@ -19,6 +19,11 @@ bool run_fail(struct run *r, enum status st, const char *fmt, ...)
     return false;
 }
 
+bool run_undefined(struct run *r, struct val v)
+{
+    return run_fail(r, ST_ARG, "'%.*s' is undefined", (int)(v.n < 100 ? v.n : 100), v.p);
+}
+
 bool run_work(struct run *r, uint64_t n)
 {
     r->steps += n;

@@ -3,6 +3,7 @@
  * the names, and a hash table would let them choose collisions too. */
 #include "engine/model/gguf.h"
 
+#include "engine/base/file.h"
 #include "engine/base/num.h"
 #include "engine/model/gguf_header.h"
 
@@ -88,22 +89,6 @@ static const struct name_at *look_up(const struct name_at *table, uint64_t n, co
     return bsearch(&want, table, (size_t)n, sizeof *table, cmp_name);
 }
 
-/* Reads bytes [have, n) of the file behind those already there. */
-static enum status read_to(int fd, char *bytes, uint64_t have, uint64_t n, struct err *err)
-{
-    while (have < n) {
-        ssize_t r = pread(fd, bytes + have, (size_t)(n - have), (off_t)have);
-        if (r < 0 && errno == EINTR)
-            continue;
-        if (r < 0)
-            return err_sys(err, errno, "read");
-        if (r == 0)
-            return err_set(err, ST_FORMAT, "truncated while it was read, at byte %" PRIu64, have);
-        have += (uint64_t)r;
-    }
-    return ST_OK;
-}
-
 /* The header's length is known only at its end: read a piece, parse, double it when it was short.
  * All parsing together costs at most twice the last pass. */
 static enum status read_header(int fd, struct part *part, struct err *err)
@@ -115,7 +100,7 @@ static enum status read_header(int fd, struct part *part, struct err *err)
         if (!bytes)
             return err_set(err, ST_NOMEM, "header of %" PRIu64 " bytes", n);
         part->bytes = bytes;
-        enum status st = read_to(fd, bytes, have, n, err);
+        enum status st = file_read_at(fd, bytes + have, (size_t)(n - have), have, NULL, err);
         if (st)
             return st;
         have = n;
@@ -134,7 +119,7 @@ static enum status open_part(struct part *part, struct err *err)
     /* O_NONBLOCK: a FIFO must not hang the server before fstat tells what it is. */
     int fd = open(part->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return err_sys(err, errno, "open");
+        return err_input(err, errno, "open");
     struct stat s;
     if (fstat(fd, &s) != 0)
         err_sys(err, errno, "fstat");

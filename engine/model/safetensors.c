@@ -1,6 +1,7 @@
 /* engine/model/safetensors.c - see safetensors.h. */
 #include "engine/model/safetensors.h"
 
+#include "engine/base/file.h"
 #include "engine/base/json.h"
 #include "engine/base/num.h"
 #include "engine/model/gguf_header.h"
@@ -247,27 +248,12 @@ static enum status header_length(const unsigned char *p, uint64_t have, uint64_t
     return ST_OK;
 }
 
-static enum status read_all(int fd, void *to, uint64_t n, uint64_t at, struct err *err)
-{
-    for (uint64_t got = 0; got < n;) {
-        ssize_t r = pread(fd, (char *)to + got, (size_t)(n - got), (off_t)(at + got));
-        if (r < 0 && errno == EINTR)
-            continue;
-        if (r < 0)
-            return err_sys(err, errno, "read");
-        if (r == 0)
-            return err_set(err, ST_FORMAT, "truncated while it was read");
-        got += (uint64_t)r;
-    }
-    return ST_OK;
-}
-
 static enum status open_regular(const char *path, int *fd, uint64_t *size, struct err *err)
 {
     struct stat s;
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (*fd < 0)
-        return err_sys(err, errno, "open");
+        return err_input(err, errno, "open");
     if (fstat(*fd, &s) != 0)
         err_sys(err, errno, "fstat");
     else if (!S_ISREG(s.st_mode))
@@ -287,13 +273,13 @@ static enum status read_shard(struct safetensors *s, const char *path, struct er
     enum status st = open_regular(path, &fd, &size, err);
     if (st)
         return st;
-    st = read_all(fd, head, size < 8 ? size : 8, 0, err);
+    st = file_read_at(fd, head, size < 8 ? (size_t)size : 8, 0, NULL, err);
     if (!st)
         st = header_length(head, size, size, &n, err);
     if (!st && !(text = malloc((size_t)n + 1)))
         st = err_set(err, ST_NOMEM, "header of %" PRIu64 " bytes", n);
     if (!st)
-        st = read_all(fd, text, n, 8, err);
+        st = file_read_at(fd, text, (size_t)n, 8, NULL, err);
     close(fd);
     if (!st)
         st = add_shard(s, (struct str){ text, (size_t)n }, 8 + n, size, err);
@@ -421,7 +407,8 @@ static enum status read_index(const char *dir, char **text, size_t *n, struct er
     }
     *n = (size_t)size;
     *text = malloc(*n + 1);
-    enum status st = *text ? read_all(fd, *text, size, 0, err) : err_set(err, ST_NOMEM, "index");
+    enum status st = *text ? file_read_at(fd, *text, (size_t)size, 0, NULL, err)
+                           : err_set(err, ST_NOMEM, "index");
     close(fd);
     return st ? err_ctx(err, "'%s'", path) : ST_OK;
 }

@@ -1,6 +1,6 @@
 /* engine/train/dist.h - processes that a launcher started to train one network together: fills
- * reduce.h's table. dist_mpi.c does it over Open MPI; a build without it has dist_none.c, which
- * knows one process only. Owner: one thread, the trainer's. */
+ * reduce.h's table. dist_queue.c does it, over Open MPI (dist_mpi.c); a build without that has
+ * dist_none.c, which knows one process only. Owner: one thread, the trainer's. */
 #ifndef STROBE_TRAIN_DIST_H
 #define STROBE_TRAIN_DIST_H
 

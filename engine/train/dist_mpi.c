@@ -1,12 +1,6 @@
-/* engine/train/dist_mpi.c - sums over ranks by Open MPI; the home of mpi.h. See dist.h.
- *
- * All of MPI happens on one thread of ours. The trainer's thread hands it work through a queue, so
- * the sum of a range runs beside the rest of the backward pass, which the library by itself would
- * not do: it moves data only while somebody is inside a call. That thread sleeps between polls: a
+/* engine/train/dist_mpi.c - sums over ranks by Open MPI; the home of mpi.h. All of it happens on
+ * the other thread of dist_queue.c, which runs its jobs here. That thread sleeps between polls: a
  * library call that waits spins, and would take a core from the passes.
- *
- *   trainer:  begin --(range)--> queue ...   wait: until the queue is empty and the thread idle
- *   thread:   asleep --(work)--> exchanges, adds, exchanges --> asleep ... --(end)--> gone
  *
  * The sum of a bucket of gradients: every rank owns a part; it receives that part from all others,
  * adds them in rank order, and sends the sum to all (when shares are kept: to nobody). Twice
@@ -16,11 +10,10 @@
  * The library is opened at run time, as OpenBLAS is (kernel/blas.c): linked, it would cost every
  * start of the server some 5 ms. */
 #include "engine/base/num.h"
-#include "engine/train/dist.h"
+#include "engine/train/dist_internal.h"
 
 #include <dlfcn.h>
 #include <mpi.h>
-#include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,11 +24,9 @@
 #endif
 
 enum {
-    BUCKET = 512 << 10, /* elements: 2 MiB, some hundred times what a message costs to start */
-    CHUNK = 1 << 26,    /* elements of one message where whole shares travel */
-    BLOCK = 2048,       /* elements added at a time: the sum stays in the first-level cache */
-    QUEUE = 256,        /* jobs */
-    YIELDS = 100,       /* polls before the thread sleeps between them */
+    CHUNK = 1 << 26, /* elements of one message where whole shares travel */
+    BLOCK = 2048,    /* elements added at a time: the sum stays in the first-level cache */
+    YIELDS = 100,    /* polls before the thread sleeps between them */
     POLL_NS = 20 * 1000,
     RANKS_MAX = 4096,
     TAG_PART = 1, /* of messages: a part to its owner, */
@@ -59,38 +50,10 @@ static struct mpi {
     MPI_Comm world;
     MPI_Datatype f32, f64;
     MPI_Errhandler errors_return;
-} mpi; /* written by dist_open(), then constant */
+} mpi; /* written by wire_open(), then constant */
 
-enum kind { JOB_REDUCE, JOB_SPREAD, JOB_COLLECT, JOB_SUM, JOB_BARRIER, JOB_END };
-
-struct job {
-    enum kind kind;
-    real *flat;        /* REDUCE, SPREAD; COLLECT: the whole array, on rank 0 */
-    const real *mine;  /* COLLECT */
-    uint64_t from, to; /* REDUCE */
-    double *v;         /* SUM */
-    size_t n;
-    bool failed; /* END */
-};
-
-struct dist {
-    struct reduce reduce;
-    pthread_t thread;
-    bool started;
-    pthread_mutex_t lock; /* of what follows, up to `err` */
-    pthread_cond_t work, idle;
-    struct job queue[QUEUE];
-    unsigned head, n_job;
-    bool busy, joined; /* joined: rank and n_rank are known, or err is set */
-    struct err err;    /* the first failure; everything after it fails too */
-
-    /* the trainer's thread: gradients that are final and not in a bucket yet */
-    real *grad;
-    uint64_t from, to;
-    uint64_t *share; /* [n_rank + 1] or NULL */
-
-    /* the other thread */
-    real *stage;   /* parts that came in, BUCKET elements and a few */
+struct wire {
+    real *stage;   /* parts that came in, DIST_BUCKET elements and a few */
     uint64_t *cut; /* [n_rank + 1] of the current bucket */
     double *sums;  /* [n_rank, n_sums] */
     size_t n_sums;
@@ -151,6 +114,63 @@ static void fail(struct dist *d, const char *what, int code)
     pthread_mutex_unlock(&d->lock);
 }
 
+/* ---- opening and closing ---- */
+
+enum status wire_open(struct wire **ret, struct err *err)
+{
+    if (load(err) != ST_OK)
+        return err->code;
+    struct wire *w = calloc(1, sizeof *w);
+    if (!w)
+        return err_set(err, ST_NOMEM, "several processes");
+    *ret = w;
+    return ST_OK;
+}
+
+enum status wire_make_room(struct dist *d, struct err *err)
+{
+    size_t n = d->reduce.n_rank;
+    d->wire->stage = calloc((size_t)DIST_BUCKET + 2 * n, sizeof *d->wire->stage);
+    d->wire->cut = calloc(n + 1, sizeof *d->wire->cut);
+    d->wire->request = calloc(2 * n, sizeof(MPI_Request));
+    if (!d->wire->stage || !d->wire->cut || !d->wire->request)
+        return err_set(err, ST_NOMEM, "buffers for %zu processes", n);
+    return ST_OK;
+}
+
+void wire_free(struct wire *w)
+{
+    if (!w)
+        return;
+    free(w->stage);
+    free(w->cut);
+    free(w->sums);
+    free(w->request);
+    free(w);
+}
+
+void wire_join(struct dist *d)
+{
+    int have = 0, rank = 0, n = 1;
+    int code = mpi.init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &have);
+    if (code == MPI_SUCCESS)
+        code = mpi.set_errhandler(mpi.world, mpi.errors_return);
+    if (code == MPI_SUCCESS)
+        code = mpi.rank(mpi.world, &rank);
+    if (code == MPI_SUCCESS)
+        code = mpi.size(mpi.world, &n);
+    if (code != MPI_SUCCESS)
+        fail(d, "start", code);
+    pthread_mutex_lock(&d->lock);
+    if (code == MPI_SUCCESS && (n < 1 || n > RANKS_MAX))
+        err_set(&d->err, ST_RANGE, "%d processes: at most %d can train together", n, RANKS_MAX);
+    d->reduce.rank = (uint32_t)rank;
+    d->reduce.n_rank = (uint32_t)n;
+    d->joined = true;
+    pthread_cond_broadcast(&d->idle);
+    pthread_mutex_unlock(&d->lock);
+}
+
 /* ---- messages ---- */
 
 static void nap(void)
@@ -161,15 +181,15 @@ static void nap(void)
 /* Until all requests are through. */
 static bool finish(struct dist *d, const char *what)
 {
-    int code = MPI_SUCCESS, done = d->n_request == 0;
+    int code = MPI_SUCCESS, done = d->wire->n_request == 0;
     for (int i = 0; !done && code == MPI_SUCCESS; i++) {
-        code = mpi.testall(d->n_request, d->request, &done, MPI_STATUSES_IGNORE);
+        code = mpi.testall(d->wire->n_request, d->wire->request, &done, MPI_STATUSES_IGNORE);
         if (!done && i < YIELDS)
             sched_yield();
         else if (!done)
             nap();
     }
-    d->n_request = 0;
+    d->wire->n_request = 0;
     if (code != MPI_SUCCESS)
         fail(d, what, code);
     return code == MPI_SUCCESS;
@@ -177,9 +197,10 @@ static bool finish(struct dist *d, const char *what)
 
 static bool post_send(struct dist *d, uint32_t to, int tag, const real *p, uint64_t n)
 {
-    int code = n ? mpi.isend(p, (int)n, mpi.f32, (int)to, tag, mpi.world, &d->request[d->n_request])
+    int code = n ? mpi.isend(p, (int)n, mpi.f32, (int)to, tag, mpi.world,
+                             &d->wire->request[d->wire->n_request])
                  : MPI_SUCCESS;
-    d->n_request += n != 0;
+    d->wire->n_request += n != 0;
     if (code != MPI_SUCCESS)
         fail(d, "send", code);
     return code == MPI_SUCCESS;
@@ -187,10 +208,10 @@ static bool post_send(struct dist *d, uint32_t to, int tag, const real *p, uint6
 
 static bool post_recv(struct dist *d, uint32_t from, int tag, real *p, uint64_t n)
 {
-    int code =
-        n ? mpi.irecv(p, (int)n, mpi.f32, (int)from, tag, mpi.world, &d->request[d->n_request])
-          : MPI_SUCCESS;
-    d->n_request += n != 0;
+    int code = n ? mpi.irecv(p, (int)n, mpi.f32, (int)from, tag, mpi.world,
+                             &d->wire->request[d->wire->n_request])
+                 : MPI_SUCCESS;
+    d->wire->n_request += n != 0;
     if (code != MPI_SUCCESS)
         fail(d, "receive", code);
     return code == MPI_SUCCESS;
@@ -208,7 +229,7 @@ static void cut_bucket(struct dist *d, uint64_t from, uint64_t to)
 {
     uint32_t n = d->reduce.n_rank;
     for (uint32_t r = 0; r <= n; r++)
-        d->cut[r] = d->share ? clamp(d->share[r], from, to) : from + (to - from) * r / n;
+        d->wire->cut[r] = d->share ? clamp(d->share[r], from, to) : from + (to - from) * r / n;
 }
 
 /* own[i] = the ranks' i-th elements in rank order; the others' parts lie in `stage`, one behind the
@@ -218,7 +239,7 @@ static void add_parts(const struct dist *d, real *own, uint64_t n)
     for (uint64_t at = 0; at < n; at += BLOCK) {
         real sum[BLOCK];
         size_t len = n - at < BLOCK ? (size_t)(n - at) : BLOCK;
-        const real *part = d->stage + at;
+        const real *part = d->wire->stage + at;
         for (uint32_t r = 0; r < d->reduce.n_rank; r++) {
             bool me = r == d->reduce.rank;
             const real *src = me ? own + at : part;
@@ -233,17 +254,18 @@ static void add_parts(const struct dist *d, real *own, uint64_t n)
     }
 }
 
-static bool run_reduce(struct dist *d, const struct job *j)
+static bool run_reduce(struct dist *d, const struct dist_job *j)
 {
     uint32_t me = d->reduce.rank, n_rank = d->reduce.n_rank;
     cut_bucket(d, j->from, j->to);
-    uint64_t n = d->cut[me + 1] - d->cut[me];
-    real *own = j->flat + d->cut[me], *stage = d->stage;
+    uint64_t n = d->wire->cut[me + 1] - d->wire->cut[me];
+    real *own = j->flat + d->wire->cut[me], *stage = d->wire->stage;
     for (uint32_t r = 0; r < n_rank; r++) {
         if (r == me)
             continue;
         if (!post_recv(d, r, TAG_PART, stage, n) ||
-            !post_send(d, r, TAG_PART, j->flat + d->cut[r], d->cut[r + 1] - d->cut[r]))
+            !post_send(d, r, TAG_PART, j->flat + d->wire->cut[r],
+                       d->wire->cut[r + 1] - d->wire->cut[r]))
             return false;
         stage += n;
     }
@@ -251,7 +273,8 @@ static bool run_reduce(struct dist *d, const struct job *j)
         return false;
     add_parts(d, own, n);
     for (uint32_t r = 0; r < n_rank && !d->share; r++)
-        if (r != me && (!post_recv(d, r, TAG_SUM, j->flat + d->cut[r], d->cut[r + 1] - d->cut[r]) ||
+        if (r != me && (!post_recv(d, r, TAG_SUM, j->flat + d->wire->cut[r],
+                                   d->wire->cut[r + 1] - d->wire->cut[r]) ||
                         !post_send(d, r, TAG_SUM, own, n)))
             return false;
     return finish(d, "sums");
@@ -280,7 +303,7 @@ static uint64_t longest_share(const struct dist *d)
 }
 
 /* Everybody's share to everybody. */
-static bool run_spread(struct dist *d, const struct job *j)
+static bool run_spread(struct dist *d, const struct dist_job *j)
 {
     uint32_t me = d->reduce.rank;
     uint64_t most = longest_share(d);
@@ -297,7 +320,7 @@ static bool run_spread(struct dist *d, const struct job *j)
 }
 
 /* Everybody's share to rank 0. */
-static bool run_collect(struct dist *d, const struct job *j)
+static bool run_collect(struct dist *d, const struct dist_job *j)
 {
     uint32_t me = d->reduce.rank;
     uint64_t most = longest_share(d);
@@ -320,15 +343,16 @@ static bool run_collect(struct dist *d, const struct job *j)
 static bool room_for_sums(struct dist *d, size_t n)
 {
     size_t all, bytes;
-    if (n <= d->n_sums)
+    if (n <= d->wire->n_sums)
         return true;
-    free(d->sums);
-    d->n_sums = 0;
-    d->sums = num_mul(n, d->reduce.n_rank, &all) && num_mul(all, sizeof *d->sums, &bytes)
-                  ? malloc(bytes)
-                  : NULL;
-    if (d->sums) {
-        d->n_sums = n;
+    free(d->wire->sums);
+    d->wire->n_sums = 0;
+    d->wire->sums =
+        num_mul(n, d->reduce.n_rank, &all) && num_mul(all, sizeof *d->wire->sums, &bytes)
+            ? malloc(bytes)
+            : NULL;
+    if (d->wire->sums) {
+        d->wire->n_sums = n;
         return true;
     }
     pthread_mutex_lock(&d->lock);
@@ -337,13 +361,13 @@ static bool room_for_sums(struct dist *d, size_t n)
     return false;
 }
 
-static bool run_sum(struct dist *d, const struct job *j)
+static bool run_sum(struct dist *d, const struct dist_job *j)
 {
     if (!room_for_sums(d, j->n))
         return false;
-    int code = mpi.iallgather(j->v, (int)j->n, mpi.f64, d->sums, (int)j->n, mpi.f64, mpi.world,
-                              &d->request[0]);
-    d->n_request = 1;
+    int code = mpi.iallgather(j->v, (int)j->n, mpi.f64, d->wire->sums, (int)j->n, mpi.f64,
+                              mpi.world, &d->wire->request[0]);
+    d->wire->n_request = 1;
     if (code != MPI_SUCCESS) {
         fail(d, "sums", code);
         return false;
@@ -351,9 +375,9 @@ static bool run_sum(struct dist *d, const struct job *j)
     if (!finish(d, "sums"))
         return false;
     for (size_t i = 0; i < j->n; i++) {
-        double s = d->sums[i];
+        double s = d->wire->sums[i];
         for (uint32_t r = 1; r < d->reduce.n_rank; r++)
-            s += d->sums[r * j->n + i];
+            s += d->wire->sums[r * j->n + i];
         j->v[i] = s;
     }
     return true;
@@ -361,19 +385,19 @@ static bool run_sum(struct dist *d, const struct job *j)
 
 static bool run_barrier(struct dist *d)
 {
-    int code = mpi.ibarrier(mpi.world, &d->request[0]);
-    d->n_request = 1;
+    int code = mpi.ibarrier(mpi.world, &d->wire->request[0]);
+    d->wire->n_request = 1;
     if (code == MPI_SUCCESS)
         return finish(d, "barrier");
     fail(d, "barrier", code);
     return false;
 }
 
-/* ---- the thread ---- */
+/* ---- jobs ---- */
 
-static void run_job(struct dist *d, const struct job *j)
+void wire_run(struct dist *d, const struct dist_job *j)
 {
-    d->n_request = 0;
+    d->wire->n_request = 0;
     switch (j->kind) {
     case JOB_REDUCE:
         run_reduce(d, j);
@@ -395,240 +419,4 @@ static void run_job(struct dist *d, const struct job *j)
             mpi.finalize();
         break;
     }
-}
-
-/* Joins the others. Leaves d->err on failure. */
-static void join_others(struct dist *d)
-{
-    int have = 0, rank = 0, n = 1;
-    int code = mpi.init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &have);
-    if (code == MPI_SUCCESS)
-        code = mpi.set_errhandler(mpi.world, mpi.errors_return);
-    if (code == MPI_SUCCESS)
-        code = mpi.rank(mpi.world, &rank);
-    if (code == MPI_SUCCESS)
-        code = mpi.size(mpi.world, &n);
-    if (code != MPI_SUCCESS)
-        fail(d, "start", code);
-    pthread_mutex_lock(&d->lock);
-    if (code == MPI_SUCCESS && (n < 1 || n > RANKS_MAX))
-        err_set(&d->err, ST_RANGE, "%d processes: at most %d can train together", n, RANKS_MAX);
-    d->reduce.rank = (uint32_t)rank;
-    d->reduce.n_rank = (uint32_t)n;
-    d->joined = true;
-    pthread_cond_broadcast(&d->idle);
-    pthread_mutex_unlock(&d->lock);
-}
-
-static void *serve(void *arg)
-{
-    struct dist *d = arg;
-    join_others(d);
-    for (bool end = false; !end;) {
-        pthread_mutex_lock(&d->lock);
-        while (d->n_job == 0)
-            pthread_cond_wait(&d->work, &d->lock);
-        struct job j = d->queue[d->head];
-        d->head = (d->head + 1) % QUEUE;
-        d->n_job--;
-        d->busy = true;
-        bool failed = d->err.code != ST_OK;
-        pthread_mutex_unlock(&d->lock);
-        end = j.kind == JOB_END;
-        if (!failed || end)
-            run_job(d, &j);
-        pthread_mutex_lock(&d->lock);
-        d->busy = false;
-        pthread_cond_broadcast(&d->idle);
-        pthread_mutex_unlock(&d->lock);
-    }
-    return NULL;
-}
-
-static void push(struct dist *d, struct job j)
-{
-    pthread_mutex_lock(&d->lock);
-    while (d->n_job == QUEUE)
-        pthread_cond_wait(&d->idle, &d->lock);
-    d->queue[(d->head + d->n_job) % QUEUE] = j;
-    d->n_job++;
-    pthread_cond_signal(&d->work);
-    pthread_mutex_unlock(&d->lock);
-}
-
-static enum status settle(struct dist *d, struct err *err)
-{
-    pthread_mutex_lock(&d->lock);
-    while (d->n_job || d->busy)
-        pthread_cond_wait(&d->idle, &d->lock);
-    enum status st = d->err.code == ST_OK ? ST_OK : err_set(err, d->err.code, "%s", d->err.msg);
-    pthread_mutex_unlock(&d->lock);
-    return st;
-}
-
-/* ---- the table ---- */
-
-static uint64_t bucket_size(const struct dist *d)
-{
-    /* Where shares are kept, all of a bucket may belong to one rank. */
-    return d->share ? BUCKET / d->reduce.n_rank + 1 : BUCKET;
-}
-
-/* Hands on what is final, from the top, in whole buckets; `all`: the rest too. */
-static void push_buckets(struct dist *d, bool all)
-{
-    uint64_t size = bucket_size(d);
-    while (d->to - d->from >= size || (all && d->to > d->from)) {
-        uint64_t from = d->to - d->from > size ? d->to - size : d->from;
-        push(d, (struct job){ .kind = JOB_REDUCE, .flat = d->grad, .from = from, .to = d->to });
-        d->to = from;
-    }
-}
-
-static void on_begin(void *ctx, real *grad, uint64_t from, uint64_t to)
-{
-    struct dist *d = ctx;
-    if (d->grad != grad || to != d->from || d->from == d->to) { /* not the continuation below */
-        push_buckets(d, true);
-        d->grad = grad;
-        d->to = to;
-    }
-    d->from = from;
-    push_buckets(d, false);
-}
-
-static enum status on_wait(void *ctx, struct err *err)
-{
-    struct dist *d = ctx;
-    push_buckets(d, true);
-    return settle(d, err);
-}
-
-static enum status on_sum(void *ctx, double *v, size_t n, struct err *err)
-{
-    struct dist *d = ctx;
-    push(d, (struct job){ .kind = JOB_SUM, .v = v, .n = n });
-    return settle(d, err);
-}
-
-static enum status on_barrier(void *ctx, struct err *err)
-{
-    struct dist *d = ctx;
-    push(d, (struct job){ .kind = JOB_BARRIER });
-    return settle(d, err);
-}
-
-static enum status on_share(void *ctx, const uint64_t *share, struct err *err)
-{
-    struct dist *d = ctx;
-    size_t n = (size_t)d->reduce.n_rank + 1;
-    free(d->share);
-    d->share = calloc(n, sizeof *d->share);
-    if (!d->share)
-        return err_set(err, ST_NOMEM, "shares of %u ranks", d->reduce.n_rank);
-    memcpy(d->share, share, n * sizeof *share);
-    return ST_OK;
-}
-
-static enum status on_spread(void *ctx, real *flat, struct err *err)
-{
-    struct dist *d = ctx;
-    push(d, (struct job){ .kind = JOB_SPREAD, .flat = flat });
-    return settle(d, err);
-}
-
-static enum status on_collect(void *ctx, const real *mine, real *flat, struct err *err)
-{
-    struct dist *d = ctx;
-    push(d, (struct job){ .kind = JOB_COLLECT, .mine = mine, .flat = flat });
-    return settle(d, err);
-}
-
-/* ---- opening and closing ---- */
-
-bool dist_launched(void)
-{
-    return getenv("OMPI_COMM_WORLD_SIZE") != NULL || getenv("PMIX_RANK") != NULL;
-}
-
-static enum status make_room(struct dist *d, struct err *err)
-{
-    size_t n = d->reduce.n_rank;
-    d->stage = calloc((size_t)BUCKET + 2 * n, sizeof *d->stage);
-    d->cut = calloc(n + 1, sizeof *d->cut);
-    d->request = calloc(2 * n, sizeof(MPI_Request));
-    if (!d->stage || !d->cut || !d->request)
-        return err_set(err, ST_NOMEM, "buffers for %zu processes", n);
-    return ST_OK;
-}
-
-static void dist_free(struct dist *d)
-{
-    pthread_cond_destroy(&d->work);
-    pthread_cond_destroy(&d->idle);
-    pthread_mutex_destroy(&d->lock);
-    free(d->share);
-    free(d->stage);
-    free(d->cut);
-    free(d->sums);
-    free(d->request);
-    free(d);
-}
-
-static enum status start(struct dist *d, struct err *err)
-{
-    int e = pthread_create(&d->thread, NULL, serve, d);
-    if (e)
-        return err_sys(err, e, "pthread_create");
-    d->started = true;
-    pthread_mutex_lock(&d->lock);
-    while (!d->joined)
-        pthread_cond_wait(&d->idle, &d->lock);
-    pthread_mutex_unlock(&d->lock);
-    return settle(d, err);
-}
-
-enum status dist_open(struct dist **ret, struct err *err)
-{
-    if (load(err) != ST_OK)
-        return err->code;
-    struct dist *d = calloc(1, sizeof *d);
-    if (!d)
-        return err_set(err, ST_NOMEM, "several processes");
-    pthread_mutex_init(&d->lock, NULL);
-    pthread_cond_init(&d->work, NULL);
-    pthread_cond_init(&d->idle, NULL);
-    d->reduce = (struct reduce){ .ctx = d,
-                                 .n_rank = 1,
-                                 .begin = on_begin,
-                                 .wait = on_wait,
-                                 .sum = on_sum,
-                                 .barrier = on_barrier,
-                                 .share = on_share,
-                                 .spread = on_spread,
-                                 .collect = on_collect };
-    if (start(d, err) != ST_OK || make_room(d, err) != ST_OK)
-        goto fail;
-    *ret = d;
-    return ST_OK;
-fail:
-    if (!d->started)
-        dist_free(d);
-    else
-        dist_close(d, true);
-    return err->code;
-}
-
-const struct reduce *dist_reduce(const struct dist *d)
-{
-    return &d->reduce;
-}
-
-void dist_close(struct dist *d, bool failed)
-{
-    if (!d)
-        return;
-    push(d, (struct job){ .kind = JOB_END, .failed = failed });
-    pthread_join(d->thread, NULL);
-    dist_free(d);
 }

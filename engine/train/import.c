@@ -1,5 +1,6 @@
 /* engine/train/import.c - a GGUF file as a network: see export.h. The loader of the engine opens
  * the file, so that names, shapes and types are checked; what a net_shape cannot say is refused. */
+#include "engine/base/file.h"
 #include "engine/base/num.h"
 #include "engine/kernel/matrix.h"
 #include "engine/model/model.h"
@@ -133,24 +134,6 @@ struct rows {
     real *out;
 };
 
-static enum status read_at(int fd, void *p, size_t n, uint64_t offset, struct err *err)
-{
-    char *at = p;
-    while (n > 0) {
-        ssize_t got = pread(fd, at, n, (off_t)offset);
-        if (got < 0 && errno == EINTR)
-            continue;
-        if (got < 0)
-            return err_sys(err, errno, "read");
-        if (got == 0)
-            return err_set(err, ST_FORMAT, "the file ends too early");
-        at += got;
-        offset += (uint64_t)got;
-        n -= (size_t)got;
-    }
-    return ST_OK;
-}
-
 static enum status convert(const struct rows *r, int fd, float *x, void *bytes, uint32_t most,
                            struct err *err)
 {
@@ -159,7 +142,7 @@ static enum status convert(const struct rows *r, int fd, float *x, void *bytes, 
     for (uint32_t done = 0, n; done < r->n; done += n) {
         n = r->n - done < most ? r->n - done : most;
         uint64_t offset = r->t->offset + (uint64_t)(r->from + done) * row_bytes;
-        if (read_at(fd, bytes, n * row_bytes, offset, err) != ST_OK)
+        if (file_read_at(fd, bytes, n * row_bytes, offset, NULL, err) != ST_OK)
             return err->code;
         dtype_to_f32(r->t->type, bytes, x, (size_t)n * cols);
         for (size_t i = 0; i < (size_t)n * cols; i++)

@@ -1,6 +1,8 @@
 /* engine/train/net_soft.c - see net_soft.h. y_c is what part c adds to the residual stream; skip
  * adds nothing. Forward: next = mid + sum of P_c y_c. Backward, with g the derivative by next:
- * dP_c = g . y_c, dy_c = P_c g, and through the softmax dh_c = tau P_c (dP_c - sum of P dP). */
+ * dP_c = g . y_c, dy_c = P_c g, and through the softmax dh_c = tau P_c (dP_c - sum of P dP). Where
+ * skipping leaves out the whole layer, x its input and a = mid - x what attention adds: big and
+ * small add a too, so next = x + (1 - P_skip) a + sum of P_c y_c, and the router reads x. */
 #include "engine/train/net_soft.h"
 
 #include "engine/base/num.h"
@@ -102,12 +104,13 @@ void net_router_back(const struct net_shape *s, const struct net_router *r, uint
 
 struct net_soft {
     size_t tok, n_layer, n_choice, n_hidden, d, d_small;
-    real *y[2];     /* [n_layer, tok, d]: big, small */
-    real *pre, *up; /* [n_layer, tok, d_small] of the small part */
-    real *p, *q;    /* [n_layer, tok, n_choice]: probabilities, and what weighs */
-    real *hidden;   /* [n_layer, tok, n_hidden] */
-    real *dh;       /* [tok, n_choice] */
-    double *share;  /* [rows] mean P_big of a sequence */
+    real *y[2];        /* [n_layer, tok, d]: big, small */
+    real *pre, *up;    /* [n_layer, tok, d_small] of the small part */
+    real *p, *q;       /* [n_layer, tok, n_choice]: probabilities, and what weighs */
+    real *hidden;      /* [n_layer, tok, n_hidden] */
+    real *dh;          /* [tok, n_choice] */
+    double *share;     /* [rows] mean P_big of a sequence */
+    real *g, *drouter; /* [tok, d] skip_layer: what reaches a layer's end; a router's share of it */
     void *block;
 };
 
@@ -119,12 +122,11 @@ enum status net_soft_create(struct net *n, uint32_t n_choice, uint32_t n_hidden,
     assert(!n->o.infer && !n->o.recompute);
     if (!sh->d_small)
         return err_set(err, ST_UNSUPPORTED, "a router needs a Duo network");
-    if (sh->skip_layer)
-        return err_set(err, ST_UNSUPPORTED, "routers are trained with skip_scope ffn only");
     struct net_soft *s = calloc(1, sizeof *s);
     size_t each =
         2 * (size_t)sh->d_model + 2 * (size_t)sh->d_small + 2 * (size_t)n_choice + n_hidden;
-    size_t count = tok * (l * each + n_choice), bytes;
+    size_t wide = sh->skip_layer ? 2 * (size_t)sh->d_model : 0;
+    size_t count = tok * (l * each + n_choice + wide), bytes;
     if (s && num_mul(count, sizeof(real), &bytes))
         s->block = calloc(1, bytes);
     if (s)
@@ -143,6 +145,8 @@ enum status net_soft_create(struct net *n, uint32_t n_choice, uint32_t n_hidden,
     s->q = s->p + l * tok * n_choice;
     s->hidden = s->q + l * tok * n_choice;
     s->dh = s->hidden + l * tok * n_hidden;
+    s->g = s->dh + tok * n_choice;
+    s->drouter = s->g + (sh->skip_layer ? tok * s->d : 0);
     *ret = s;
     return ST_OK;
 }
@@ -185,19 +189,39 @@ static void probabilities(const real *h, size_t c, double tau, bool straight, re
     }
 }
 
+/* Probabilities of a layer, from what the router reads at n->norm. */
+static void ask(const struct net *n, struct net_soft *s, uint32_t layer,
+                const struct net_soft_opts *o)
+{
+    size_t tok = n->rows * n->cols, c = s->n_choice, at = layer * s->tok * c;
+    net_router_logits(&n->o.shape, o->router, layer, tok, n->norm,
+                      s->hidden + layer * s->tok * s->n_hidden, s->dh);
+    for (size_t t = 0; t < tok; t++)
+        probabilities(s->dh + t * c, c, o->tau, o->straight, s->p + at + t * c, s->q + at + t * c);
+}
+
+/* Share of what attention adds: 1, but for those who skip a whole layer. */
+static real stays(const struct net *n, const real *q, size_t c)
+{
+    return n->o.shape.skip_layer && c > 2 ? 1 - q[NET_SKIP] : 1;
+}
+
 static void soft_layer(struct net *n, struct net_soft *s, uint32_t layer,
                        const struct net_soft_opts *o)
 {
     struct net_acts a = net_acts_of(n, layer);
     size_t tok = n->rows * n->cols, d = s->d, c = s->n_choice;
     struct pass_norm norm = net_layer_norm(n, layer, SLOT_FFN_NORM, SLOT_FFN_NORM_BIAS);
-    real *p = s->p + layer * s->tok * c, *q = s->q + layer * s->tok * c, *next;
+    struct pass_norm first = net_layer_norm(n, layer, SLOT_ATTN_NORM, SLOT_ATTN_NORM_BIAS);
+    const real *q = s->q + layer * s->tok * c;
+    if (n->o.shape.skip_layer) {
+        ops_norm(&n->ops, &first, a.x, n->norm, n->stat);
+        ask(n, s, layer, o);
+    }
     net_attention(n, layer, &a, false);
     ops_norm(&n->ops, &norm, a.mid, n->norm, n->stat);
-    net_router_logits(&n->o.shape, o->router, layer, tok, n->norm,
-                      s->hidden + layer * s->tok * s->n_hidden, s->dh);
-    for (size_t t = 0; t < tok; t++)
-        probabilities(s->dh + t * c, c, o->tau, o->straight, p + t * c, q + t * c);
+    if (!n->o.shape.skip_layer)
+        ask(n, s, layer, o);
     for (int r = 0; r < 2; r++) {
         struct net_way w = way_of(n, s, layer, (enum net_route)r);
         struct ops_linear down = { tok, w.d_ff, d, net_param(n, layer, w.down) };
@@ -205,10 +229,12 @@ static void soft_layer(struct net *n, struct net_soft *s, uint32_t layer,
         ops_linear(&n->ops, &down, n->act, s->y[r] + layer * s->tok * d, false);
     }
     const real *yb = s->y[0] + layer * s->tok * d, *ys = s->y[1] + layer * s->tok * d;
-    next = net_x(n, layer + 1);
-    for (size_t t = 0; t < tok; t++)
+    real *next = net_x(n, layer + 1);
+    for (size_t t = 0; t < tok; t++, q += c) {
+        real out = 1 - stays(n, q, c);
         for (size_t i = t * d; i < (t + 1) * d; i++)
-            next[i] = a.mid[i] + q[t * c] * yb[i] + q[t * c + 1] * ys[i];
+            next[i] = a.mid[i] - out * (a.mid[i] - a.x[i]) + q[0] * yb[i] + q[1] * ys[i];
+    }
 }
 
 /* dy of one part through its products: n->dnorm += */
@@ -224,7 +250,7 @@ static void part_back(struct net *n, struct net_soft *s, uint32_t layer, enum ne
     bool gated = n->o.shape.gated;
     for (size_t t = 0; t < tok; t++)
         for (size_t i = t * d; i < (t + 1) * d; i++)
-            n->gy[i] = q[t * c + r] * n->dx[i];
+            n->gy[i] = q[t * c + r] * (n->dx[i] + (n->o.shape.skip_layer ? s->g[i] : 0));
     ops_linear_dx(&n->ops, &down, n->gy, n->dact, false);
     ops_act_back(&n->ops, &act);
     ops_linear_dx(&n->ops, &up, gated ? n->dup : n->dact, n->dnorm, true);
@@ -237,11 +263,16 @@ static void choice_back(const struct net *n, struct net_soft *s, uint32_t layer,
 {
     size_t tok = n->rows * n->cols, d = s->d, c = s->n_choice, rows = n->rows;
     const real *p = s->p + layer * s->tok * c;
+    struct net_acts a = net_acts_of(n, layer);
+    bool whole = n->o.shape.skip_layer && c > 2;
     for (size_t t = 0; t < tok; t++) {
         const real *g = n->dx + t * d, *pt = p + t * c;
-        double dp[NET_ROUTES] = { 0 }, mean = 0;
+        double dp[NET_ROUTES] = { 0 }, mean = 0, attended = 0;
+        if (whole)
+            attended = (double)n->ops.pass->dot(g, a.mid + t * d, d) -
+                       (double)n->ops.pass->dot(g, a.x + t * d, d);
         for (size_t r = 0; r < 2; r++)
-            dp[r] = (double)n->ops.pass->dot(g, s->y[r] + (layer * s->tok + t) * d, d);
+            dp[r] = attended + (double)n->ops.pass->dot(g, s->y[r] + (layer * s->tok + t) * d, d);
         dp[0] += 2 * o->alpha * (s->share[t / n->cols] - o->budget) /
                  ((double)s->n_layer * (double)n->cols * (double)rows);
         for (size_t r = 0; r < c; r++)
@@ -251,26 +282,73 @@ static void choice_back(const struct net *n, struct net_soft *s, uint32_t layer,
     }
 }
 
+/* What reaches a layer's middle: nothing of it by the share that skipped; that lies in g. */
+static void cut_skipped(struct net *n, struct net_soft *s, uint32_t layer)
+{
+    size_t tok = n->rows * n->cols, d = s->d, c = s->n_choice;
+    const real *q = s->q + layer * s->tok * c;
+    memcpy(s->g, n->dx, tok * d * sizeof *s->g);
+    for (size_t t = 0; t < tok; t++, q += c) {
+        real keep = stays(n, q, c);
+        for (size_t i = t * d; i < (t + 1) * d; i++) {
+            n->dx[i] *= keep;
+            s->g[i] -= n->dx[i];
+        }
+    }
+}
+
+/* The rest of a layer that may be skipped whole: the router reads attention's input. */
+static void whole_back(struct net *n, struct net_soft *s, uint32_t layer)
+{
+    struct net_acts a = net_acts_of(n, layer);
+    size_t tok = n->rows * n->cols, d = s->d;
+    struct pass_norm first = net_layer_norm(n, layer, SLOT_ATTN_NORM, SLOT_ATTN_NORM_BIAS);
+    net_attention_back(n, layer, &a); /* leaves the norm's statistics of a.x */
+    memcpy(n->dnorm, s->drouter, tok * d * sizeof *n->dnorm);
+    net_norm_back(n, &first, a.x, net_grad_of(n, layer, SLOT_ATTN_NORM),
+                  net_grad_of(n, layer, SLOT_ATTN_NORM_BIAS));
+    for (size_t i = 0; i < tok * d; i++)
+        n->dx[i] += s->g[i];
+}
+
+static void router_back(struct net *n, struct net_soft *s, uint32_t layer,
+                        const struct net_soft_opts *o, real *dx)
+{
+    struct net_router_back b = { .x = n->norm,
+                                 .hidden = s->hidden + layer * s->tok * s->n_hidden,
+                                 .dh = s->dh,
+                                 .dx = dx,
+                                 .n_tok = n->rows * n->cols };
+    choice_back(n, s, layer, o);
+    net_router_back(&n->o.shape, o->router, layer, &b, o->grad);
+}
+
 static void soft_layer_back(struct net *n, struct net_soft *s, uint32_t layer,
                             const struct net_soft_opts *o)
 {
     struct net_acts a = net_acts_of(n, layer);
-    size_t tok = n->rows * n->cols, d = s->d;
+    size_t bytes = n->rows * n->cols * s->d * sizeof *n->dnorm;
     struct pass_norm norm = net_layer_norm(n, layer, SLOT_FFN_NORM, SLOT_FFN_NORM_BIAS);
+    struct pass_norm first = net_layer_norm(n, layer, SLOT_ATTN_NORM, SLOT_ATTN_NORM_BIAS);
+    bool whole = n->o.shape.skip_layer;
+    memset(n->dnorm, 0, bytes);
+    if (whole) {
+        memset(s->drouter, 0, bytes);
+        ops_norm(&n->ops, &first, a.x, n->norm, n->stat);
+        router_back(n, s, layer, o, s->drouter);
+        cut_skipped(n, s, layer);
+    }
     ops_norm(&n->ops, &norm, a.mid, n->norm, n->stat);
-    memset(n->dnorm, 0, tok * d * sizeof *n->dnorm);
-    choice_back(n, s, layer, o);
-    struct net_router_back b = { .x = n->norm,
-                                 .hidden = s->hidden + layer * s->tok * s->n_hidden,
-                                 .dh = s->dh,
-                                 .dx = n->dnorm,
-                                 .n_tok = tok };
-    net_router_back(&n->o.shape, o->router, layer, &b, o->grad);
+    if (!whole)
+        router_back(n, s, layer, o, n->dnorm);
     part_back(n, s, layer, NET_BIG);
     part_back(n, s, layer, NET_SMALL);
     net_norm_back(n, &norm, a.mid, net_grad_of(n, layer, SLOT_FFN_NORM),
                   net_grad_of(n, layer, SLOT_FFN_NORM_BIAS));
-    net_attention_back(n, layer, &a);
+    if (whole)
+        whole_back(n, s, layer);
+    else
+        net_attention_back(n, layer, &a);
 }
 
 /* Sums over layers and tokens; the shares of sequences. */

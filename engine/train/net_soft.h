@@ -2,7 +2,7 @@
  * is the mixture of its parts by the router's probabilities, P = softmax(tau h) with a growing
  * inverse temperature tau, and the loss is cross-entropy + alpha (mean P_big - budget)^2, the mean
  * over layers and tokens of a sequence. Only the router's derivatives are wanted; the network is
- * frozen. skip_scope ffn only. Owner: the network's thread. */
+ * frozen. Owner: the network's thread. */
 #ifndef STROBE_TRAIN_NET_SOFT_H
 #define STROBE_TRAIN_NET_SOFT_H
 
@@ -31,7 +31,7 @@ void net_router_back(const struct net_shape *s, const struct net_router *r, uint
 
 struct net_soft; /* opaque: activations that a soft pass keeps */
 /* For a network with gradients (not `infer`, not `recompute`). Errors: ST_UNSUPPORTED (no Duo
- * network, skip_layer), ST_NOMEM. */
+ * network), ST_NOMEM. */
 enum status net_soft_create(struct net *n, uint32_t n_choice, uint32_t n_hidden,
                             struct net_soft **ret, struct err *err);
 void net_soft_free(struct net_soft *s);

@@ -1,6 +1,8 @@
 /* engine/train/out_file.c - see out_file.h. */
 #include "engine/train/out_file.h"
 
+#include "engine/base/file.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -22,13 +24,16 @@ static void out_file_free(struct out_file *f)
 
 enum status out_file_create(const char *path, struct out_file **ret, struct err *err)
 {
+    char target[FILE_PATH_MAX];
+    if (file_target(path, target, err) != ST_OK)
+        return err->code;
     struct out_file *f = calloc(1, sizeof *f);
     struct buf partial = BUF_INIT;
     if (!f)
         return err_set(err, ST_NOMEM, "'%s': file", path);
     f->fd = -1;
-    buf_printf(&partial, "%s.partial", path);
-    f->path = str_dup(str_c(path));
+    buf_printf(&partial, "%s.partial", target);
+    f->path = str_dup(str_c(target));
     f->partial = buf_take(&partial);
     if (!f->path || !f->partial) {
         err_set(err, ST_NOMEM, "'%s': path", path);
@@ -49,19 +54,7 @@ fail:
 
 enum status out_file_put(struct out_file *f, const void *p, size_t n, struct err *err)
 {
-    const char *at = p;
-    while (n > 0) {
-        ssize_t put = write(f->fd, at, n);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0) {
-            err_sys(err, errno, "write");
-            return err_ctx(err, "'%s'", f->partial);
-        }
-        at += put;
-        n -= (size_t)put;
-    }
-    return ST_OK;
+    return file_write(f->fd, p, n, f->partial, err);
 }
 
 const char *out_file_partial(const struct out_file *f)

@@ -11,7 +11,8 @@
 
 struct out_file; /* opaque */
 
-/* An older PATH.partial is replaced. Errors name the path: ST_IO, ST_NOTFOUND, ST_NOMEM. */
+/* An older PATH.partial is replaced; a link stays, what it leads to is replaced. Errors name the
+ * path: ST_ARG (a device, pipe or folder), ST_IO, ST_NOTFOUND, ST_NOMEM. */
 enum status out_file_create(const char *path, struct out_file **ret, struct err *err);
 enum status out_file_put(struct out_file *f, const void *p, size_t n, struct err *err);
 const char *out_file_partial(const struct out_file *f); /* where the bytes are so far */

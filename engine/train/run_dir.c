@@ -182,9 +182,7 @@ static enum status read_tail(struct run_dir *r, struct run_tail *ret, struct err
     char *text = malloc(n + 1);
     if (!text)
         return err_set(err, ST_NOMEM, "'%s'", r->log_path);
-    if (lseek(r->log, from, SEEK_SET) < 0)
-        fail(errno, "seek", r->log_path, err);
-    else if (file_read(r->log, text, n, r->log_path, err) == ST_OK)
+    if (file_read_at(r->log, text, n, (uint64_t)from, r->log_path, err) == ST_OK)
         cut_tail(r, from, (struct str){ text, n }, ret, err);
     free(text);
     return err->code;

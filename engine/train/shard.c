@@ -234,11 +234,7 @@ static enum status put_head(struct shard_writer *w, struct err *err)
     unsigned char head[SHARD_HEAD];
     w->head.sum = shard_sum(&w->head, w->head.sum);
     shard_head_put(&w->head, head);
-    if (lseek(w->fd, 0, SEEK_SET) != 0) {
-        err_sys(err, errno, "seek");
-        return err_ctx(err, "'%s'", w->tmp);
-    }
-    return file_write(w->fd, head, sizeof head, w->tmp, err);
+    return file_write_at(w->fd, head, sizeof head, 0, w->tmp, err);
 }
 
 static enum status finish(struct shard_writer *w, struct err *err)

@@ -55,7 +55,7 @@ static enum status fill(struct reader *r, struct err *err)
         n = read(r->fd, room, READ_BYTES);
     while (n < 0 && errno == EINTR);
     if (n < 0) {
-        err_sys(err, errno, "read");
+        err_input(err, errno, "read");
         return err_ctx(err, "'%s'", r->path);
     }
     r->in.n += (size_t)n;
@@ -186,7 +186,7 @@ enum status textset_each(const char *path, struct str mark, piece_fn *fn, void *
     struct stat st;
     struct reader r = { .path = path, .fd = open(path, O_RDONLY | O_CLOEXEC) };
     if (r.fd < 0 || fstat(r.fd, &st) != 0) {
-        err_sys(err, errno, "open");
+        err_input(err, errno, "open");
         err_ctx(err, "'%s'", path);
     } else {
         r.total = (uint64_t)st.st_size;

@@ -2,6 +2,7 @@
 #include "engine/train/train_config.h"
 
 #include "engine/base/file.h"
+#include "engine/base/nearest.h"
 #include "engine/base/num.h"
 
 #include <assert.h>
@@ -167,42 +168,16 @@ static size_t least(size_t a, size_t b)
     return a < b ? a : b;
 }
 
-/* Insertions, deletions, changes and swaps of neighbours from a to b (Damerau 1964, each letter
- * edited once); both shorter than KEY_BYTES. */
-static size_t edit_distance(const char *a, const char *b)
-{
-    size_t d[KEY_BYTES + 1][KEY_BYTES + 1], n = strlen(a), k = strlen(b);
-    for (size_t i = 0; i <= n; i++)
-        for (size_t j = 0; j <= k; j++) {
-            if (i == 0 || j == 0) {
-                d[i][j] = i + j;
-                continue;
-            }
-            size_t change = d[i - 1][j - 1] + (a[i - 1] != b[j - 1]);
-            d[i][j] = least(change, least(d[i - 1][j], d[i][j - 1]) + 1);
-            if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-                d[i][j] = least(d[i][j], d[i - 2][j - 2] + 1);
-        }
-    return d[n][k];
-}
-
 static enum status unknown(struct str key, struct err *err)
 {
     char name[KEY_BYTES];
-    const char *best = NULL;
-    size_t best_distance = SIZE_MAX;
-    for (int i = 0; plain_name(key, name) && i < N_ROWS; i++) {
-        size_t d = edit_distance(name, rows[i].name);
-        if (d < best_distance) {
-            best_distance = d;
-            best = rows[i].name;
-        }
-    }
     int shown = (int)least(key.n, 60);
-    /* Farther than half of the word it is no misspelling any more. */
-    if (best && best_distance <= 1 + key.n / 2)
+    struct nearest near = NEAREST_INIT(plain_name(key, name) ? str_c(name) : STR(""));
+    for (int i = 0; i < N_ROWS; i++)
+        nearest_offer(&near, rows[i].name);
+    if (nearest_word(&near))
         return err_set(err, ST_ARG, "there is no setting '%.*s'; did you mean '%s'?", shown, key.p,
-                       best);
+                       nearest_word(&near));
     return err_set(err, ST_ARG, "there is no setting '%.*s' (strobe train --help lists them)",
                    shown, key.p);
 }

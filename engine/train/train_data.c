@@ -10,8 +10,10 @@
 #include "engine/train/bpe.h"
 #include "engine/train/textset.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <math.h>
+#include <unistd.h>
 
 enum { SPECIALS_MAX = 64 };
 
@@ -144,12 +146,22 @@ static enum status make_all(const struct train_data_opts *o, struct err *err)
     return err->code;
 }
 
+static enum status no_text(const char *path, struct err *err)
+{
+    if (access(path, F_OK) == 0)
+        return err_set(err, ST_ARG,
+                       "n_vocab: '%s' is no text to learn a vocabulary from: a file named .txt or "
+                       ".jsonl",
+                       path);
+    err_input(err, errno, "data");
+    return err_ctx(err, "'%s'", path);
+}
+
 enum status train_data_make(const struct train_data_opts *o, struct err *err)
 {
     char mark[FILE_PATH_MAX], dir[FILE_PATH_MAX];
     if (o->config->n_vocab && !textset_is_text(o->config->data))
-        return err_set(err, ST_ARG, "n_vocab: '%s' is no text to learn a vocabulary from",
-                       o->config->data);
+        return no_text(o->config->data, err);
     if (!from_text(o->config))
         return ST_OK;
     if (file_path(dir, err, "%s/data", o->dir) != ST_OK ||

@@ -67,6 +67,44 @@ static json_t *suspects(const struct report *r, struct totals t, struct err *err
     return list;
 }
 
+static void note_spread(json_t *list, const json_t *c, struct err *err)
+{
+    const json_t *d = json_object_get(c, "decomposition");
+    const json_t *p = json_object_get(d, "p_spread");
+    if (json_is_number(p) && json_number_value(p) < 0.01)
+        note(list, err,
+             "The sets of '%s' (level %lld) spread %s than fixed templates let expect (p = "
+             "%.2g): "
+             "%s.",
+             json_string_value(json_object_get(c, "variant")),
+             (long long)json_integer_value(json_object_get(c, "level")),
+             json_number_value(json_object_get(d, "chi2")) >
+                     json_number_value(json_object_get(d, "df"))
+                 ? "more"
+                 : "less",
+             json_number_value(p), "the model may not answer the same way twice");
+}
+
+static void note_repeats(json_t *list, const json_t *c, struct err *err)
+{
+    const json_t *rep = json_object_get(c, "repeats"), *v = json_object_get(rep, "within_question"),
+                 *part = json_object_get(rep, "se_share");
+    char share[80] = "";
+    if (!json_is_number(v))
+        return;
+    if (json_is_number(part))
+        snprintf(share, sizeof share, "; %.0f %% of the variance inside templates is that",
+                 1e2 * json_number_value(part));
+    note(list, err,
+         "'%s' (level %lld): %lld answers to %lld questions; one answer varies about its "
+         "question's mean with variance %.3g%s.",
+         json_string_value(json_object_get(c, "variant")),
+         (long long)json_integer_value(json_object_get(c, "level")),
+         (long long)json_integer_value(json_object_get(rep, "answers")),
+         (long long)json_integer_value(json_object_get(rep, "questions")), json_number_value(v),
+         share);
+}
+
 static json_t *notes(const struct report *r, const json_t *conditions, const json_t *contrasts,
                      struct err *err)
 {
@@ -79,8 +117,23 @@ static json_t *notes(const struct report *r, const json_t *conditions, const jso
              (long long)r->pending);
     if (r->repeats)
         note(list, err,
-             "%lld answers are repeats; statistics use the first answer to each question.",
-             (long long)r->repeats);
+             "Questions were asked up to %lld times. A question counts once, with the share of its "
+             "answers that is right; odds ratios, regressions, Fisher's test and trap shares use "
+             "its first answer.",
+             (long long)r->most);
+    const json_t *reused = json_object_get(r->manifest, "reused"),
+                 *steady = json_object_get(r->manifest, "self_test");
+    if (steady)
+        note(list, err,
+             "Self-test: %lld of %lld questions were answered differently when 1, 8 and 32 were "
+             "asked at a time.",
+             (long long)json_integer_value(json_object_get(steady, "different")),
+             (long long)json_integer_value(json_object_get(steady, "questions")));
+    const char *from;
+    json_t *of;
+    json_object_foreach((json_t *)(uintptr_t)reused, from, of)
+        note(list, err, "%lld answers were taken from run %s, which was asked in the same way.",
+             (long long)json_integer_value(of), from);
     json_array_foreach(contrasts, i, c) declared |= json_is_true(json_object_get(c, "primary"));
     if (json_array_size(contrasts))
         note(list, err, "%s",
@@ -91,20 +144,8 @@ static json_t *notes(const struct report *r, const json_t *conditions, const jso
                    "them.");
     json_array_foreach(conditions, i, c)
     {
-        const json_t *d = json_object_get(c, "decomposition");
-        const json_t *p = json_object_get(d, "p_spread");
-        if (json_is_number(p) && json_number_value(p) < 0.01)
-            note(list, err,
-                 "The sets of '%s' (level %lld) spread %s than fixed templates let expect (p = "
-                 "%.2g): "
-                 "%s.",
-                 json_string_value(json_object_get(c, "variant")),
-                 (long long)json_integer_value(json_object_get(c, "level")),
-                 json_number_value(json_object_get(d, "chi2")) >
-                         json_number_value(json_object_get(d, "df"))
-                     ? "more"
-                     : "less",
-                 json_number_value(p), "the model may not answer the same way twice");
+        note_spread(list, c, err);
+        note_repeats(list, c, err);
     }
     return list;
 }

@@ -230,10 +230,16 @@ static void quote_failure(struct report *r, const struct run_sample *s, struct e
     add(r->failures, v, err);
 }
 
+/* The same for all answers to a question: the key of a repeat ends with its number, "...#2". */
 static uint64_t key_of(const struct run_sample *s)
 {
     uint64_t h = 0xcbf29ce484222325u;
-    for (size_t i = 0; i < s->key.n; i++)
+    size_t n = s->key.n;
+    char number[24];
+    snprintf(number, sizeof number, "#%lld", (long long)s->repeat);
+    if (s->repeat > 0 && str_ends(s->key, str_c(number)))
+        n -= strlen(number);
+    for (size_t i = 0; i < n; i++)
         h = (h ^ (unsigned char)s->key.p[i]) * 0x100000001b3u;
     /* The text too: the same key of another seed is another question. */
     for (size_t i = 0; i < s->question.n; i++)
@@ -267,6 +273,7 @@ enum status report_add(struct report *r, const struct run_sample *s, struct err 
     r->failed += s->state == SAMPLE_FAILED;
     r->pending += s->state == SAMPLE_PENDING || s->state == SAMPLE_LEASED;
     r->repeats += s->repeat > 0;
+    r->most = s->repeat + 1 > r->most ? s->repeat + 1 : r->most;
     r->attempts += s->n_attempt;
     r->prompt_tokens += s->prompt_tokens;
     r->cached_tokens += s->cached_tokens;
@@ -319,6 +326,15 @@ static int by_place(const void *a, const void *b)
     return (x->key > y->key) - (x->key < y->key);
 }
 
+/* The same, but one question's answers stand one behind another. */
+static int by_question(const void *a, const void *b)
+{
+    const struct answer *x = a, *y = b;
+    if (x->tmpl == y->tmpl && x->cond == y->cond && x->set == y->set && x->original != y->original)
+        return x->original ? -1 : 1;
+    return by_place(a, b);
+}
+
 enum status report_sort(struct report *r, struct err *err)
 {
     size_t most = r->n_tmpl > r->n_cond ? r->n_tmpl : r->n_cond;
@@ -350,7 +366,7 @@ enum status report_sort(struct report *r, struct err *err)
         r->answer[i].cond = to_cond[r->answer[i].cond];
     }
     if (r->n)
-        qsort(r->answer, r->n, sizeof *r->answer, by_place);
+        qsort(r->answer, r->n, sizeof *r->answer, r->repeats ? by_question : by_place);
     free(v);
     free(to);
     r->last_tmpl = 0;
@@ -360,34 +376,86 @@ enum status report_sort(struct report *r, struct err *err)
 
 /* ---- tables ---- */
 
+static bool same_question(const struct answer *a, const struct answer *b)
+{
+    return a->tmpl == b->tmpl && a->cond == b->cond && a->set == b->set &&
+           a->original == b->original;
+}
+
+struct question report_question(const struct report *r, size_t at, enum extract_profile p)
+{
+    struct question q = { 0 };
+    const struct answer *a = &r->answer[at];
+    for (; at + q.n < r->n && same_question(a, &a[q.n]); q.n++) {
+        bool right = a[q.n].right >> p & 1;
+        /* Without a number of its own it is another question of that place: the last one counts. */
+        if (q.n && a[q.n].repeat == a[q.n - 1].repeat)
+            break;
+        if (!a[q.n].scored)
+            continue;
+        q.first = q.scored ? q.first : right;
+        q.scored++;
+        q.right += right;
+    }
+    return q;
+}
+
 /* Is it one of the condition's own answers? The original of a generated condition is not. */
 static bool belongs(const struct report *r, const struct answer *a, size_t cond)
 {
-    return a->cond == cond && a->repeat == 0 &&
-           (!a->original || condition_is_original(&r->cond[cond]));
+    return a->cond == cond && (!a->original || condition_is_original(&r->cond[cond]));
+}
+
+static bool table_open(const struct report *r, size_t n_set, struct table *ret, struct err *err)
+{
+    size_t n = r->n_tmpl * n_set + 1;
+    struct table t = { .n_tmpl = r->n_tmpl, .n_set = n_set };
+    t.x = malloc(n);
+    t.tally = calloc(t.n_tmpl + 1, sizeof *t.tally);
+    if (r->repeats) {
+        t.share = calloc(n, sizeof *t.share);
+        t.right = malloc(n * sizeof *t.right);
+    }
+    if (!t.x || !t.tally || (r->repeats && (!t.share || !t.right))) {
+        table_free(&t);
+        err_set(err, ST_NOMEM, "table of %zu templates", r->n_tmpl);
+        return false;
+    }
+    memset(t.x, CELL_UNSCORED, n);
+    for (size_t i = 0; t.right && i < n; i++)
+        t.right[i] = -1;
+    *ret = t;
+    return true;
+}
+
+static void table_put(const struct report *r, struct table *t, size_t at, struct question q)
+{
+    t->x[at] = q.first ? CELL_RIGHT : CELL_WRONG;
+    if (!t->share || !t->right)
+        return;
+    t->share[at] = question_share(q);
+    t->right[at] = q.scored == (uint32_t)r->most ? (int32_t)q.right : -1;
 }
 
 enum status table_make(const struct report *r, size_t cond, enum extract_profile p,
                        struct table *ret, struct err *err)
 {
-    struct table t = { .n_tmpl = r->n_tmpl };
+    size_t n_set = 0;
+    struct table t;
     for (size_t i = 0; i < r->n; i++)
-        if (belongs(r, &r->answer[i], cond) && (size_t)r->answer[i].set >= t.n_set)
-            t.n_set = (size_t)r->answer[i].set + 1;
-    if (t.n_set && t.n_tmpl > CELLS_MAX / t.n_set)
-        return err_set(err, ST_RANGE, "%zu templates with instance numbers up to %zu", t.n_tmpl,
-                       t.n_set - 1);
-    t.x = malloc(t.n_tmpl * t.n_set + 1);
-    t.tally = calloc(t.n_tmpl + 1, sizeof *t.tally);
-    if (!t.x || !t.tally) {
-        table_free(&t);
-        return err_set(err, ST_NOMEM, "table of %zu templates", t.n_tmpl);
-    }
-    memset(t.x, CELL_UNSCORED, t.n_tmpl * t.n_set + 1);
-    for (size_t i = 0; i < r->n; i++) {
+        if (belongs(r, &r->answer[i], cond) && (size_t)r->answer[i].set >= n_set)
+            n_set = (size_t)r->answer[i].set + 1;
+    if (n_set && r->n_tmpl > CELLS_MAX / n_set)
+        return err_set(err, ST_RANGE, "%zu templates with instance numbers up to %zu", r->n_tmpl,
+                       n_set - 1);
+    if (!table_open(r, n_set, &t, err))
+        return err->code;
+    struct question q;
+    for (size_t i = 0; i < r->n; i += q.n) {
         const struct answer *a = &r->answer[i];
-        if (belongs(r, a, cond) && a->scored)
-            t.x[a->tmpl * t.n_set + (size_t)a->set] = a->right >> p & 1 ? CELL_RIGHT : CELL_WRONG;
+        q = report_question(r, i, p);
+        if (belongs(r, a, cond) && q.scored)
+            table_put(r, &t, a->tmpl * n_set + (size_t)a->set, q);
     }
     cells_tallies(table_cells(&t), t.tally);
     *ret = t;
@@ -397,21 +465,26 @@ enum status table_make(const struct report *r, size_t cond, enum extract_profile
 void table_free(struct table *t)
 {
     free(t->x);
+    free(t->share);
+    free(t->right);
     free(t->tally);
     *t = (struct table){ 0 };
 }
 
-int8_t *report_originals(const struct report *r, enum extract_profile p)
+enum status report_originals(const struct report *r, enum extract_profile p, struct table *ret,
+                             struct err *err)
 {
-    int8_t *o = malloc(r->n_tmpl + 1);
-    if (!o)
-        return NULL;
-    memset(o, CELL_UNSCORED, r->n_tmpl + 1);
-    for (size_t i = 0; i < r->n; i++) {
+    struct table t;
+    struct question q;
+    if (!table_open(r, 1, &t, err))
+        return err->code;
+    for (size_t i = 0; i < r->n; i += q.n) {
         const struct answer *a = &r->answer[i];
-        if (a->original && a->scored && a->repeat == 0 && r->cond[a->cond].level == 0 &&
-            o[a->tmpl] == CELL_UNSCORED)
-            o[a->tmpl] = a->right >> p & 1 ? CELL_RIGHT : CELL_WRONG;
+        q = report_question(r, i, p);
+        if (a->original && q.scored && r->cond[a->cond].level == 0 && t.x[a->tmpl] == CELL_UNSCORED)
+            table_put(r, &t, a->tmpl, q);
     }
-    return o;
+    cells_tallies(table_cells(&t), t.tally);
+    *ret = t;
+    return ST_OK;
 }

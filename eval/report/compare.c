@@ -8,10 +8,10 @@
 
 enum { SEED = 711 };
 
-/* An answer of either run, for matching. */
+/* A question of either run, for matching. */
 struct pair {
     uint64_t key;
-    bool right;
+    struct question q;
 };
 
 static int by_key(const void *a, const void *b)
@@ -23,9 +23,12 @@ static int by_key(const void *a, const void *b)
 static size_t pairs_of(const struct report *r, struct pair *p)
 {
     size_t n = 0;
-    for (size_t i = 0; i < r->n; i++)
-        if (r->answer[i].scored && r->answer[i].repeat == 0)
-            p[n++] = (struct pair){ r->answer[i].key, report_is_right(r, &r->answer[i]) };
+    struct question q;
+    for (size_t i = 0; i < r->n; i += q.n) {
+        q = report_question(r, i, r->profile);
+        if (q.scored)
+            p[n++] = (struct pair){ r->answer[i].key, q };
+    }
     qsort(p, n, sizeof *p, by_key);
     return n;
 }
@@ -37,28 +40,42 @@ struct match {
     struct tally *x, *y;       /* [n_cond * n_tmpl] of a's numbering */
     uint32_t *only_a, *only_b; /* discordant, by condition */
     size_t n;
+    bool many; /* one of the runs asked questions more than once */
 };
+
+static void count(struct tally *t, struct question q, bool many)
+{
+    double share = question_share(q);
+    t->n++;
+    t->k += q.first;
+    t->many = many;
+    t->sum += share;
+    t->square += share * share;
+}
 
 static void match_up(struct match *m)
 {
-    for (size_t i = 0; i < m->a->n; i++) {
+    struct question q;
+    for (size_t i = 0; i < m->a->n; i += q.n) {
         const struct answer *s = &m->a->answer[i];
-        struct pair want = { s->key, false }, *hit;
-        if (!s->scored || s->repeat)
-            continue;
-        hit = bsearch(&want, m->other, m->n_other, sizeof want, by_key);
+        struct pair want = { .key = s->key }, *hit;
+        q = report_question(m->a, i, m->a->profile);
+        hit = q.scored ? bsearch(&want, m->other, m->n_other, sizeof want, by_key) : NULL;
         if (!hit)
             continue;
         size_t at = s->cond * m->a->n_tmpl + s->tmpl;
-        bool right = report_is_right(m->a, s);
-        m->x[at].n++;
-        m->y[at].n++;
-        m->x[at].k += right;
-        m->y[at].k += hit->right;
-        m->only_a[s->cond] += right && !hit->right;
-        m->only_b[s->cond] += !right && hit->right;
+        count(&m->x[at], q, m->many);
+        count(&m->y[at], hit->q, m->many);
+        m->only_a[s->cond] += q.first && !hit->q.first;
+        m->only_b[s->cond] += !q.first && hit->q.first;
         m->n++;
     }
+}
+
+/* Questions right; of those asked more than once, the sum of their shares. */
+static json_t *right_json(struct tally t)
+{
+    return t.many ? json_real(t.sum) : json_integer(t.k);
 }
 
 static json_t *templates_json(const struct match *m, size_t cond, struct err *err)
@@ -68,8 +85,8 @@ static json_t *templates_json(const struct match *m, size_t cond, struct err *er
         struct tally x = m->x[cond * m->a->n_tmpl + i], y = m->y[cond * m->a->n_tmpl + i];
         if (x.n)
             add(list,
-                json_pack("{s:s, s:I, s:I, s:I}", "id", m->a->tmpl[i], "n", (json_int_t)x.n, "a",
-                          (json_int_t)x.k, "b", (json_int_t)y.k),
+                json_pack("{s:s, s:I, s:o, s:o}", "id", m->a->tmpl[i], "n", (json_int_t)x.n, "a",
+                          right_json(x), "b", right_json(y)),
                 err);
     }
     return list;
@@ -84,8 +101,8 @@ static json_t *condition_pair(const struct match *m, size_t cond, struct err *er
     struct paired d;
     for (size_t i = 0; i < nt; i++) {
         a.n += x[i].n;
-        a.k += x[i].k;
-        b.k += y[i].k;
+        a.sum += tally_sum(x[i]);
+        b.sum += tally_sum(y[i]);
         most = x[i].n > most ? x[i].n : most;
     }
     if (a.n == 0 ||
@@ -93,8 +110,8 @@ static json_t *condition_pair(const struct match *m, size_t cond, struct err *er
         return NULL;
     json_t *v = condition_json(&m->a->cond[cond]);
     put(v, "items", json_integer(a.n), err);
-    put(v, "accuracy_a", json_real((double)a.k / a.n), err);
-    put(v, "accuracy_b", json_real((double)b.k / a.n), err);
+    put(v, "accuracy_a", json_real(a.sum / a.n), err);
+    put(v, "accuracy_b", json_real(b.sum / a.n), err);
     put(v, "only_a", json_integer(m->only_a[cond]), err);
     put(v, "only_b", json_integer(m->only_b[cond]), err);
     /* Items of a template are not independent: McNemar only where there is one of each. */
@@ -135,7 +152,7 @@ enum status report_compare(struct report *a, struct report *b, json_t **ret, str
     if (report_sort(a, err) != ST_OK || report_sort(b, err) != ST_OK)
         return err->code;
     size_t cells = a->n_cond * a->n_tmpl;
-    struct match m = { .a = a };
+    struct match m = { .a = a, .many = a->repeats || b->repeats };
     json_t *list = json_array();
     m.other = malloc((b->n + 1) * sizeof *m.other);
     m.x = calloc(2 * cells + 1, sizeof *m.x);

@@ -24,15 +24,61 @@ json_t *condition_json(const struct condition *c)
     return json_pack("{s:s, s:I}", "variant", c->variant, "level", (json_int_t)c->level);
 }
 
+/* ---- repeats ---- */
+
+struct repeats {
+    json_int_t answers, right, questions, any, all; /* of what is scored */
+    double n_pair, within; /* questions with two answers or more, sum of their variances */
+};
+
+static void add_question(struct question q, struct repeats *t)
+{
+    double n = q.scored, k = q.right;
+    t->answers += q.scored;
+    t->right += q.right;
+    t->questions += q.scored > 0;
+    t->any += q.right > 0;
+    t->all += q.scored > 0 && q.right == q.scored;
+    if (q.scored > 1) {
+        t->n_pair++;
+        t->within += k / n * (1 - k / n) * n / (n - 1);
+    }
+}
+
+/* NULL: each question was asked once. within_question: the variance of one answer about its
+ * question's mean, n/(n-1) p (1-p) over the questions; se_share: what part of the variance of a
+ * question's mean it is, which more repeats would lessen. */
+static json_t *repeats_json(const struct report *r, size_t cond, const struct decomposition *d)
+{
+    struct repeats t = { 0 };
+    struct question q;
+    for (size_t i = 0; i < r->n; i += q.n) {
+        q = report_question(r, i, r->profile);
+        if (r->answer[i].cond == cond)
+            add_question(q, &t);
+    }
+    if (t.answers == t.questions || t.answers == 0)
+        return NULL;
+    double n = (double)t.questions, each = (double)t.answers / n,
+           within = t.n_pair > 0 ? t.within / t.n_pair : (double)NAN;
+    double share = d->within > 0 ? fmin(1, within / each / d->within) : (double)NAN;
+    return json_pack("{s:I, s:I, s:I, s:f, s:f, s:f, s:o, s:o}", "most", (json_int_t)r->most,
+                     "answers", t.answers, "questions", t.questions, "accuracy",
+                     (double)t.right / (double)t.answers, "any_right", (double)t.any / n,
+                     "all_right", (double)t.all / n, "within_question", json_num(within),
+                     "se_share", json_num(share));
+}
+
 /* ---- counts ---- */
 
-static void count_answers(const struct report *r, size_t cond, json_t *v, struct err *err)
+static void count_answers(const struct report *r, size_t cond, const struct decomposition *d,
+                          json_t *v, struct err *err)
 {
     json_int_t asked = 0, scored = 0, right = 0, cut = 0, empty = 0, unparsed = 0,
                class[16] = { 0 };
     for (size_t i = 0; i < r->n; i++) {
         const struct answer *a = &r->answer[i];
-        if (a->cond != cond || a->repeat)
+        if (a->cond != cond)
             continue;
         asked++;
         scored += a->scored;
@@ -57,6 +103,10 @@ static void count_answers(const struct report *r, size_t cond, json_t *v, struct
     put(v, "empty", json_integer(empty), err);
     put(v, "unparsed", json_integer(unparsed), err);
     put(v, "classes", classes, err);
+    if (r->repeats) {
+        json_t *more = repeats_json(r, cond, d);
+        put(v, "repeats", more ? more : json_null(), err);
+    }
 }
 
 /* ---- the histogram of set accuracies, with what noise alone lets expect ---- */
@@ -127,30 +177,28 @@ static enum status set_part(struct report *r, const struct table *t, const struc
 {
     double *acc = malloc((t->n_set + 1) * sizeof *acc);
     struct set_summary s;
-    size_t whole = 0, n_o = 0, k_o = 0;
-    int8_t *o = report_originals(r, r->profile);
-    if (!acc || !o)
+    size_t whole = 0;
+    struct table o = { 0 };
+    if (!acc)
         err_set(err, ST_NOMEM, "sets of a condition");
-    else if (cells_sets(table_cells(t), acc, &s, err) == ST_OK) {
-        for (size_t i = 0; i < t->n_tmpl; i++) {
+    else if (report_originals(r, r->profile, &o, err) == ST_OK &&
+             cells_sets(table_cells(t), acc, &s, err) == ST_OK) {
+        struct tally all = cells_total(table_cells(&o));
+        for (size_t i = 0; i < t->n_tmpl; i++)
             whole += t->tally[i].n > 0;
-            n_o += o[i] >= 0;
-            k_o += o[i] == CELL_RIGHT;
-        }
         put(v, "sets", sets_json(&s, acc, t->n_set, err), err);
         put(v, "histogram",
             s.n_set ? histogram_json(acc, t->n_set, whole, &s, d, err) : json_null(), err);
         json_t *rank = json_null();
-        if (n_o && s.n_set > 1) {
-            struct set_rank k = set_rank((double)k_o / (double)n_o, acc, t->n_set);
-            rank =
-                json_pack("{s:f, s:o, s:o, s:o}", "original", (double)k_o / (double)n_o, "p_upper",
-                          json_num(k.p_upper), "p_mid", json_num(k.p_mid), "z", json_num(k.z));
+        if (all.n && s.n_set > 1) {
+            struct set_rank k = set_rank(tally_rate(all), acc, t->n_set);
+            rank = json_pack("{s:f, s:o, s:o, s:o}", "original", tally_rate(all), "p_upper",
+                             json_num(k.p_upper), "p_mid", json_num(k.p_mid), "z", json_num(k.z));
         }
         put(v, "original_rank", rank, err);
     }
     free(acc);
-    free(o);
+    table_free(&o);
     return err->code;
 }
 
@@ -174,11 +222,11 @@ static void two_intervals(const struct table *t, struct tally all, size_t n, jso
                           struct err *err)
 {
     double se = (double)NAN;
-    bool bound = all.n && (all.k == 0 || all.k == all.n);
+    bool none = tally_sum(all) <= 0, bound = all.n && (none || tally_sum(all) >= all.n);
     json_t *fixed = json_null(), *random = json_null();
     if (bound) {
-        fixed = with_se(interval_extreme(all.k, all.n, REPORT_LEVEL), se, err);
-        random = with_se(interval_extreme(all.k ? n : 0, n, REPORT_LEVEL), se, err);
+        fixed = with_se(interval_extreme(none ? 0 : all.n, all.n, REPORT_LEVEL), se, err);
+        random = with_se(interval_extreme(none ? 0 : n, n, REPORT_LEVEL), se, err);
     } else if (all.n) {
         struct interval i = interval_fixed(t->tally, t->n_tmpl, REPORT_LEVEL, &se);
         /* One answer a template: no variance within it to see. */
@@ -206,7 +254,8 @@ static void interval_part(const struct table *t, json_t *v, struct err *err)
             sum += rate[n++] = tally_rate(t->tally[i]);
     put(v, "templates", json_integer((json_int_t)n), err);
     put(v, "mean_of_templates", n ? json_num(sum / (double)n) : json_null(), err);
-    put(v, "wilson", json_interval(interval_wilson(all.k, all.n, REPORT_LEVEL)), err);
+    put(v, "wilson", json_interval(interval_wilson_mean(tally_rate(all), all.n, REPORT_LEVEL)),
+        err);
     two_intervals(t, all, n, v, err);
     struct interval f;
     json_t *boot = json_null();
@@ -224,7 +273,7 @@ static json_t *profiles_json(const struct report *r, size_t cond, struct err *er
         json_int_t n = 0, k = 0, differ = 0;
         for (size_t i = 0; i < r->n; i++) {
             const struct answer *a = &r->answer[i];
-            if (a->cond != cond || a->repeat || !a->scored)
+            if (a->cond != cond || !a->scored)
                 continue;
             n++;
             k += a->right >> p & 1;
@@ -273,7 +322,7 @@ static json_t *one_condition(struct report *r, size_t cond, struct err *err)
     struct decomposition d;
     json_t *v = condition_json(&r->cond[cond]);
     decompose(table_cells(&t), t.tally, &d);
-    count_answers(r, cond, v, err);
+    count_answers(r, cond, &d, v, err);
     interval_part(&t, v, err);
     if (err->code == ST_OK)
         set_part(r, &t, &d, v, err);
@@ -318,7 +367,7 @@ static void heat_p(const struct report *r, struct heat *h)
 }
 
 static json_t *heat_row(const struct report *r, const struct heat *h,
-                        const struct beta_prior *prior, const int8_t *original, size_t i,
+                        const struct beta_prior *prior, const struct table *original, size_t i,
                         struct err *err)
 {
     json_t *k = json_array(), *n = json_array(), *shrunk = json_array(), *q = json_array();
@@ -332,7 +381,7 @@ static json_t *heat_row(const struct report *r, const struct heat *h,
         add(q, json_num(h->q[i * r->n_cond + c]), err);
     }
     return json_pack("{s:s, s:o, s:I, s:o, s:o, s:o, s:o}", "id", r->tmpl[i], "original",
-                     original[i] < 0 ? json_null() : json_boolean(original[i] == CELL_RIGHT),
+                     original->x[i] < 0 ? json_null() : json_boolean(original->x[i] == CELL_RIGHT),
                      "wrong", (json_int_t)wrong, "correct", k, "scored", n, "shrunk", shrunk, "q",
                      q);
 }
@@ -343,12 +392,14 @@ json_t *report_heat(struct report *r, struct err *err)
     struct heat h = { calloc(r->n_cond + 1, sizeof *h.t), malloc((2 * cells + 1) * sizeof *h.p),
                       NULL };
     struct beta_prior prior[CONDITIONS_MAX] = { 0 };
-    int8_t *o = report_originals(r, r->profile);
+    struct table o = { 0 };
     json_t *rows = json_array(), *head = json_array();
-    if (!h.t || !h.p || !o) {
+    if (!h.t || !h.p) {
         err_set(err, ST_NOMEM, "heat map");
         goto done;
     }
+    if (report_originals(r, r->profile, &o, err) != ST_OK)
+        goto done;
     for (size_t c = 0; c < r->n_cond && err->code == ST_OK; c++) {
         struct decomposition d;
         if (table_make(r, c, r->profile, &h.t[c], err) != ST_OK)
@@ -363,13 +414,13 @@ json_t *report_heat(struct report *r, struct err *err)
         adjust_bh(h.p, cells, h.q, err);
     }
     for (size_t i = 0; i < r->n_tmpl && err->code == ST_OK; i++)
-        add(rows, heat_row(r, &h, prior, o, i, err), err);
+        add(rows, heat_row(r, &h, prior, &o, i, err), err);
 done:
     for (size_t c = 0; h.t && c < r->n_cond; c++)
         table_free(&h.t[c]);
     free(h.t);
     free(h.p);
-    free(o);
+    table_free(&o);
     return json_pack("{s:o, s:o}", "conditions", head, "templates", rows);
 }
 

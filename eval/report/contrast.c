@@ -199,11 +199,22 @@ static json_t *exact_json(const struct exact_test *x)
                      "p_greater", json_num(x->p_greater), "p_less", json_num(x->p_less));
 }
 
-static void original_tests(struct report *r, size_t cond, const int8_t *o, const struct table *t,
-                           json_t *v, struct err *err)
+/* Of all answers; of those to one question the share that is right is one draw. */
+static enum status exact_of(const struct report *r, const struct table *o, const struct table *t,
+                            struct exact_test *ret, struct err *err)
 {
+    if (!r->repeats)
+        return exact_original(o->x, t->tally, t->n_tmpl, ret, err);
+    struct repeated v = { o->right, t->right, t->n_tmpl, t->n_set, (uint32_t)r->most };
+    return exact_repeated(&v, ret, err);
+}
+
+static void original_tests(struct report *r, size_t cond, const struct table *all_o,
+                           const struct table *t, json_t *v, struct err *err)
+{
+    const int8_t *o = all_o->x;
     struct exact_test x;
-    if (exact_original(o, t->tally, t->n_tmpl, &x, err) != ST_OK)
+    if (exact_of(r, all_o, t, &x, err) != ST_OK)
         return;
     struct odds_ratio odds = mantel_haenszel(o, t->tally, t->n_tmpl, REPORT_LEVEL);
     struct tally all = cells_total(table_cells(t));
@@ -230,27 +241,22 @@ static json_t *original_contrast(struct report *r, size_t cond, struct err *err)
     const struct condition first = { "original", 0 };
     struct table t;
     struct paired d;
-    int8_t *o = report_originals(r, r->profile);
-    struct tally *one = calloc(r->n_tmpl + 1, sizeof *one);
+    struct table o = { 0 };
     json_t *v = NULL;
-    if (!o || !one)
-        err_set(err, ST_NOMEM, "contrast");
-    else if (table_make(r, cond, r->profile, &t, err) == ST_OK) {
+    if (report_originals(r, r->profile, &o, err) == ST_OK &&
+        table_make(r, cond, r->profile, &t, err) == ST_OK) {
         v = contrast_head(r, "original", &first, &r->cond[cond]);
-        for (size_t i = 0; i < r->n_tmpl; i++)
-            one[i] = (struct tally){ o[i] >= 0, o[i] == CELL_RIGHT };
-        original_tests(r, cond, o, &t, v, err);
+        original_tests(r, cond, &o, &t, v, err);
         if (err->code == ST_OK &&
-            paired_compare(one, t.tally, r->n_tmpl, (struct paired_opts){ REPORT_LEVEL, SEED }, &d,
-                           err) == ST_OK) {
+            paired_compare(o.tally, t.tally, r->n_tmpl, (struct paired_opts){ REPORT_LEVEL, SEED },
+                           &d, err) == ST_OK) {
             put(v, "paired", paired_json(&d), err);
             put(v, "equivalence",
                 equivalence_json(equivalence_test(&d, margin_of(r), REPORT_ALPHA)), err);
         }
         table_free(&t);
     }
-    free(o);
-    free(one);
+    table_free(&o);
     return v;
 }
 

@@ -20,7 +20,7 @@ struct answer {
     bool accepted; /* its distractor was audited */
     int32_t trap;
     double log_number, words; /* covariates: mean log10 of the numbers, words; NaN: not known */
-    uint64_t key;             /* hash of template, condition, set, repeat and question's gold */
+    uint64_t key;             /* hash of template, condition, set and question's gold */
 };
 
 struct condition {
@@ -41,19 +41,37 @@ struct report {
     size_t n_cond;
     json_t *failures; /* samples that are quoted */
     size_t n_failure[SAMPLE_CLASSES];
-    int64_t repeats, prompt_tokens, cached_tokens, completion_tokens, attempts, failed, pending;
+    int64_t repeats, /* answers that are not the first to their question */
+        most;        /* answers to one question */
+    int64_t prompt_tokens, cached_tokens, completion_tokens, attempts, failed, pending;
     bool sorted;
 };
 
 /* One condition's answers by template and set, without the originals. */
 struct table {
     int8_t *x; /* [n_tmpl * n_set] */
+    /* Where the run has repeats, else NULL: the part of a question's answers that is right, and how
+     * many are; -1: not all of `most` are scored. */
+    double *share;
+    int32_t *right;
     struct tally *tally;
     size_t n_tmpl, n_set;
 };
 static inline struct cells table_cells(const struct table *t)
 {
-    return (struct cells){ t->x, t->n_tmpl, t->n_set };
+    return (struct cells){ t->x, t->n_tmpl, t->n_set, t->share };
+}
+
+/* One question's answers, which stand one behind another. */
+struct question {
+    size_t n; /* answers */
+    uint32_t scored, right;
+    bool first; /* the first that is scored is right */
+};
+struct question report_question(const struct report *r, size_t at, enum extract_profile p);
+static inline double question_share(struct question q)
+{
+    return (double)q.right / q.scored;
 }
 
 /* Templates by id, conditions by level and variant, renumbered: done once, before building. */
@@ -61,8 +79,9 @@ enum status report_sort(struct report *r, struct err *err);
 enum status table_make(const struct report *r, size_t cond, enum extract_profile p,
                        struct table *ret, struct err *err);
 void table_free(struct table *t);
-/* original[t]: CELL_* of each template's original question. Caller frees; NULL: no memory. */
-int8_t *report_originals(const struct report *r, enum extract_profile p);
+/* Each template's original question: [n_tmpl], n_set is 1. */
+enum status report_originals(const struct report *r, enum extract_profile p, struct table *ret,
+                             struct err *err);
 /* Is the condition only originals? */
 bool condition_is_original(const struct condition *c);
 /* Index of a condition, or SIZE_MAX. */

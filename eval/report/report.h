@@ -44,6 +44,16 @@ void report_csv_head(struct buf *out);
 void report_csv_sample(const struct run_sample *s, enum extract_profile p, struct buf *out);
 enum status report_json_sample(const struct run_sample *s, enum extract_profile p, struct buf *out,
                                struct err *err);
+/* A report as a gate for build servers. bounds: "80" (each condition is right in at least 80 %) or
+ * "CONDITION=80" with CONDITION as "both" or "noop@1"; besides, every question has an answer and
+ * nothing makes the run suspect. *ret: [{"condition", "name", "failure"}], failure "" where it
+ * holds; json_free() it. ST_ARG (a bound that is none, an unknown condition), ST_NOMEM. */
+enum status report_gate(const json_t *doc, const char *const *bounds, size_t n, json_t **ret,
+                        struct err *err);
+/* How many do not hold; *first: what the first one says, "" for none. Borrowed from gate. */
+size_t report_gate_failures(const json_t *gate, const char **first);
+/* The gate as JUnit XML. */
+void report_junit(const json_t *doc, const json_t *gate, struct buf *out);
 /* The figures for people, on a terminal; of a report or a comparison. */
 void report_text(const json_t *doc, struct buf *out);
 

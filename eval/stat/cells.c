@@ -8,25 +8,31 @@
 #include <stdlib.h>
 #include <string.h>
 
+static void count(struct cells c, size_t at, struct tally *t)
+{
+    int8_t x = c.x[at];
+    t->n += x >= 0;
+    t->k += x == CELL_RIGHT;
+    if (c.share && x >= 0) {
+        t->sum += c.share[at];
+        t->square += c.share[at] * c.share[at];
+    }
+}
+
 void cells_tallies(struct cells c, struct tally *ret)
 {
     for (size_t t = 0; t < c.n_template; t++) {
-        ret[t] = (struct tally){ 0 };
-        for (size_t i = 0; i < c.n_set; i++) {
-            int8_t x = c.x[t * c.n_set + i];
-            ret[t].n += x >= 0;
-            ret[t].k += x == CELL_RIGHT;
-        }
+        ret[t] = (struct tally){ .many = c.share != NULL };
+        for (size_t i = 0; i < c.n_set; i++)
+            count(c, t * c.n_set + i, &ret[t]);
     }
 }
 
 struct tally cells_total(struct cells c)
 {
-    struct tally all = { 0 };
-    for (size_t i = 0; i < c.n_template * c.n_set; i++) {
-        all.n += c.x[i] >= 0;
-        all.k += c.x[i] == CELL_RIGHT;
-    }
+    struct tally all = { .many = c.share != NULL };
+    for (size_t i = 0; i < c.n_template * c.n_set; i++)
+        count(c, i, &all);
     return all;
 }
 
@@ -63,13 +69,10 @@ static int by_value(const void *a, const void *b)
 
 static double set_accuracy(struct cells c, size_t i)
 {
-    struct tally s = { 0 };
-    for (size_t t = 0; t < c.n_template; t++) {
-        int8_t x = c.x[t * c.n_set + i];
-        s.n += x >= 0;
-        s.k += x == CELL_RIGHT;
-    }
-    return s.n ? (double)s.k / s.n : (double)NAN;
+    struct tally s = { .many = c.share != NULL };
+    for (size_t t = 0; t < c.n_template; t++)
+        count(c, t * c.n_set + i, &s);
+    return s.n ? tally_rate(s) : (double)NAN;
 }
 
 enum status cells_sets(struct cells c, double *accuracy, struct set_summary *ret, struct err *err)
@@ -127,10 +130,14 @@ struct set_rank set_rank(double original, const double *accuracy, size_t n_set)
     };
 }
 
-/* n/(n-1) p (1-p), the unbiased variance of one answer; 0 when n < 2. */
+/* n/(n-1) p (1-p), the unbiased variance of one answer; 0 when n < 2. Of shares it is their
+ * variance over the template's questions: it holds what answers to one question differ, divided by
+ * their number, and what questions differ. */
 static double answer_variance(struct tally t)
 {
     double p = tally_rate(t);
+    if (t.many)
+        return t.n < 2 ? 0 : fmax(0, t.square - t.sum * p) / (t.n - 1.0);
     return t.n < 2 ? 0 : p * (1 - p) * t.n / (t.n - 1.0);
 }
 
@@ -225,11 +232,18 @@ struct interval interval_wilson(uint64_t k, uint64_t n, double level)
 {
     if (n == 0)
         return (struct interval){ 0, 1 };
-    double z = dist_norm_quantile(0.5 + level / 2), m = (double)n, p = (double)k / m, zz = z * z;
+    return interval_wilson_mean((double)k / (double)n, (double)n, level);
+}
+
+struct interval interval_wilson_mean(double p, double m, double level)
+{
+    double z = dist_norm_quantile(0.5 + level / 2), zz = z * z;
+    if (!(m > 0))
+        return (struct interval){ 0, 1 };
     double middle = (p + zz / (2 * m)) / (1 + zz / m);
     double half = z / (1 + zz / m) * sqrt(p * (1 - p) / m + zz / (4 * m * m));
     struct interval v = around(middle, half);
-    return (struct interval){ k == 0 ? 0 : v.low, k == n ? 1 : v.high };
+    return (struct interval){ p <= 0 ? 0 : v.low, p >= 1 ? 1 : v.high };
 }
 
 struct interval interval_extreme(uint64_t k, uint64_t n, double level)

@@ -6,24 +6,36 @@
 
 #include "engine/base/err.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 enum { CELL_UNSCORED = -1, CELL_WRONG = 0, CELL_RIGHT = 1 };
 
-/* Borrowed: x[t * n_set + i] is one of the three above. */
+/* Borrowed: x[t * n_set + i] is one of the three above. share: NULL, or where questions were asked
+ * more than once the part of each one's answers that is right; x is its first answer then. A
+ * question counts once, with its share: its answers are a cluster in the cluster of its template.
+ */
 struct cells {
     const int8_t *x;
     size_t n_template, n_set;
+    const double *share;
 };
 
-/* Right answers k of n scored ones, of one template. */
+/* Of one template: questions n that have an answer, of which k are right by their first one. many:
+ * sum and sum of squares of their shares count instead of k. */
 struct tally {
     uint32_t n, k;
+    bool many;
+    double sum, square;
 };
+static inline double tally_sum(struct tally t)
+{
+    return t.many ? t.sum : (double)t.k;
+}
 static inline double tally_rate(struct tally t)
 {
-    return t.n ? (double)t.k / t.n : 0;
+    return t.n ? tally_sum(t) / t.n : 0;
 }
 /* One per template. */
 void cells_tallies(struct cells c, struct tally *ret);
@@ -56,10 +68,10 @@ struct decomposition {
     size_t n_template;
     double mean;     /* of p_t */
     double var_rate; /* var(p_t) */
-    double within;   /* w = mean of n/(n-1) p_t (1 - p_t) */
-    double between;  /* b = var(p_t) - mean of w_t/n_t, below 0 by chance: reported so */
-    double icc;      /* b / (b + w), b cut at 0; 0 when both are */
-    double set_sd;   /* sqrt(w / T): what the sets' sd should be when templates are fixed */
+    double within;  /* w = mean of n/(n-1) p_t (1 - p_t); of shares, their variance (n - 1 below) */
+    double between; /* b = var(p_t) - mean of w_t/n_t, below 0 by chance: reported so */
+    double icc;     /* b / (b + w), b cut at 0; 0 when both are */
+    double set_sd;  /* sqrt(w / T): what the sets' sd should be when templates are fixed */
     double chi2, df; /* sum (A_i - mean)^2 / (w / T) against chi-square */
     double p_spread; /* two-sided; NaN when w is 0 or a cell is not scored */
 };
@@ -74,6 +86,8 @@ struct interval interval_fixed(const struct tally *t, size_t n, double level, do
 struct interval interval_random(const struct tally *t, size_t n, double level, double *se);
 /* Wilson's interval for k of n; n = 0: [0, 1]. */
 struct interval interval_wilson(uint64_t k, uint64_t n, double level);
+/* Of a mean of n shares: as if each were one answer, which is wider than need be. */
+struct interval interval_wilson_mean(double mean, double n, double level);
 /* Exact one-sided bounds where every answer is wrong or right (the rule of three, 1 - a^(1/n)). */
 struct interval interval_extreme(uint64_t k, uint64_t n, double level);
 /* Bias-corrected and accelerated bootstrap of the mean of x over templates (Efron 1987), seeded:

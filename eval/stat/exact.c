@@ -67,6 +67,66 @@ enum status exact_original(const int8_t *original, const struct tally *generated
     return ST_OK;
 }
 
+/* Counts of the values 0..R among one template's questions and its original; how many, or 0. */
+static double spread_of(const struct repeated *v, size_t t, double *count)
+{
+    double n = 0;
+    memset(count, 0, (v->repeats + 1) * sizeof *count);
+    for (size_t i = 0; i < v->n_set; i++) {
+        int32_t g = v->generated[t * v->n_set + i];
+        if (g >= 0) {
+            count[g]++;
+            n++;
+        }
+    }
+    if (n == 0 || v->original[t] < 0)
+        return 0;
+    count[v->original[t]]++;
+    return n + 1;
+}
+
+/* p[0..top] of a sum, with one more of that spread in it. */
+static void convolve(double *p, size_t top, const double *count, double n, uint32_t repeats)
+{
+    for (size_t k = top + repeats + 1; k-- > 0;) {
+        double sum = 0;
+        for (size_t j = 0; j <= repeats && j <= k; j++)
+            sum += k - j <= top ? p[k - j] * count[j] : 0;
+        p[k] = sum / n;
+    }
+}
+
+enum status exact_repeated(const struct repeated *v, struct exact_test *ret, struct err *err)
+{
+    size_t most = v->n * v->repeats, top = 0;
+    double *p = calloc(most + v->repeats + 2, sizeof *p), *count = p ? p + most + 1 : NULL, var = 0;
+    struct exact_test r = { 0 };
+    if (!p)
+        return err_set(err, ST_NOMEM, "exact test of %zu templates", v->n);
+    p[0] = 1;
+    for (size_t t = 0; t < v->n; t++) {
+        double n = spread_of(v, t, count), mean = 0, square = 0;
+        if (n == 0)
+            continue;
+        for (size_t j = 0; j <= v->repeats; j++) {
+            mean += (double)j * count[j] / n;
+            square += (double)(j * j) * count[j] / n;
+        }
+        convolve(p, top, count, n, v->repeats);
+        top += v->repeats;
+        r.n_template++;
+        r.n_informative += square - mean * mean > 1e-12;
+        r.right += (uint32_t)v->original[t];
+        r.expected += mean;
+        var += square - mean * mean;
+    }
+    r.sd = sqrt(fmax(0, var));
+    tails(p, top, r.right, &r);
+    free(p);
+    *ret = r;
+    return ST_OK;
+}
+
 struct odds_ratio mantel_haenszel(const int8_t *original, const struct tally *generated, size_t n,
                                   double level)
 {

@@ -19,6 +19,16 @@ struct exact_test {
 /* original[t]: CELL_*. The law of T_obs is Poisson-binomial, convolved exactly. ST_NOMEM. */
 enum status exact_original(const int8_t *original, const struct tally *generated, size_t n,
                            struct exact_test *ret, struct err *err);
+/* The same where each question was asked `repeats` times: original[t] of its answers are right, and
+ * generated[t * n_set + i] of the i-th question's, -1 where not all of them are scored. One more
+ * draw from the template: the original's number is any of the n + 1 alike; their sum's law is
+ * convolved exactly. right, expected and sd are in answers. ST_NOMEM. */
+struct repeated {
+    const int32_t *original, *generated;
+    size_t n, n_set;
+    uint32_t repeats;
+};
+enum status exact_repeated(const struct repeated *v, struct exact_test *ret, struct err *err);
 /* p[0..n] of the number of successes of n trials with the chances q. */
 void poisson_binomial(const double *q, size_t n, double *p);
 

@@ -97,7 +97,7 @@ struct beta_prior beta_prior_of(const struct decomposition *d)
 
 double beta_shrunk(struct beta_prior prior, struct tally t)
 {
-    return (prior.mean * prior.weight + t.k) / (prior.weight + t.n);
+    return (prior.mean * prior.weight + tally_sum(t)) / (prior.weight + t.n);
 }
 
 static int by_value(const void *a, const void *b)

@@ -2,7 +2,7 @@
  *
  *   synth_gguf [--preset 110m|tinyllama|7b|opt-6.7b] [--arch A] [--layers N] [--embd E] [--ff F]
  *              [--heads H] [--kv K] [--vocab V] [--ctx C] [--type T] [--activation ACT] [--seed S]
- *              [--active P [--spread S]] OUT
+ *              [--active P [--spread S]] [--small N] OUT
  *
  * Weights have mean 0 and variance 1/fan_in (projections into the residual stream further divided
  * by 2 n_layer), norms are near 1: activations stay of order one and nothing is denormal. One pool
@@ -14,7 +14,11 @@
  * standard normal after a norm, so p_i = Phi(-z_i). Tokens are otherwise independent. Measured by
  * flash/sparsity.sh, at P 0.1 and S 0.8: 9.9 % per token, 31 % over 5 tokens, 86 % over 150; real
  * text reuses more (24 % over 5, about half over 150: flash.md 1.4, 2.3), which S of 1.2 to 1.5
- * gives at P 0.1 and S 1 at P 0.033. */
+ * gives at P 0.1 and S 1 at P 0.033.
+ *
+ * --small N: a Duo model (docs/duo.md) with small parts of N neurons and linear routers. Behind a
+ * norm a router's two logits are near standard normal, so big is more than z sqrt(2) above small
+ * for a share 1 - Phi(z) of tokens: that makes the thresholds. */
 #include "engine/base/hash.h"
 #include "engine/base/num.h"
 #include "engine/base/rng.h"
@@ -33,7 +37,7 @@ enum { POOL_ELEMS = 1 << 19, OUT_BYTES = 8 << 20, RUN_BLOCKS_BYTES = 4096 };
 
 struct synth {
     const char *arch_name, *activation, *out, *name;
-    uint64_t layers, embd, ff, heads, kv, vocab, ctx, seed;
+    uint64_t layers, embd, ff, heads, kv, vocab, ctx, seed, small;
     double active, spread; /* active 0: no biases */
     enum dtype type;
     const struct arch *arch;
@@ -113,7 +117,8 @@ static bool number_option(struct synth *s, const char *opt, const char *value)
                  { "--kv", &s->kv, 1 << 14 },
                  { "--vocab", &s->vocab, 1 << 22 },
                  { "--ctx", &s->ctx, 1 << 24 },
-                 { "--seed", &s->seed, UINT64_MAX } };
+                 { "--seed", &s->seed, UINT64_MAX },
+                 { "--small", &s->small, 1 << 20 } };
     for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
         if (strcmp(opt, rows[i].name) == 0) {
             struct err err = ERR_INIT;
@@ -191,6 +196,8 @@ static void parse_args(struct synth *s, int argc, char **argv)
                               .n_ff = (uint32_t)s->ff,
                               .n_rot = d,
                               .pos_offset = s->arch->pos_offset };
+    s->hp.duo.n_ff = (uint32_t)s->small;
+    s->hp.duo.n_choice = s->small ? 2 : 0;
 }
 
 static void meta_u32(struct gguf_writer *w, const struct synth *s, const char *name, uint64_t v)
@@ -234,6 +241,26 @@ static void write_vocab(const struct synth *s, struct gguf_writer *w)
     free(type);
 }
 
+static double normal_tail(double p);
+
+static void write_duo(struct gguf_writer *w, const struct synth *s)
+{
+    enum { BUDGETS = 21 };
+    float budget[BUDGETS], threshold[BUDGETS];
+    for (int i = 0; i < BUDGETS; i++) {
+        double b = (double)i / (BUDGETS - 1);
+        budget[i] = (float)b;
+        threshold[i] = i == 0 ? 1e6f : i + 1 == BUDGETS ? -1e6f : (float)(sqrt(2) * normal_tail(b));
+    }
+    gw_u32(w, "strobe.duo.version", 1);
+    gw_u32(w, "strobe.duo.small_feed_forward_length", (uint32_t)s->small);
+    gw_str(w, "strobe.duo.skip_scope", "ffn");
+    gw_u32(w, "strobe.duo.router.choices", 2);
+    gw_u32(w, "strobe.duo.router.hidden", 0);
+    gw_array(w, "strobe.duo.router.budgets", GGUF_F32, budget, BUDGETS, sizeof budget);
+    gw_array(w, "strobe.duo.router.thresholds", GGUF_F32, threshold, BUDGETS, sizeof threshold);
+}
+
 static void write_meta(const struct synth *s, struct gguf_writer *w)
 {
     char text[96];
@@ -252,6 +279,8 @@ static void write_meta(const struct synth *s, struct gguf_writer *w)
     gw_f32(w, text, 1e-5f);
     if (s->activation)
         gw_str(w, "strobe.activation", s->activation);
+    if (s->small)
+        write_duo(w, s);
     write_vocab(s, w);
 }
 
@@ -270,6 +299,7 @@ static struct plan plan_tensor(const struct synth *s, enum tensor_role role, uin
     p.n_row = role_dim(&s->hp, role_table[role].n_row);
     if (role == TR_UP && (s->arch->flags & ARCH_FUSED_GATE_UP))
         p.n_row *= 2;
+    vec |= role == TR_ROUTER;
     p.type = vec ? DT_F32 : dtype_row_bytes(s->type, p.n_col) ? s->type : DT_F16;
     p.bytes = dtype_row_bytes(p.type, p.n_col) * p.n_row;
     if (role_table[role].layered)
@@ -294,6 +324,9 @@ static void each_tensor(const struct synth *s, void (*each)(void *to, const stru
         set |= ROLE(TR_OUTPUT);
     if (s->active > 0)
         set |= ROLE(first_bias(s));
+    if (s->small)
+        set |= ROLE(TR_UP_SMALL) | ROLE(TR_DOWN_SMALL) | ROLE(TR_ROUTER) | ROLE(TR_ROUTER_B) |
+               (s->arch->gated ? ROLE(TR_GATE_SMALL) : 0);
     for (uint32_t row = 0; row <= s->hp.n_layer; row++)
         for (unsigned r = 0; r < TR_ROLES; r++) {
             if (!(set & ROLE(r)) || role_table[r].layered != (row > 0))
@@ -395,7 +428,7 @@ static void write_tensor(void *to, const struct plan *p)
     }
     bool bias = strcmp(role_table[p->role].suffix, ".bias") == 0, vec = p->role >= TR_MATRICES;
     float std = 1.0f / sqrtf((float)p->n_col), mean = 0;
-    if (p->role == TR_O || p->role == TR_DOWN)
+    if (p->role == TR_O || p->role == TR_DOWN || p->role == TR_DOWN_SMALL)
         std /= sqrtf(2.0f * (float)j->s->layers);
     /* A residual stream that starts small is soon the same for all tokens, and so are the neurons
      * that fire: where a tied table has to be small, the positions make the difference. */

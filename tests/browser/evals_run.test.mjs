@@ -74,6 +74,45 @@ test('a run is made, followed, reported, looked through and compared', opts, asy
   await clean(p);
 });
 
+test('repeats, the self-test and reuse are asked for by keyboard at 320 px', opts, async (t) => {
+  const p = await openPage(t, browser, { url: server.url, screen: 'evals', width: 320, height: 800 });
+  const { page } = p;
+  await page.getByText('New run').click();
+  await page.getByLabel('Name, for people').fill('three times');
+  await page.getByLabel('Sets of each variant').fill('1');
+  await page.getByText('More settings').click();
+  await page.getByLabel('Longest answer, tokens').fill('12');
+  await page.getByLabel('Only these templates').fill('bakery-tip');
+  await page.getByLabel('Temperature').focus();
+  await page.keyboard.press('Control+A');
+  await page.keyboard.type('1');
+  await page.keyboard.press('Tab');
+  assert.equal(await page.getByLabel('Answers to each question').evaluate((e) => e === document.activeElement), true);
+  await page.keyboard.type('3');
+  await page.keyboard.press('Tab');
+  await page.keyboard.type('2');
+  await page.keyboard.press('Tab');
+  await page.keyboard.press('Space');
+  assert.equal(await page.getByLabel('Take answers that other runs here have').isChecked(), true);
+  await page.getByText('3 questions per template, each asked 3 times.').waitFor();
+  assert.equal(await noScroll(page), 0);
+  assert.deepEqual(await axe(page), []);
+  await shot(page, 'evals-form-320');
+  const sent = page.waitForRequest((r) => r.method() === 'POST' && r.url().endsWith('/api/evals/runs'));
+  await page.getByRole('button', { name: 'Start run' }).click();
+  const asked = (await sent).postDataJSON();
+  assert.deepEqual([asked.repeats, asked.self_test, asked.reuse], [3, 2, true]);
+  await page.waitForURL(/#\/evals\/run-/);
+  const id = page.url().split('/').pop();
+  await until('the run ends', async () => (await get(`/api/evals/runs/${id}`)).state === 'done', 120000 * slow);
+  const doc = await get(`/api/evals/runs/${id}/report`);
+  assert.equal(doc.counts.scored, 9);
+  assert.ok(doc.conditions.every((c) => c.repeats.most === 3 && c.repeats.questions === 1 && c.repeats.answers === 3));
+  assert.ok(doc.notes.some((n) => n.startsWith('Self-test: ')) && doc.notes.some((n) => n.includes('up to 3 times')));
+  await page.getByText('Questions were asked up to 3 times.').waitFor();
+  await clean(p);
+});
+
 test('the report that is mailed is accessible and asks for nothing', opts, async (t) => {
   const list = await get('/api/evals/runs');
   const html = await (await fetch(`${server.url}/api/evals/runs/${list.data[0].id}/export?format=html`)).text();

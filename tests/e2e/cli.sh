@@ -46,14 +46,31 @@ for v in serve generate tokenize detokenize inspect estimate calibrate bench per
     check "help of $v" 0 "$strobe" $v --help
     expect "help of $v" '"usage: strobe" in t and "--json" in t'
 done
+for w in --version --help "inspect --help" "inspect -m $m"; do
+    check "no room for the output: $w" 1 bash -c '"$1" ${@:2} >/dev/full' _ "$strobe" $w
+    expect "no room for the output: $w" '"cannot write the output" in e'
+done
 check "no verb" 2 "$strobe"
 check "unknown verb" 2 "$strobe" fly
 check "unknown option" 2 "$strobe" generate --fly
+check "nearest verb" 2 "$strobe" generat
+expect "nearest verb" '"did you mean" in e and "generate" in e and len(e.splitlines()) == 1'
+check "nearest option" 2 "$strobe" generate --tempp 1
+expect "nearest option" '"did you mean" in e and "--temp" in e.split("mean")[1] and len(e.splitlines()) == 1'
+check "no memory" 2 "$strobe" estimate -m "$m" --ram 0
+expect "no memory" '"--ram" in e'
 check "missing value" 2 "$strobe" generate -m
 check "bad number" 2 "$strobe" generate -m "$m" -p x -n many
 check "no model" 2 "$strobe" generate -p x
 check "absent file" 3 "$strobe" generate -m /no/such.gguf -p x
 expect "absent file" '"/no/such.gguf" in e and len(e.splitlines()) == 1'
+ln -s loop "$tmp/loop"
+for f in "$tmp" "$tmp/loop" "$m/x" "$tmp/$(printf 'a%.0s' {1..300})"; do
+    check "a text that is none: ${f##*/}" 3 "$strobe" perplexity -m "$m" "$f"
+    expect "a text that is none: ${f##*/}" 'len(e.splitlines()) == 1'
+    check "a model that is none: ${f##*/}" 3 "$strobe" generate -m "$f" -p x
+done
+check "texts for a vocabulary that are none" 3 "$strobe" vocab --text "$tmp" --n-vocab 300 -o "$tmp/v.gguf"
 for f in "$data"/models/containers/{empty.gguf,interrupted-write.gguf,git-lfs-pointer.safetensors,tiny-no-data.gguf}; do
     check "container $(basename "$f")" 3 "$strobe" generate -m "$f" -p x
     expect "one line for $(basename "$f")" 'len(e.splitlines()) == 1 and t == ""'
@@ -87,6 +104,18 @@ check "pack with rates" 0 "$strobe" pack -m "$m" --activation relu --mask sketch
 expect "pack with rates" 'd["rates"] is True'
 check "generate with rates" 0 "$strobe" generate -m "$tmp/rated.gguf" -p "Once upon" -n 8 --temp 0 --flash sparse --json
 expect "generate with rates" 'd["flash"]["exact"] is True'
+check "place without rates" 2 "$strobe" pack -m "$m" --activation relu --mask sketch --place rate -o "$tmp/placed.gguf"
+expect "place without rates" '"--rates" in e and len(e.splitlines()) == 1'
+check "no such order" 2 "$strobe" pack -m "$m" --activation relu --rates "$tmp/trace" --place best -o "$tmp/placed.gguf"
+expect "no such order" '"coactive" in e'
+check "pack placed" 0 "$strobe" pack -m "$m" --activation relu --mask sketch --rates "$tmp/trace" --place coactive -o "$tmp/placed.gguf" --json
+expect "pack placed" 'd["place"] == "coactive"'
+check "inspect placed" 0 "$strobe" inspect --verify -m "$tmp/placed.gguf" --json
+expect "inspect placed" 'd["metadata"]["strobe.pack.place"] == "coactive" and d["warning"] == ""'
+check "generate placed" 0 "$strobe" generate -m "$tmp/placed.gguf" -p "Once upon" -n 8 --temp 0 --flash sparse --neuron-trace "$tmp/placed.trace" --json
+expect "generate placed" 'd["flash"]["exact"] is True'
+check "a placed file's trace" 2 "$strobe" pack -m "$m" --activation relu --rates "$tmp/placed.trace" -o "$tmp/rated2.gguf"
+expect "a placed file's trace" '"another model" in e'
 check "pack sketch4" 0 "$strobe" pack -m "$m" --activation relu --mask sketch4 -o "$tmp/four.gguf"
 check "a 4-bit sketch" 0 "$strobe" generate -m "$tmp/four.gguf" -p "Once upon" -n 8 --temp 0 --json
 expect "a 4-bit sketch" 'd["flash"]["exact"] is False'
@@ -108,8 +137,16 @@ expect "estimate lowrank" 'd["mask"] == "lowrank" and 0 < d["mask_bytes"] < d["r
 check "generate lowrank" 0 "$strobe" generate -m "$tmp/low.gguf" -p "Once upon a time there was" -n 60 --temp 0 --flash sparse --mask-check 1 --json
 expect "generate lowrank" 'd["flash"]["exact"] is False and d["flash"]["mask"]["recall"] > 0.8 and d["flash"]["mask"]["over_load"] > 1 and d["flash"]["mask"]["missed_mass"] < 0.2'
 head -c 20000 "$data/text/tinystories-sample.txt" >"$tmp/text"
+check "neuron trace of a text" 0 "$strobe" perplexity -m "$tmp/packed.gguf" "$tmp/text" --ctx 128 --windows 2 --batch 1 --flash sparse --neuron-trace "$tmp/trace2" --json
+expect "neuron trace of a text" 'd["neurons_needed"] >= d["neurons_active"] > 255 * 5 and d["neurons_missed"] > 0 and d["cache_policy"] == "adaptive"'
+check "the text's trace is of its model" 0 "$strobe" pack -m "$m" --activation relu --mask sketch --rates "$tmp/trace2" -o "$tmp/rated3.gguf"
+check "neuron trace of a text on a full disk" 1 "$strobe" perplexity -m "$tmp/packed.gguf" "$tmp/text" --ctx 128 --windows 2 --batch 1 --flash sparse --neuron-trace /dev/full
+expect "neuron trace of a text on a full disk" '"/dev/full" in e and "space" in e'
+check "neuron trace of a text and a model that is not packed" 3 "$strobe" perplexity -m "$m" "$tmp/text" --ctx 128 --neuron-trace "$tmp/trace2"
 check "perplexity lowrank" 0 "$strobe" perplexity -m "$tmp/low.gguf" "$tmp/text" --ctx 128 --windows 8 --mask-check 8 --json
 expect "perplexity lowrank" 'd["mask"]["kind"] == "lowrank" and d["mask"]["recall"] > 0.9 and d["mask"]["sampled"] == 0'
+check "a text's neuron trace" 0 "$strobe" perplexity -m "$tmp/packed.gguf" "$tmp/text" --ctx 64 --windows 2 --batch 1 --neuron-trace "$tmp/text.trace" --json
+check "pack with a text's rates" 0 "$strobe" pack -m "$m" --activation relu --mask sketch --rates "$tmp/text.trace" --place rate -o "$tmp/placed2.gguf"
 check "a predictor of another activation" 2 "$strobe" pack -m "$m" --activation relu --mask lowrank --predictor "$tmp/pred.gguf" -o "$tmp/low2.gguf"
 expect "a predictor of another activation" '"fatrelu:1" in e and len(e.splitlines()) == 1'
 check "lowrank without a predictor" 2 "$strobe" pack -m "$m" --activation relu --mask lowrank -o "$tmp/low2.gguf"
@@ -166,6 +203,18 @@ PY
 check "inspect --verify of a damaged file" 3 "$strobe" inspect --verify -m "$tmp/packed.gguf"
 expect "damage is named in one line" 'len(e.splitlines()) == 1 and "blk.4.ffn_bundle.weight" in e and t == ""'
 check "inspect --verify of a file without sums" 3 "$strobe" inspect --verify -m "$m"
+mkfifo "$tmp/pipe"
+for v in "pack -m $m --activation relu" "vocab --text $tmp/text --n-vocab 300" "predictor -m $m --activation relu --text $tmp/text --epochs 1 --tokens 2000"; do
+    check "an output that is a pipe: ${v%% *}" 2 "$strobe" $v -o "$tmp/pipe"
+    expect "an output that is a pipe: ${v%% *}" '"pipe" in e and len(e.splitlines()) == 1'
+    check "an output in no folder: ${v%% *}" 3 "$strobe" $v -o "$tmp/none/x"
+done
+check "the pipe is there still" 0 test -p "$tmp/pipe"
+echo old >"$tmp/far.gguf"
+ln -s far.gguf "$tmp/link.gguf"
+check "an output that is a link" 0 "$strobe" pack -m "$m" --activation relu -o "$tmp/link.gguf"
+check "the link is there still" 0 test -L "$tmp/link.gguf"
+check "what it leads to was replaced" 0 "$strobe" inspect --verify -m "$tmp/far.gguf"
 check estimate 0 "$strobe" estimate -m "$m" --ram 1GiB --json
 expect estimate 'd["fits"] is True and d["total_bytes"] <= 2**30'
 bytes=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["kv_bytes"])' "$tmp/out")
@@ -180,6 +229,17 @@ expect bench 'len(d["results"]) == 2 and all(r["tokens_per_second"] > 0 for r in
 head -c 40000 "$data/text/tinystories-sample.txt" >"$tmp/text"
 check perplexity 0 "$strobe" perplexity -m "$m" "$tmp/text" --ctx 128 --windows 32 --json
 expect "perplexity is the reference's" 'abs(d["perplexity"] / 4.5978 - 1) < 0.005'
+printf 'Once upon a time there was a dog.##\nThe cat sat.' >"$tmp/docs"
+printf 'The cat sat.##\nOnce upon a time there was a dog.##\n' >"$tmp/swapped"
+check "perplexity of documents" 0 "$strobe" perplexity -m "$m" "$tmp/docs" --ctx 128 --split '##' --json
+expect "perplexity of documents" 'd["windows"] == 2 and d["tokens"] == 16'
+nats=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["nats_per_token"])' "$tmp/out")
+check "documents in another order" 0 "$strobe" perplexity -m "$m" "$tmp/swapped" --ctx 128 --split '##' --json
+expect "documents know nothing of each other" 'd["tokens"] == 16 and abs(d["nats_per_token"] - '"$nats"') < 1e-9'
+check "one document of two" 0 "$strobe" perplexity -m "$m" "$tmp/docs" --ctx 128 --split '##' --windows 1 --json
+expect "one document of two" 'd["windows"] == 1 and d["tokens"] < 16'
+printf '##\n##' >"$tmp/none"
+check "no documents" 2 "$strobe" perplexity -m "$m" "$tmp/none" --ctx 128 --split '##'
 check "perplexity without reuse" 0 "$strobe" perplexity -m "$tmp/silu.gguf" "$tmp/text" --ctx 128 --windows 2 --ram "$small" --json
 expect "perplexity without reuse" 'd["exact"] is True and "reuse" not in d'
 nats=$(python3 -c 'import json, sys; print(json.load(open(sys.argv[1]))["nats_per_token"])' "$tmp/out")

@@ -176,7 +176,7 @@ test('two models are compared on the questions that both answered', opts, async 
 test('mistakes are said in one line', opts, async () => {
   for (const [args, code, text] of [
     [['report'], 2, /which run/], [['report', 'nope'], 3, /no run 'nope'/], [['report', 'weak', '-f', 'pdf'], 2, /none of text, json/],
-    [['report', 'weak', '-f', 'csv', '--table', 'x'], 2, /none of conditions/], [['compare', 'weak'], 2, /which two/], [['report', 'weak', '-o', '/nope/x'], 3, /nope\/x/]]) {
+    [['report', 'weak', '-f', 'csv', '--table', 'x'], 2, /none of conditions/], [['compare', 'weak'], 2, /which two/], [['report', 'weak', '-o', join(home, 'nope', 'x')], 3, /nope\/x/]]) {
     const e = await fails(...args);
     assert.equal(e.code, code, `${args}: ${e.stderr}`);
     assert.match(e.stderr, text);
@@ -184,6 +184,24 @@ test('mistakes are said in one line', opts, async () => {
   }
   const plan = JSON.parse((await run(strobe, ['eval', 'plan', '--set-sd', '2.99', '--json'])).stdout);
   assert.ok(Math.abs(plan.smallest_drop_original - 0.085) < 0.0005 && Math.abs(plan.smallest_difference_variants - 0.017) < 0.0005);
+});
+
+test('a report is a gate for build servers', opts, async () => {
+  const doc = JSON.parse(await cli('report', 'strong', '-f', 'json'));
+  const both = 100 * doc.conditions.find((c) => c.variant === 'both').accuracy;
+  const xml = await cli('report', 'strong', '--fail-under', `both=${both - 1}`, '--junit', '-');
+  assert.match(xml, /^<\?xml version="1.0" encoding="UTF-8"\?>\n<testsuites>\n<testsuite name="run-[0-9a-f]+" tests="3" failures="0"/);
+  assert.match(xml, /<testcase classname="both@0" name="accuracy is at least [0-9.]+ %"\/>/);
+  const file = join(home, 'gate.xml');
+  const e = await fails('report', 'strong', '--fail-under', '100', '--fail-under', 'both=1', '--junit', file);
+  assert.equal(e.code, 1, e.stderr);
+  assert.match(e.stdout, /^condition /m, 'the report is there all the same');
+  assert.match(e.stderr, /gate: both@0: accuracy [0-9.]+ % \([0-9.]+ to [0-9.]+\) is below 100 %/);
+  assert.match(e.stderr, /3 of 6 checks failed/);
+  assert.equal(readFileSync(file, 'utf8').match(/<failure /g).length, 3);
+  for (const bound of ['x', 'both=101', 'both@7=5', 'names=5', '=']) {
+    assert.equal((await fails('report', 'strong', '--fail-under', bound)).code, 2, bound);
+  }
 });
 
 // Nearly unsatisfiable over wide ranges: each takes the whole step budget of every level, some seconds.
@@ -201,7 +219,7 @@ test('templates that take too long do not hold the workbench for ever', opts, as
   const body = { text: JSON.stringify(Array.from({ length: 20 }, (_, i) => stubborn(`h${i}`))) };
   const r = await fetch(`${server.url}/api/evals/templates`, { method: 'POST', body: JSON.stringify(body) });
   assert.equal(r.status, 400);
-  assert.match((await r.json()).error.message, /take longer than 5 s.*strobe eval check/);
+  assert.match((await r.json()).error.message, /take longer than 3 s.*strobe eval check/);
   assert.equal((await fetch(`${server.url}/api/evals/runs`)).status, 200);
   await server.stop();
 });

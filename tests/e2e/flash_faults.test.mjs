@@ -1,5 +1,5 @@
-// What happens to a packed model's file while it is served or made (flash.md P15): it is cut short, replaced, read by
-// two servers, its reads are unaligned, memory must not be locked, and the process that packs it is killed.
+// What happens to a packed model's file while it is served or made (flash.md P15): it is cut short, replaced, overwritten, read by
+// two servers, its reads are unaligned or not direct, memory must not be locked or is too small, and the process that packs it is killed.
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFileSync, spawn, spawnSync } from 'node:child_process';
@@ -71,7 +71,7 @@ async function bytesRead(s) {
 test('a file cut short while it is served is an error that names it, and the server stays up', opts, () => withFolder(async (dir) => {
   const packed = pack(dir, 'cut.gguf');
   const whole = readFileSync(packed);
-  for (const source of ['auto', 'pread', 'buffered']) {
+  for (const source of ['auto', 'pread', 'buffered', 'mmap']) {
     await serving(hungry(packed, '--source', source), async (s) => {
       const before = await complete(s);
       assert.equal(before.status, 200, before.error);
@@ -104,6 +104,27 @@ test('a file replaced while it is served goes on being served from the one that 
   });
 }));
 
+test('a model copied over the one that is served is an error, not other text', opts, () => withFolder(async (dir) => {
+  const file = pack(dir, 'under.gguf'), whole = readFileSync(file), other = Buffer.from(whole);
+  for (let i = whole.length >> 1; i < other.length; i++) other[i] ^= 1; // the same header, other weights
+  for (const source of ['auto', 'pread', 'buffered', 'mmap']) {
+    await serving(hungry(file, '--source', source), async (s) => {
+      const before = await complete(s);
+      assert.equal(before.status, 200, before.error);
+      writeFileSync(file, whole); // touched, not changed
+      assert.deepEqual(await complete(s), before, source);
+      writeFileSync(file, other, { flag: 'r+' });
+      for (const text of [prompt, `${prompt} who`]) {
+        const after = await complete(s, text);
+        assert.equal(after.status, 500, `${source}: ${after.text}`);
+        assert.match(after.error, /under\.gguf' was overwritten while in use/, source);
+      }
+      assert.equal((await fetch(`${s.url}/health`)).status, 200);
+      writeFileSync(file, whole);
+    });
+  }
+}));
+
 test('two servers on one packed file at once give the same answers', opts, () => withFolder(async (dir) => {
   const packed = pack(dir, 'shared.gguf');
   await serving(hungry(packed), (a) => serving(hungry(packed, '--source', 'pread'), async (b) => {
@@ -116,6 +137,44 @@ test('two servers on one packed file at once give the same answers', opts, () =>
 test('64 kB of memory that may be locked are enough', opts, () => withFolder((dir) => {
   const packed = pack(dir, 'locked.gguf');
   assert.equal(generate(packed, 'ulimit -l 64 &&'), generate(packed, ''));
+}));
+
+test('a budget below the least is refused before it reads, and the least that is named works', opts, () => withFolder((dir) => {
+  const packed = pack(dir, 'least.gguf');
+  const run = (verb, ram, ...more) => spawnSync(strobe, [verb, '-m', packed, '--flash', 'sparse', '--ctx', '256', '--ram', String(ram), ...more],
+    { encoding: 'utf8', timeout: 60000 });
+  const once = ['-p', prompt, '-n', '4', '--temp', '0', '-q'];
+  const named = (r) => Number(/--ram (\d+)/.exec(r.stderr)?.[1]);
+  const refused = run('generate', 1, ...once);
+  assert.equal(refused.status, 4, refused.stderr);
+  assert.equal(refused.stderr.trim().split('\n').length, 1, refused.stderr);
+  const least = named(refused);
+  assert.ok(least > 1 << 20, refused.stderr);
+  const below = run('generate', least - 1, ...once);
+  assert.equal(below.status, 4, below.stderr);
+  assert.equal(named(below), least);
+  assert.equal(run('generate', least, ...once).status, 0);
+  const server = run('serve', 1, '--port', '0', '--data', dir, '-q');
+  assert.equal(server.status, 4, server.stderr);
+  assert.ok(named(server) >= least, server.stderr);
+  assert.equal(server.stdout, '', 'it never listened');
+}));
+
+test('a file system in memory, whose direct reads may be refused, gives the same tokens', opts, (t) => withFolder((dir) => {
+  let memory;
+  try {
+    memory = mkdtempSync('/dev/shm/strobe-faults-');
+  } catch (e) {
+    console.error(`SKIPPED: ${t.name}: ${e.message}`);
+    return;
+  }
+  try {
+    const packed = pack(memory, 'memory.gguf');
+    const want = generate(pack(dir, 'disk.gguf'), '');
+    for (const source of ['auto', 'buffered', 'mmap']) assert.equal(generate(packed, '', '--source', source), want, source);
+  } finally {
+    rmSync(memory, { recursive: true, force: true });
+  }
 }));
 
 test('bundles that no direct read is aligned to give the same tokens', opts, () => withFolder((dir) => {

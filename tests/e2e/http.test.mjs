@@ -187,6 +187,26 @@ test('without a model the dashboard answers and generation says what to do', asy
   assert.deepEqual((await exchange(bare.url, request('GET', '/v1/models'))).json().data, []);
 });
 
+test('a target in absolute form is the path behind its host', async () => {
+  for (const [target, status] of [['http://127.0.0.1/health/live', 200], ['HTTPS://any.example:1/health/live?a=b', 200], ['http://127.0.0.1', 200],
+    ['http://127.0.0.1/no/such/route', 404], ['http:/health/live', 404]]) {
+    assert.equal((await exchange(bare.url, request('GET', target))).status, status, target);
+  }
+});
+
+test('more arguments than a connection has memory for are refused and not left waiting', async () => {
+  const get = (n, more = '') => request('GET', `/health/live?${Array(n).fill('a=b').join('&')}${more}`);
+  assert.equal((await exchange(bare.url, get(64))).status, 200);
+  assert.equal((await exchange(bare.url, get(64, 'x'.repeat(16000)))).status, 200);
+  for (const text of [get(65), get(500), get(4000), get(10, 'x'.repeat(16500)), get(10, 'x'.repeat(32000))]) {
+    const c = dial(bare.url);
+    c.send(text);
+    assertEnvelope(await c.reply(), 414, 'uri_too_long');
+    await c.closed();
+    c.drop();
+  }
+});
+
 test('API keys are asked for everywhere but at the open routes', async () => {
   const dir = mkdtempSync(join(tmpdir(), 'strobe-keys-'));
   writeFileSync(join(dir, 'keys'), '# comment\n\nfirst-key\nsecond-key  \n', { mode: 0o600 });
@@ -292,6 +312,7 @@ const asked = {
   'post /api/duo/traces': [{ text: 'Hi' }, '400'], // stories260K has no Duo modules
   'get /api/duo/traces': [null, '200'],
   'get /api/duo/traces/{id}': [null, '404'],
+  'delete /api/duo/traces/{id}': [null, '404'],
   'get /api/duo/traces/{id}/aggregate': [null, '404'],
   'post /api/recsys/events': [{ events: [{ user: 'a', item: 'b', time: 1700000000 }] }, '200'],
   'post /api/recsys/follows': [{ follows: [] }, '200'],
@@ -308,6 +329,7 @@ const asked = {
   'post /api/recsys/models/{id}/activate': [null, '404'],
   'get /api/recsys/metrics': [null, '200'],
   'get /api/recsys/stats': [null, '200'],
+  'get /api/recsys/evaluations': [null, '200'],
   'get /api/recsys/health': [null, '200'],
   'get /health': [null, '200'],
   'get /health/live': [null, '200'],

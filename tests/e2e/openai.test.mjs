@@ -136,6 +136,25 @@ test('a prompt longer than the context is refused with both numbers', opts, asyn
     (e) => e.status === 400 && e.code === 'context_length_exceeded' && /512/.test(e.message));
 });
 
+test('the assistant\'s turns of a history may have no text, others must', opts, async () => {
+  const history = (turn) => client.chat.completions.create({ ...ask, max_tokens: 2, messages: [{ role: 'user', content: 'Hi' }, turn, { role: 'user', content: 'Go on' }] });
+  const empty = await history({ role: 'assistant', content: '' });
+  for (const turn of [{ role: 'assistant', content: null, refusal: null }, { role: 'assistant', tool_calls: [] }]) {
+    assert.equal((await history(turn)).choices[0].message.content, empty.choices[0].message.content, JSON.stringify(turn));
+  }
+  for (const turn of [{ role: 'user', content: null }, { role: 'tool', tool_call_id: 'a' }, { role: 'user', content: [{ type: 'text' }] }]) {
+    await assert.rejects(history(turn), (e) => e.status === 400 && e.param === 'messages' && /messages\[1\]: content/.test(e.message), JSON.stringify(turn));
+  }
+});
+
+test('parameters that would be ignored are refused by their own name', opts, async () => {
+  for (const [param, more] of [['stop', { stop: 'x'.repeat(1025) }], ['modalities', { modalities: ['text', 'audio'] }], ['response_format', { response_format: 'text' }]]) {
+    await assert.rejects(client.chat.completions.create({ ...ask, ...more }), (e) => e.status === 400 && e.param === param, param);
+  }
+  const r = await client.chat.completions.create({ ...ask, max_tokens: 2, modalities: ['text'], response_format: { type: 'text' }, stop: 'x'.repeat(1024) });
+  assert.equal(r.choices.length, 1);
+});
+
 test('a JSON schema is refused by name, not ignored', opts, async () => {
   await assert.rejects(client.chat.completions.create({ ...ask, response_format: { type: 'json_object' } }),
     (e) => e.status === 400 && /response_format/.test(e.message));

@@ -63,6 +63,19 @@ has "unknown user" err "no user 'nobody'"
 check return-time 0 $R return-time u0003 -m "$tmp/m.rpf" -e "$tmp/e.tsv" --json
 has return-time out '"quantiles":\[\{"q":0.1'
 check "return of an item" 0 $R return-time u0003 -m "$tmp/m.rpf" -e "$tmp/e.tsv" --item i0001
+rows() { # one table, kept in rows.jsonl; how long fits took differs
+    $R evaluate "$tmp/e.tsv" --with hrpf --with hrpf:1d -k 4 -n 12 --tune 3 --bootstrap 20 -t 1 --rows "$tmp/rows.jsonl" 2>"$tmp/err" |
+        sed 's/| fit [0-9.]* s//' >"$1"
+}
+rows "$tmp/once"
+cp "$tmp/err" "$tmp/out"
+has "settings are told" out 'settings chosen on the last [0-9]+ of [0-9]+ training events: .*; 3 trials'
+cp "$tmp/once" "$tmp/out"
+has "differences" out '  popularity .*R@20 [+-][0-9.]+ \([+-][0-9.]+ to [+-]'
+truncate -s -40 "$tmp/rows.jsonl"
+rows "$tmp/twice"
+check "a cut-off table goes on to the same end" 0 cmp "$tmp/once" "$tmp/twice"
+check "the search was kept" 1 grep -q 'settings chosen' "$tmp/err"
 check evaluate 0 $R evaluate "$tmp/e.tsv" --with hrpf -k 4 -n 12 --bootstrap 20 --json -t 1
 for b in popularity 'popularity, last week' 'own counter' 'own recency' 'own counter, decay 1 week' hpf 'hpf \+ decayed' median_gap; do
     has "baseline $b" out "\"$b"

@@ -3,7 +3,7 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFileSync, spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, renameSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { startServer, strobe, until } from './lib.mjs';
@@ -129,6 +129,12 @@ test('the next answer knows the last event, and a switch of models loses none', 
   assert.equal(ok(await get(s, '/api/recsys/stats')).active, second);
   assert.equal((await rate()).own_events, 1);
   assert.equal((await rate()).parts.own, 0, 'this model knows no habits');
+  const page = ok(await get(s, '/api/recsys/models?limit=1')); // made in the same second, in either order
+  const rest = ok(await get(s, `/api/recsys/models?limit=5&after=${page.data[0].id}`));
+  assert.deepEqual([page.has_more, rest.has_more, page.data.length], [true, false, 1]);
+  assert.deepEqual([...page.data, ...rest.data].map((m) => m.id).sort(), [first, second].sort());
+  assert.equal((await get(s, '/api/recsys/models?after=nothing')).status, 404);
+  assert.equal((await get(s, '/api/recsys/models?limit=0')).status, 400);
   ok(await post(s, `/api/recsys/models/${first}/activate`, {}));
   assert.ok((await rate()).parts.own > 0);
   stop.now = true;
@@ -246,6 +252,108 @@ test('a full disk refuses events and loses none', TIMEOUT, async (t) => {
   const s = await startServer([], { data: dir });
   assert.equal(ok(await get(s, '/api/recsys/stats')).events, taken);
   await s.stop();
+});
+
+test('events and evaluations lie in the database, the log is cut behind them, and a restart knows all', TIMEOUT, async (t) => {
+  const dir = folder(t);
+  let s = await startServer([], { data: dir });
+  const { model } = (await demo(s)).result;
+  const rows = await until('rows of the evaluation', async () => {
+    const r = await get(s, '/api/recsys/evaluations?limit=1000');
+    return r.status === 200 && r.body.data.length > 0 && r.body;
+  });
+  assert.ok(rows.data.every((x) => x.model === model && x.variant === 'hrpf'));
+  const parts = rows.data.filter((x) => x.method === 'model').map((x) => x.part).sort();
+  assert.deepEqual(parts, ['all', 'fresh', 'repeat']);
+  const one = ok(await get(s, `/api/recsys/models/${model}`)).evaluation.methods.find((m) => m.name === 'model');
+  assert.ok(Math.abs(rows.data.find((x) => x.method === 'model' && x.part === 'all')['recall@20'] - one['recall@20']) < 1e-6);
+  assert.equal(ok(await get(s, '/api/recsys/evaluations?model=none')).data.length, 0);
+  assert.equal(ok(await get(s, '/api/recsys/evaluations?limit=2')).has_more, true);
+  assert.equal((await get(s, '/api/recsys/evaluations?limit=0')).status, 400);
+  const before = await until('all is copied', async () => {
+    const x = ok(await get(s, '/api/recsys/stats'));
+    return x.store.up && x.store.backlog_bytes === 0 && x;
+  });
+  assert.match((await get(s, '/metrics')).body, /strobe_recsys_store_up 1\n/);
+  await s.stop();
+  s = await startServer([], { data: dir });
+  t.after(() => s.stop());
+  const after = ok(await get(s, '/api/recsys/stats'));
+  assert.equal(after.log.records, 0, 'nothing had to be read from the log');
+  for (const key of ['events', 'merged', 'late', 'users', 'items', 'follows', 'first', 'last', 'active']) assert.deepEqual(after[key], before[key], key);
+});
+
+test('a database that is away is told, and events are taken all the same', TIMEOUT, async (t) => {
+  const s = await startServer(['--recsys-store', 'postgresql://nobody@127.0.0.1:9/nothing']);
+  t.after(() => s.stop());
+  assert.equal(ok(await post(s, '/api/recsys/events', { events: [{ user: 'a', item: 'b', time: NOW }] })).accepted, 1);
+  const { store, events } = await until('the backlog is told', async () => {
+    const x = ok(await get(s, '/api/recsys/stats'));
+    return x.store.backlog_bytes > 0 && x;
+  });
+  assert.ok(events === 1 && !store.up && store.backlog_bytes > 0 && /event database/.test(store.fault), JSON.stringify(store));
+  const r = await get(s, '/api/recsys/evaluations');
+  assert.deepEqual([r.status, r.body.error.code], [503, 'store_away']);
+});
+
+test('a recommender whose events are in a database that is away opens when it is back, and so does a fit', TIMEOUT, async (t) => {
+  const dir = folder(t), db = join(dir, 'db'), away = join(dir, 'away');
+  const args = ['--recsys-store', `sqlite:${join(db, 'events.db')}`], how = { data: join(dir, 'data'), env: { STROBE_RECSYS_SEGMENT_BYTES: '4096' } };
+  mkdirSync(db);
+  mkdirSync(how.data);
+  let s = await startServer(args, how);
+  t.after(() => s.stop());
+  for (let i = 0; i < 20; i++) {
+    const lines = Array.from({ length: 100 }, (_, n) => `u${n % 12}\ti${(n * 7 + i) % 30}\t${NOW - 90000 + i * 1000 + n}`);
+    ok(await post(s, '/api/recsys/events', `user\titem\ttime\n${lines.join('\n')}\n`, TSV));
+  }
+  await until('the log is cut', async () => {
+    const { store } = ok(await get(s, '/api/recsys/stats'));
+    return store.backlog_bytes === 0 && !existsSync(join(how.data, 'recsys/events/log-00000001.wal'));
+  });
+  await s.stop();
+  renameSync(db, away);
+  s = await startServer(args, how);
+  const shut = await get(s, '/api/recsys/stats');
+  assert.deepEqual([shut.status, shut.body.error.code, shut.headers.get('x-should-retry')], [503, 'no_recommender', null]);
+  assert.match(shut.body.error.message, /in the event store only.*tried again/);
+  assert.equal((await post(s, '/api/recsys/events', { events: [{ user: 'a', item: 'b', time: NOW }] })).status, 503);
+  assert.match((await get(s, '/metrics')).body, /strobe_recsys_open 0\n/);
+  const fit = await post(s, '/api/recsys/fit', { variant: 'hpf', k: 4, iters: 4, holdout: 0 });
+  assert.equal(fit.status, 202, JSON.stringify(fit.body));
+  await until('the fit waits', async () => ok(await get(s, `/api/jobs/${fit.body.id}`)).state === 'running');
+  renameSync(away, db);
+  const { events } = await until('it is open', async () => {
+    const r = await get(s, '/api/recsys/stats');
+    return r.status === 200 && r.body;
+  }, 60000);
+  assert.equal(events, 2000);
+  assert.match((await get(s, '/metrics')).body, /strobe_recsys_open 1\n/);
+  assert.ok((await done(s, fit.body.id)).result.model);
+});
+
+test('items in clusters (xiirpf) and a named time zone (hours of the week), over HTTP', TIMEOUT, async (t) => {
+  const s = await startServer();
+  t.after(() => s.stop());
+  await demo(s);
+  const refused = await post(s, '/api/recsys/fit', { variant: 'xiirpf', k: 4 });
+  assert.deepEqual([refused.status, refused.body.error.param], [400, 'clusters']);
+  assert.match(refused.body.error.message, /names each item's cluster/);
+  assert.equal((await post(s, '/api/recsys/fit', { variant: 'hrpf', clusters: { a: 'b' } })).body.error.param, 'clusters');
+  assert.equal((await post(s, '/api/recsys/fit', { variant: 'xiirpf', clusters: { a: 7 } })).body.error.param, 'clusters');
+  const { user } = ok(await get(s, '/api/recsys/users?limit=1')).data[0];
+  const items = ok(await get(s, `/api/recsys/users/${user}/recommend?n=1000`)).items.map((x) => x.item);
+  const clusters = Object.fromEntries(items.map((x, i) => [x, `c${i % 3}`]));
+  const made = await post(s, '/api/recsys/fit', { variant: 'xiirpf', k: 4, iters: 8, clusters });
+  assert.equal(made.status, 202, JSON.stringify(made.body));
+  const { model } = (await done(s, made.body.id)).result;
+  const rec = ok(await get(s, `/api/recsys/users/${user}/recommend?n=8&explain=1`));
+  assert.ok(rec.model === model && rec.items.length === 8 && rec.items.some((x) => x.parts.items > 0), JSON.stringify(rec.items[0]));
+  assert.equal(ok(await get(s, `/api/recsys/models/${model}`)).settings.clusters, undefined);
+  const nowhere = await post(s, '/api/recsys/fit', { variant: 'drpf', k: 4, zone: 'Nowhere/City' });
+  assert.deepEqual([nowhere.status, nowhere.body.error.param], [400, 'zone'], JSON.stringify(nowhere.body));
+  const zoned = await post(s, '/api/recsys/fit', { variant: 'drpf', k: 4, iters: 5, holdout: 0, zone: '+05:30' });
+  await done(s, zoned.body.id);
 });
 
 test('a damaged log is told, and the rest of the server works', TIMEOUT, async (t) => {

@@ -22,7 +22,7 @@ const table = {
   cpu: { bad: ['sse9', ''], good: ['ref'] },
   activation: {},
   'cache-policy': { bad: ['fifo', ''], good: ['adaptive', 'lfu', 'lru', 'window', 'static'] },
-  keep: { bad: ['-0.1', '1.5', 'x'], good: ['0.5', '1'] },
+  keep: { bad: ['-0.1', '0', '1.5', 'x'], good: ['0.5', '1'] },
   'no-overlap': {},
   'draft-model': {},
   'draft-self': {},
@@ -33,16 +33,20 @@ const table = {
   data: {},
   slots: { bad: ['0', '257', 'x'], good: ['1', '256'] },
   batch: { bad: ['0', '65537', 'x'], good: ['1', '65536'] },
+  span: { bad: ['0', '65537', 'x'], good: ['1', '65536'] },
   queue: { bad: ['0', '65537', 'x'], good: ['1', '65536'] },
   host: {},
   port: { bad: ['-1', '65536', 'x', '80.5', '0x50'], good: ['1', '65535'] },
   'api-key-file': {},
-  'cors-origin': {},
-  'max-body': { bad: ['x', '-1', '10 apples'], good: ['1KiB', '1GiB'] },
+  'cors-origin': { bad: ['', 'x', 'http://', 'http://a/', 'http://a b', 'http://a,http://b'], good: ['*', 'https://ui.example', 'http://localhost:3000'] },
+  'max-body': { bad: ['x', '0', '-1', '10 apples'], good: ['1KiB', '1GiB'] },
   jobs: { bad: ['0', '17', 'x'], good: ['1', '16'] },
-  store: {},
+  store: { bad: ['x', 'mysql://u:secret@h/d'], good: ['sqlite:/no/such/file', 'postgresql://u@h/d'] },
   'duo-model': {},
-  'eval-store': {},
+  'duo-traces-max': { bad: ['0', '4097', 'x'], good: ['1', '4096'] },
+  'duo-traces-bytes': { bad: ['x', '0', '-1', '10 apples'], good: ['1KiB', '1GiB'] },
+  'eval-store': { bad: ['x', 'mysql://u:secret@h/d'], good: ['sqlite:/no/such/file', 'postgresql://u@h/d'] },
+  'recsys-store': { bad: ['x', 'mysql://u:secret@h/d'], good: ['sqlite:/no/such/file', 'postgresql://u@h/d'] },
   'allow-paths': {},
   drain: { bad: ['0', '3601', 'x'], good: ['1', '3600'] },
 };
@@ -82,4 +86,6 @@ test('what is unknown or unsafe ends with code 2', async () => {
     assert.equal(r.code, 2, `${args}: ${r.code} ${r.stderr}`);
     assert.equal(r.stderr.trim().split('\n').length, 1, r.stderr);
   }
+  assert.match((await run('--prot', '0')).stderr, /did you mean '--port'\?/);
+  assert.doesNotMatch((await run('--store', 'mysql://u:secret@h/d')).stderr, /secret/);
 });

@@ -91,6 +91,14 @@ check "no such file of settings" 3 "$strobe" train --config "$tmp/none.json" --o
 check "settings that are no JSON" 3 "$strobe" train --config "$tmp/text.txt" --out "$tmp/x"
 check "a folder with a run" 2 "$strobe" train --config "$tmp/c.json" --out "$tmp/a"
 expect "a folder with a run" '"--resume" in e'
+check "no such text" 3 "$strobe" train --config "$tmp/c.json" --out "$tmp/x" --data "$tmp/none.txt"
+expect "no such text" '"none.txt" in e and len(e.splitlines()) == 1'
+check "no such data" 3 "$strobe" train --out "$tmp/x" --data "$tmp/none" --n_vocab 262 --steps 1
+expect "no such data" '"/none" in e and "No such file" in e'
+check "a text of another name" 2 "$strobe" train --out "$tmp/x" --data "$tmp/c.json" --n_vocab 262 --steps 1
+expect "a text of another name" '".jsonl" in e'
+check "a complete run" 0 "$strobe" train --resume "$tmp/d" -q
+expect "a complete run" '"step 2 of 2" in t and "nan" not in t'
 check "too little text" 2 "$strobe" train --config "$tmp/c.json" --out "$tmp/x" --batch 5000
 expect "too little text" '"fewer than one step takes" in e'
 rm -rf "$tmp/x"

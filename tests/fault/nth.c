@@ -3,6 +3,7 @@
 
 #include <criterion/criterion.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 static char untouched;
@@ -21,8 +22,9 @@ static struct holdings holdings(void)
 static void expect_same(const struct nth_op *op, uint64_t n, struct holdings was)
 {
     struct holdings now = holdings();
-    /* Another thread may be inside a call that holds blocks for a moment; a leak stays. */
-    for (int i = 0; i < 50 && !op->threads && now.blocks != was.blocks; i++) {
+    /* Another thread may be inside a call that holds blocks for a moment, now or when `was` was
+     * taken (an engine's thread that starts late); a leak stays, and only adds. */
+    for (int i = 0; i < 50 && !op->threads && now.blocks > was.blocks; i++) {
         usleep(10000);
         now = holdings();
     }
@@ -31,8 +33,8 @@ static void expect_same(const struct nth_op *op, uint64_t n, struct holdings was
     cr_expect_eq(now.fds, was.fds, "%s, call %lu: %u open files were %u", op->name, n, now.fds,
                  was.fds);
     if (!op->threads)
-        cr_expect_eq(now.blocks, was.blocks, "%s, call %lu: %ld blocks leak", op->name, n,
-                     now.blocks - was.blocks);
+        cr_expect_leq(now.blocks, was.blocks, "%s, call %lu: %ld blocks leak", op->name, n,
+                      now.blocks - was.blocks);
 }
 
 /* The result as text, freed; `want` empty: it becomes the standard. */
@@ -107,19 +109,34 @@ static uint64_t count(const struct nth_op *op, enum fault what, struct buf *want
     return calls;
 }
 
+bool nth_gate(void)
+{
+    const char *v = getenv("STROBE_TEST_LONG");
+    return !v || !v[0];
+}
+
+/* So many calls fail one by one. */
+static uint64_t one_by_one(const struct nth_op *op, bool forever)
+{
+    uint64_t all = op->all ? op->all : forever ? NTH_ALL_BEHIND : NTH_ALL;
+    if (!nth_gate())
+        return all;
+    return all / 10 > NTH_GATE ? all / 10 : all < NTH_GATE ? all : NTH_GATE;
+}
+
 static void fail_each(const struct nth_op *op, enum fault what, bool forever, const enum status *ok,
                       struct buf *want)
 {
     struct tally t = { 0 };
-    uint64_t calls = count(op, what, want), all = op->all   ? op->all
-                                                  : forever ? NTH_ALL_BEHIND
-                                                            : NTH_ALL;
+    uint64_t calls = count(op, what, want), all = one_by_one(op, forever);
+    uint64_t more = nth_gate() ? NTH_GATE : NTH_MORE;
+    bool often = !op->threads && !nth_gate();
     uint64_t n = 1, step = 1;
     cr_assert_gt(calls, 0u, "%s makes no such call", op->name);
     if (calls > all)
-        step = (calls - all + NTH_MORE - 1) / NTH_MORE;
+        step = (calls - all + more - 1) / more;
     while (fail_one(op, what, n, forever, ok, want, &t)) {
-        if (!op->threads || n % 8 == 0) /* an engine takes its time; the next run does most of it */
+        if (often || t.n % 8 == 0) /* an engine takes its time; the next run does most of it */
             work(op, n, want);
         n += n < all ? 1 : step;
     }

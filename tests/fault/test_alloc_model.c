@@ -460,6 +460,18 @@ static enum status create_forward(void *ctx, void **ret, struct err *err)
     return err->code;
 }
 
+static enum status create_span(void *ctx, void **ret, struct err *err)
+{
+    void *f = NULL;
+    if (create_forward(ctx, &f, err) != ST_OK)
+        return err->code;
+    if (forward_span(f, 64, err) == ST_OK)
+        *ret = f;
+    else
+        forward_free(f);
+    return err->code;
+}
+
 static void print_forward(void *ctx, void *made, struct buf *out)
 {
     struct err err = ERR_INIT;
@@ -492,6 +504,11 @@ Test(alloc_model, cache_and_activations_without_memory_are_not_made)
     nth_alloc(&(struct nth_op){ .name = "forward_create",
                                 .ctx = &p,
                                 .run = create_forward,
+                                .print = print_forward,
+                                .drop = drop_forward });
+    nth_alloc(&(struct nth_op){ .name = "forward_span",
+                                .ctx = &p,
+                                .run = create_span,
                                 .print = print_forward,
                                 .drop = drop_forward });
     kv_free(kv);

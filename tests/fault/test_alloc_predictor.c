@@ -1,6 +1,7 @@
 /* tests/fault/test_alloc_predictor.c - the low-rank mask when memory is out: training one layer,
- * its file, packing with it, and a whole `strobe predictor`. */
+ * its file, packing with it in another order of neurons, and a whole `strobe predictor`. */
 #include "engine/engine.h"
+#include "engine/flash/neuron_trace.h"
 #include "engine/flash/pack.h"
 #include "engine/flash/predictor.h"
 #include "engine/flash/predictor_fit.h"
@@ -16,7 +17,7 @@
 enum { E = 32, F = 48, TOK = 20 };
 
 static struct place at;
-static char text[1500], out[200], packed[200];
+static char text[1500], out[200], packed[200], trace[200];
 
 static void setup(void)
 {
@@ -25,6 +26,7 @@ static void setup(void)
         text[i] = (char)('a' + i * i % 25);
     snprintf(out, sizeof out, "%s/pred.gguf", at.dir);
     snprintf(packed, sizeof packed, "%s/packed.gguf", at.dir);
+    snprintf(trace, sizeof trace, "%s/trace", at.dir);
 }
 
 static void teardown(void)
@@ -213,20 +215,53 @@ static void drop_file(void *made)
 static enum status pack(void *ctx, void **ret, struct err *err)
 {
     static struct pack_report rep;
-    struct pack_opts o = {
-        .out = packed, .mask = PACK_MASK_LOWRANK, .predictor = out, .type = -1, .align = 512
-    };
-    remove(packed);
+    struct pack_opts o = { .out = packed,
+                           .mask = PACK_MASK_LOWRANK,
+                           .predictor = out,
+                           .type = -1,
+                           .align = 512,
+                           .rates = trace,
+                           .place = PLACE_COACTIVE };
+    char partial[sizeof packed + sizeof ".partial"];
+    snprintf(partial, sizeof partial, "%s.partial", packed);
+    remove(packed), remove(partial); /* nothing to go on from: each run makes the same calls */
     if (pack_run(ctx, &o, &rep, err) == ST_OK)
         *ret = &rep;
     return err->code;
+}
+
+/* A few passes of the model's neurons; every third, shifted. */
+static void write_trace(const struct model *m)
+{
+    const struct hparams *hp = model_hparams(m);
+    struct neuron_trace_head h = { .n_layer = hp->n_layer, .n_neuron = hp->n_ff };
+    struct neuron_trace_writer *w;
+    struct err err = ERR_INIT;
+    uint32_t *count = calloc(hp->n_ff, sizeof *count);
+    cr_assert(count);
+    neuron_trace_whose(m, h.model);
+    cr_assert_eq(neuron_trace_create(trace, &h, &w, &err), ST_OK, "%s", err.msg);
+    for (uint32_t k = 0; k < 9 * hp->n_layer; k++) {
+        for (uint32_t i = 0; i < hp->n_ff; i++) {
+            count[i] = (i + k / hp->n_layer) % 3 == 0;
+            if (count[i])
+                neuron_trace_active(w, i, 1);
+        }
+        const struct neuron_trace_pass_in in = { .layer = k % hp->n_layer,
+                                                 .n_tok = 1,
+                                                 .count = count };
+        cr_assert_eq(neuron_trace_record(w, &in, &err), ST_OK);
+    }
+    cr_assert_eq(neuron_trace_flush(w, &err), ST_OK, "%s", err.msg);
+    neuron_trace_close(w);
+    free(count);
 }
 
 static void print_report(void *ctx, void *made, struct buf *to)
 {
     const struct pack_report *r = made;
     (void)ctx;
-    buf_printf(to, "%lu %lu %s", r->bytes, r->mask_bytes, r->mask);
+    buf_printf(to, "%lu %lu %s %s", r->bytes, r->mask_bytes, r->mask, r->place);
 }
 
 Test(alloc_predictor, a_predictor_without_memory_is_neither_made_nor_read_nor_packed)
@@ -248,6 +283,7 @@ Test(alloc_predictor, a_predictor_without_memory_is_neither_made_nor_read_nor_pa
                                 .print = print_file,
                                 .drop = drop_file });
     cr_assert_eq(model_open(at.gguf, &mo, &m, &err), ST_OK, "%s", err.msg);
+    write_trace(m);
     nth_alloc(&(struct nth_op){ .name = "pack_run", .ctx = m, .run = pack, .print = print_report });
     model_close(m);
 }

@@ -21,23 +21,24 @@ check model 'engine/model/*.[ch]' 'engine/(base|kernel|io|model)/'
 check flash 'engine/flash/*.[ch]' 'engine/(base|kernel|io|model|flash)/'
 check infer 'engine/infer/*.[ch]' 'engine/(base|kernel|io|model|flash|infer)/'
 check train 'engine/train/*.[ch]' 'engine/(base|kernel|io|model|flash|train)/'
-check recsys 'recsys/*.[ch]' '(recsys/|engine/(base|kernel)/)'
+check store 'store/*.[ch]' '(engine/base/|store/)'
+check recsys 'recsys/*.[ch]' '(recsys/|store/|engine/(base|kernel)/)'
 check duo 'engine/duo/*.[ch]' 'engine/(base|kernel|io|model|infer|train|duo)/'
 check engine 'engine/*.[ch]' 'engine/'
 check evalstat 'eval/stat/*.[ch]' '(engine/base/|eval/stat/)'
 check evalreport 'eval/report/*.[ch]' '(engine/base/|eval/)'
-check eval 'eval/*.[ch]' '(engine/engine\.h|engine/base/|eval/)'
+check eval 'eval/*.[ch]' '(engine/engine\.h|engine/base/|eval/|store/)'
 # The command line (main.c, cli*, options*) wires options to modules; the rest of the server sees
-# the facade, eval and base only.
+# the facade, eval, store and base only.
 for f in server/*.[ch]; do
     case "$f" in
     server/main.c | server/cli*.[ch] | server/options.[ch]) check cli "$f" '(engine|eval|recsys|server)/' ;;
-    *) check server "$f" '(engine/engine\.h|engine/base/|eval/|recsys/(recsys|refit)\.h|server/)' ;;
+    *) check server "$f" '(engine/engine\.h|engine/base/|eval/|recsys/(recsys|refit)\.h|store/|server/)' ;;
     esac
 done
 # Foreign headers have one home each.
 home() { # header regex, allowed file regex
-    hits=$(grep -rnE "#include <($1)" engine eval recsys server --include='*.[ch]' | grep -vE "^($2):" || true)
+    hits=$(grep -rnE "#include <($1)" engine eval recsys server store --include='*.[ch]' | grep -vE "^($2):" || true)
     if [ -n "$hits" ]; then
         printf '%s\n' "$hits" | sed 's|$|   <- this header has another home|'
         bad=1
@@ -45,11 +46,11 @@ home() { # header regex, allowed file regex
 }
 home 'microhttpd' 'server/http[a-z_]*\.[ch]'
 home 'jansson' 'engine/base/json\.[ch]'
-home 'liburing' 'engine/io/[a-z_]*uring\.[ch]'
+home 'liburing' 'engine/io/[a-z_]*uring[a-z_]*\.[ch]'
 home 'cblas|openblas' 'engine/kernel/blas\.c'
-home 'sqlite3' 'server/store_sqlite\.c|eval/db_sqlite\.c'
-home 'libpq' 'eval/db_postgres\.c'
-home 'curl/' 'eval/backend_http\.c'
+home 'sqlite3' 'store/db_sqlite\.c'
+home 'libpq' 'store/db_postgres\.c'
+home 'curl/' 'eval/(backend_http\.c|http_sockets\.[ch])'
 home 'mpi\.h' 'engine/train/dist_mpi\.c'
 home 'pcre2' 'engine/model/tokenizer_pre\.[ch]|engine/model/tokenizer[a-z_]*\.c'
 [ $bad -eq 0 ] && echo "layers: ok"

@@ -2,13 +2,14 @@
  * thread, HTTP/1.1 with kept connections. Prints "listening on PORT"; ends when standard input
  * does.
  *
- *   mock_llm [--latency-ms N] [--log FILE] [--learn] [--die-after N] [FAULT...]
+ *   mock_llm [--latency-ms N] [--log FILE] [--learn] [--batchy] [--die-after N] [FAULT...]
  *
  * The answer depends on the question alone: "The final answer is K." with K = FNV of the last user
  * text modulo 100. A FAULT is NAME[:EVERY]: the question whose hash is divisible by EVERY (default
  * 7) gets it on its first FIRST (2) attempts:
  *   500 503 429 hang drip cut html type reset twice empty quota   and always: poison (hash % EVERY)
- * --learn refuses max_tokens, temperature, stop and seed by 400, each by name. --log: a line per
+ * --learn refuses max_tokens, temperature, stop and seed by 400, each by name. --batchy: another
+ * answer while more than four questions are open. --log: a line per
  * question that was answered well: its hash. /stats tells {"requests", "answered", "peak"}. */
 #include "engine/base/buf.h"
 #include "engine/base/hash.h"
@@ -48,7 +49,7 @@ static int n_fault;
 static uint64_t seen_hash[SEEN_MAX];
 static unsigned char seen_n[SEEN_MAX];
 static uint64_t latency_ns, n_request, n_answered, n_open, peak, die_after;
-static bool learn;
+static bool learn, batchy;
 static FILE *answers;
 
 static uint64_t now_ns(void)
@@ -126,7 +127,8 @@ static bool refuses(struct conn *c, struct str body)
 static void answer(struct conn *c, struct str body, uint64_t h, bool chat)
 {
     char json[600];
-    const char *text = "Let me see. 2 + 2 = 4. The final answer is";
+    const char *text = batchy && n_open > 4 ? "Let me look. The final answer is"
+                                            : "Let me see. 2 + 2 = 4. The final answer is";
     if (chat)
         snprintf(json, sizeof json,
                  "{\"choices\":[{\"index\":0,\"message\":{\"role\":\"assistant\",\"content\":\"%s "
@@ -311,8 +313,11 @@ static void on_readable(struct conn *c)
 {
     char chunk[65536];
     ssize_t n;
-    while ((n = read(c->fd, chunk, sizeof chunk)) > 0)
-        buf_put(&c->in, chunk, (size_t)n);
+    do {
+        n = read(c->fd, chunk, sizeof chunk);
+        if (n > 0)
+            buf_put(&c->in, chunk, (size_t)n);
+    } while (n == (ssize_t)sizeof chunk);
     if (n == 0 || (n < 0 && errno != EAGAIN)) {
         if (c->due_ns && n_open)
             n_open--;
@@ -359,6 +364,23 @@ static void send_due(void)
     }
 }
 
+/* Until the next answer is due: to the microsecond, a millisecond would be a tenth of a latency. */
+static int wait_for(int ep, struct epoll_event *got, int max)
+{
+    uint64_t now = now_ns(), ns = 1000000000u;
+    for (const struct conn *c = due_head; c; c = c->next_due) {
+        uint64_t more = c->due_ns > now ? c->due_ns - now : 0;
+        ns = more < ns ? more : ns;
+        if (!c->drip)
+            break;
+    }
+    struct timespec t = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
+    int k = epoll_pwait2(ep, got, max, &t, NULL);
+    if (k < 0 && errno == ENOSYS)
+        k = epoll_wait(ep, got, max, (int)(ns / 1000000u) + 1);
+    return k;
+}
+
 static void on_new(int listener, int ep)
 {
     int fd, one = 1;
@@ -389,6 +411,8 @@ static void arguments(int argc, char **argv)
         } else if (strcmp(argv[i], "--die-after") == 0) {
             die_after = strtoull(v, NULL, 10);
             i++;
+        } else if (strcmp(argv[i], "--batchy") == 0) {
+            batchy = true;
         } else if (strcmp(argv[i], "--learn") == 0) {
             learn = true;
         } else if (n_fault < FAULTS_MAX) {
@@ -421,7 +445,7 @@ int main(int argc, char **argv)
     printf("listening on %u\n", ntohs(a.sin_port));
     fflush(stdout);
     for (;;) {
-        int k = epoll_wait(ep, got, 256, due_head ? 1 : 1000);
+        int k = wait_for(ep, got, 256);
         for (int i = 0; i < k; i++) {
             int fd = got[i].data.fd;
             char c[256];

@@ -104,18 +104,10 @@ static bool wait_ready(const struct pg *p)
     return false;
 }
 
-bool pg_start(struct pg *p, const char *test, bool *broken)
+bool pg_again(struct pg *p)
 {
     char bin[256], program[300], data[300], log[300];
-    *p = (struct pg){ .pid = -1 };
-    *broken = false;
-    if (!find_programs(bin)) {
-        fprintf(stderr, "SKIPPED: %s needs PostgreSQL (initdb, postgres)\n", test);
-        return false;
-    }
-    *broken = true;
-    snprintf(p->dir, sizeof p->dir, "/tmp/strobe-pg-XXXXXX");
-    if (!mkdtemp(p->dir) || chmod(p->dir, 0777) != 0)
+    if (!find_programs(bin))
         return false;
     snprintf(log, sizeof log, "%s/log", p->dir);
     snprintf(program, sizeof program, "%s/postgres", bin);
@@ -134,10 +126,31 @@ bool pg_start(struct pg *p, const char *test, bool *broken)
                      "-c",
                      "shared_buffers=16MB",
                      NULL };
-    if (!make_cluster(bin, p->dir, log))
-        return false;
     p->pid = spawn(log, argv);
-    if (p->pid < 0 || !wait_ready(p))
+    return p->pid > 0 && wait_ready(p);
+}
+
+bool pg_halt(struct pg *p)
+{
+    int st;
+    return kill(p->pid, SIGINT) == 0 && waitpid(p->pid, &st, 0) == p->pid;
+}
+
+bool pg_start(struct pg *p, const char *test, bool *broken)
+{
+    char bin[256], log[300];
+    *p = (struct pg){ .pid = -1 };
+    *broken = false;
+    if (!find_programs(bin)) {
+        fprintf(stderr, "SKIPPED: %s needs PostgreSQL (initdb, postgres)\n", test);
+        return false;
+    }
+    *broken = true;
+    snprintf(p->dir, sizeof p->dir, "/tmp/strobe-pg-XXXXXX");
+    if (!mkdtemp(p->dir) || chmod(p->dir, 0777) != 0)
+        return false;
+    snprintf(log, sizeof log, "%s/log", p->dir);
+    if (!make_cluster(bin, p->dir, log) || !pg_again(p))
         return false;
     snprintf(p->url, sizeof p->url, "postgresql://strobe@/postgres?host=%s", p->dir);
     *broken = false;

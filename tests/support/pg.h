@@ -15,5 +15,8 @@ struct pg {
  * they are there and do not work. */
 bool pg_start(struct pg *p, const char *test, bool *broken);
 void pg_stop(struct pg *p);
+/* Stops the server as an operator does (connections are cut), and starts it over the same data. */
+bool pg_halt(struct pg *p);
+bool pg_again(struct pg *p);
 
 #endif

@@ -407,6 +407,12 @@ const struct weights_view *weights_layer(struct weights *w, uint32_t layer)
     return &t->failing;
 }
 
+void weights_round(struct weights *w, bool again)
+{
+    (void)w;
+    (void)again;
+}
+
 enum status weights_product(struct weights *w, const struct product *p, struct err *err)
 {
     const struct toy *t = (const struct toy *)w;
@@ -414,16 +420,49 @@ enum status weights_product(struct weights *w, const struct product *p, struct e
     return err_set(err, ST_IO, "toy: layer %u does not come", p->layer);
 }
 
-bool weights_guesses(const struct weights *w, uint32_t layer, size_t n_tok)
+bool weights_guesses(const struct weights *w, enum guess_point at, uint32_t layer, size_t n_tok)
 {
-    (void)w, (void)layer, (void)n_tok;
+    (void)w, (void)at, (void)layer, (void)n_tok;
     return false;
+}
+
+enum status weights_check(struct weights *w, struct err *err)
+{
+    (void)w;
+    return err->code;
+}
+
+void weights_give_up(struct weights *w)
+{
+    (void)w;
 }
 
 void weights_guess(struct weights *w, const struct ffn_guess *g)
 {
     (void)w, (void)g;
     assert(!"the toy asks for no guesses");
+}
+
+/* Everything is in memory: nothing is read ahead. */
+bool weights_streams(const struct weights *w, uint32_t layer)
+{
+    (void)w, (void)layer;
+    return false;
+}
+
+void weights_big_part(struct weights *w, uint32_t layer, enum weights_part p)
+{
+    (void)w, (void)layer, (void)p;
+}
+
+void weights_big_part_past(struct weights *w, uint32_t layer)
+{
+    (void)w, (void)layer;
+}
+
+void weights_read_ahead(struct weights *w)
+{
+    (void)w;
 }
 
 bool weights_packed(const struct weights *w)

@@ -18,7 +18,7 @@ export function BudgetCurve({ figure }) {
   const x = { key: 'relative_flops', name: 'FLOPs, all big = 1', format: (v) => v.toFixed(2) };
   return html`<${XYChart} title="Budget curve" unit="nats per token" x=${x} series=${shown.map(([, label]) => label)} data=${[xs, ...shown.map(([k]) => column(k))]}
       points=${shown.map(() => true)} fit digits=${4} name="strobe-duo-curve" />
-    <p class="note">Oracle and placebo choose each token's route with the answer in sight: the placebo does so among noisy copies of the same full model, where there is nothing to route. Only a curve below "all big" that does not see the answer is a gain.</p>`;
+    <p class="note">Oracle and placebo choose each token's route with the answer in sight: the placebo does so among as many noisy copies of the same full model, whose losses spread as much as the routes' but where there is nothing to route. Only a curve below "all big" that does not see the answer is a gain.</p>`;
 }
 
 const num = (v, digits = 4) => (v === null || v === undefined ? '' : v.toFixed(digits));
@@ -37,7 +37,9 @@ export function Controls({ figure, layers }) {
   const rows = [...g.map((p) => [`a route for ${p.tokens ? `${p.tokens} tokens` : 'a sequence'}`, p.budget, p.oracle, p.side_information, p.oracle + p.side_information]),
     ...(figure.committed || []).map((p) => [`committed oracle, ${p.budget < 0 ? 'any budget' : 'exact budget'}`, p.budget < 0 ? null : p.budget, p.nats, null, null]),
     ...(figure.subsampled || []).map((v, b) => [`best of ${figure.subsampled_routes} routes`, b, v, null, null]).filter((r) => r[2] !== null),
-    ...(figure.searches || []).map((s) => [`${s.search}: regret`, s.budget, s.regret, null, null])];
+    ...(figure.searches || []).map((s) => [`${s.search}: regret`, s.budget, s.regret, null, null]),
+    ...(figure.placebo ? [[`placebo: best of ${figure.placebo.check.k} copies, measured`, null, figure.placebo.check.best_of_copies, null, null],
+      [`placebo: best of ${figure.placebo.check.k} by the distribution`, null, figure.placebo.check.by_distribution, null, null]] : [])];
   const shown = rows.map((r) => r.map((v) => (typeof v === 'number' && !Number.isInteger(v) ? num(v) : v)));
   return html`<${Figure} title="Controls" name="strobe-duo-controls" header=${['control', 'big layers', 'nats', 'side information', 'sum']} rows=${rows} shown=${shown}>
     <p>All big: <b>${num(figure.all_big)}</b> nats. ${g.length ? html`One route for each token costs ${num(g[0].oracle)} nats and ${num(g[0].side_information)} to say which; one for each sequence ${num(g[g.length - 1].oracle)} and ${num(g[g.length - 1].side_information)}.` : null}

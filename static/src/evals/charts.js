@@ -74,7 +74,7 @@ export function Bars({ rows, dots, unit = 'points' }) {
   lo -= lo < 0 ? room : 0;
   hi += room;
   const x = (v) => (100 * (v - lo)) / (hi - lo);
-  return html`<div class="ebars" role="list">${rows.map((r) => html`<div class="ebar" role="listitem" key=${r.label}>
+  return html`<div class="ebars" role=${rows.length ? 'list' : undefined}>${rows.map((r) => html`<div class="ebar" role="listitem" key=${r.label}>
     <span class="ename">${r.label}</span>
     <svg class="eplot" viewBox="0 0 100 20" preserveAspectRatio="none" aria-hidden="true">
       <path class="axis-line thin" d="M${x(0)} 0V20" />
@@ -121,7 +121,7 @@ export function Paired({ c, a, b, name }) {
 
 // ---- distractors: right, fell for the trap, otherwise wrong ----
 export function TrapBars({ rows }) {
-  return html`<div class="ebars" role="list">${rows.map((r) => {
+  return html`<div class="ebars" role=${rows.length ? 'list' : undefined}>${rows.map((r) => {
     const part = (v) => (100 * v) / Math.max(1, r.scored);
     const other = r.wrong - r.trap;
     return html`<div class="ebar" role="listitem" key=${r.label}><span class="ename">${r.label}</span>

@@ -8,7 +8,7 @@ import { submit } from './data.js';
 
 const VARIANTS = [['original', 'original'], ['names', 'names'], ['numbers', 'numbers'], ['surface', 'surface forms'], ['both', 'names and numbers'], ['noop', 'with a clause that changes nothing'], ['noop-control', 'that clause without its number'],
   ['both@-1', 'one clause less (level \u22121)'], ['both@1', 'one clause more (level +1)'], ['both@2', 'two clauses more (level +2)']];
-const START = { name: '', where: 'engine', endpoint: '', model: '', key_env: '', api: 'chat', count: '10', seed: '1', max_tokens: '512', temperature: '0', only: '', primary: 'original:both', margin: '5', chosen: ['original', 'both', 'noop'] };
+const START = { name: '', where: 'engine', endpoint: '', model: '', key_env: '', api: 'chat', count: '10', seed: '1', max_tokens: '512', temperature: '0', repeats: '1', self_test: '0', reuse: false, only: '', primary: 'original:both', margin: '5', chosen: ['original', 'both', 'noop'] };
 
 function body(f) {
   const b = { variants: f.chosen, count: Number(f.count), seed: Number(f.seed), max_tokens: Number(f.max_tokens), temperature: Number(f.temperature) };
@@ -21,6 +21,9 @@ function body(f) {
   }
   const only = f.only.split(/[\s,]+/).filter(Boolean);
   if (only.length) b.templates = only;
+  if (Number(f.repeats) > 1) b.repeats = Number(f.repeats);
+  if (Number(f.self_test) > 0) b.self_test = Number(f.self_test);
+  if (f.reuse) b.reuse = true;
   if (f.primary) b.primary = { contrast: f.primary, margin: Number(f.margin) / 100 };
   return b;
 }
@@ -50,6 +53,7 @@ export function Form({ open, onMade }) {
     setBusy(false);
   };
   const sets = f.chosen.reduce((n, v) => n + (v === 'original' ? 1 : Number(f.count) || 0), 0);
+  const repeats = Number(f.repeats) || 1;
   const declared = contrasts(f.chosen);
   const engine = live.value.model;
   return html`<details class="card new" open=${open}><summary><h3>New run</h3></summary><form class="train" aria-label="New run" onSubmit=${send}>
@@ -69,8 +73,12 @@ export function Form({ open, onMade }) {
       <${Field} label="Seed of the questions"><input type="number" min="0" max="9007199254740991" required value=${f.seed} onInput=${set('seed')} ...${wrong('seed')} /></${Field}>
       <${Field} label="Longest answer, tokens"><input type="number" min="1" max="1000000" required value=${f.max_tokens} onInput=${set('max_tokens')} ...${wrong('max_tokens')} /></${Field}>
       <${Field} label="Temperature"><input type="number" min="0" max="2" step="any" required value=${f.temperature} onInput=${set('temperature')} ...${wrong('temperature')} /></${Field}>
-    </div></details>
-    <p class="note">${count(sets)} question${sets === 1 ? '' : 's'} per template. A key is read from the server's environment, never sent or stored.</p>
+      <${Field} label="Answers to each question"><input type="number" min="1" max="100" required value=${f.repeats} onInput=${set('repeats')} ...${wrong('repeats')} /></${Field}>
+      <${Field} label="Self-test, questions"><input type="number" min="0" max="256" required value=${f.self_test} onInput=${set('self_test')} ...${wrong('self_test')} aria-describedby="eval-self-test" /></${Field}>
+    </div>
+    <label class="tick"><input type="checkbox" checked=${f.reuse} onChange=${(e) => setForm({ ...f, reuse: e.target.checked })} /> Take answers that other runs here have to the same questions, asked in the same way</label>
+    <p class="note" id="eval-self-test">The self-test first asks that many questions at 1, 8 and 32 at a time: are the answers the same? 0 leaves it out.${repeats > 1 && !(Number(f.temperature) > 0) ? ' At temperature 0 repeated answers tell nothing but whether the model is steady.' : ''}</p></details>
+    <p class="note">${count(sets)} question${sets === 1 ? '' : 's'} per template${repeats > 1 ? `, each asked ${count(repeats)} times` : ''}. A key is read from the server's environment, never sent or stored.</p>
     <div id="eval-error"><${Alert} error=${error} /></div>
     <button class="main" disabled=${busy || !f.chosen.length}>${busy ? 'Starting' : 'Start run'}</button></form></details>`;
 }

@@ -23,9 +23,11 @@ if [ -z "$model" ]; then # small, with room for all eight examples
     model=$work/synth.gguf
     "$build/tests/bench/synth_gguf" --layers 4 --embd 256 --ff 1024 --heads 4 --kv 4 --vocab 4096 --ctx 8192 "$model" >/dev/null
 fi
+field() { sed "s/.*\"$2\":\([0-9.e-]*\).*/\1/" "$1"; } # JSON file, name
 say() { # name, JSON file
-    echo "$1: per_second=$(sed 's/.*"per_second":\([0-9.e-]*\).*/\1/' "$2") prompt_tokens=$(sed 's/.*"prompt_tokens":\([0-9]*\).*/\1/' "$2") \
-cached=$(sed 's/.*"cached_tokens":\([0-9]*\).*/\1/' "$2") prefix_once=$(sed 's/.*"prefix_tokens":\([0-9]*\).*/\1/' "$2")"
+    awk -v name="$1" -v rate="$(field "$2" per_second)" -v prompt="$(field "$2" prompt_tokens)" -v cached="$(field "$2" cached_tokens)" \
+        -v once="$(field "$2" prefix_tokens)" 'BEGIN {
+        printf "%-19s answers_per_s=%.2f prompt_tokens=%d computed=%d (of them once for all: %d)\n", name, rate, prompt, prompt - cached + once, once }'
 }
 name=$(basename "$model" .gguf)
 common="--variant both -n 50 --limit $items --max-tokens $max --api completions -q --json --concurrency 4"
@@ -40,3 +42,5 @@ url=$(sed -n 's/^listening on //p' "$work/serve")
 say "HTTP without reuse" "$work/b.json"
 "$build/server/strobe" eval run --endpoint "$url" --model "$name" --data "$work/c" $common --shots "$shots" >"$work/c.json"
 say "HTTP with reuse" "$work/c.json"
+awk -v a="$(field "$work/a.json" per_second)" -v b="$(field "$work/b.json" per_second)" 'BEGIN {
+    printf "in process against HTTP without reuse: %.1f times (goal: 3)\n", a / b }'

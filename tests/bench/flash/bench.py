@@ -56,6 +56,16 @@ def machine(file=None):
     return d
 
 
+def calibrate(file):
+    """Measures the disk that the file is on; estimates and runs from here on rest on it, as a user's do after `strobe calibrate`."""
+    global DATA # lives as long as the protocol
+    DATA = tempfile.TemporaryDirectory()
+    E['STROBE_DATA'] = DATA.name
+    run = subprocess.run([STROBE, 'calibrate', file, '--json', '-q', '--data', DATA.name, '--seconds', '3' if QUICK else '10'], capture_output=True,
+                         text=True, check=True)
+    return record(kind='model', **json.loads(run.stdout))
+
+
 def disk(file, piece, depth, seconds=1, how='seq'):
     run = subprocess.run([f'{BENCH}/disk_rate', file, str(piece), str(depth), str(seconds), how], capture_output=True,
                          text=True, check=True)
@@ -97,6 +107,22 @@ def packed(plain, mask='auto', type=None):
     path = f"{plain[:-5]}{'-' + type if type else ''}-{mask}.gguf"
     words = [STROBE, 'pack', '-q', '-m', plain, '--mask', mask] + (['--type', type] if type else [])
     return made(path, [*words, '-o'])
+
+
+def rated(plain, mask, place='none'):
+    """Packed with the firing rates of a recorded text of 192 tokens (other tokens than the measured ones: another prompt and
+    seed). The file without rates, which records them, goes: big models would not fit on the disk twice."""
+    path = f"{plain[:-5]}-{mask}-rated{'' if place == 'none' else '-' + place}.gguf"
+    trace = f'{plain[:-5]}-{mask}.trace'
+    if not os.path.exists(path):
+        if not os.path.exists(trace):
+            first = packed(plain, mask)
+            made(trace, [STROBE, 'generate', '-q', '-m', first, '-p', 'w7 w77 w777', '-n', '192', '--ctx', '256', '--seed', '77', '--threads',
+                         arg('threads'), *FREE_RUN, '--neuron-trace'])
+            os.remove(first)
+        words = [STROBE, 'pack', '-q', '-m', plain, '--mask', mask, '--rates', trace] + (['--place', place] if place != 'none' else [])
+        made(path, [*words, '-o'])
+    return path
 
 
 # ---- runs ----

@@ -2,15 +2,17 @@
 # Every kind of mask on one model and text: the memory it takes, the share of firing neurons that it finds (recall), how many it lets
 # pass for one that fires (over-load), the share of the activation that it misses, and what that does to the perplexity. A low-rank
 # predictor is trained on the front of TEXT; all are measured on its end, token by token as when decoding (a mask is not asked in
-# passes of more than 16 tokens). Models without exact zeros: shares of the largest neurons instead (--keep).
+# passes of more than 16 tokens). With --train OTHER it is trained on that text and all of TEXT is measured: what a predictor is worth
+# on a text of another kind. --split MARK: TEXT holds documents (`strobe perplexity --split`). Models without exact zeros: shares of
+# the largest neurons instead (--keep).
 #   tests/bench/flash/masks.sh MODEL.gguf TEXT [--quick] [--activation relu] [--ranks "auto equal"] [--sigmas "3 2"] [--keeps "0.75 0.5 0.3"]
-#       [--tokens 40000] [--epochs 4] [--recalls "0.99"] [--ctx 256] [--windows 16]
+#       [--tokens 40000] [--epochs 4] [--recalls "0.99"] [--ctx 256] [--windows 16] [--train OTHER] [--split MARK]
 # A rank is a number, R0:R1 (`strobe predictor --rank`), auto (the verb's own), or equal: the one whose memory is that of a 4-bit sketch.
 cd "$(dirname "$0")/../../.." && set -eu
 case ${1:---help} in -*) set -- --help ;; esac
 [ "$1" = --help ] || { model=$1 text=${2:?TEXT}; shift 2; }
-activation='' ranks="auto equal" sigmas="3 2" keeps="0.75 0.5 0.3" tokens=40000 epochs=4 recalls=0.99 ctx=256 windows=16 threads=$(nproc)
-opts="model text activation ranks sigmas keeps tokens epochs recalls ctx windows threads"
+activation='' ranks="auto equal" sigmas="3 2" keeps="0.75 0.5 0.3" tokens=40000 epochs=4 recalls=0.99 ctx=256 windows=16 train='' split='' threads=$(nproc)
+opts="model text train split activation ranks sigmas keeps tokens epochs recalls ctx windows threads"
 . tests/bench/flash/lib.sh
 flash_args "$@"
 exec python3 - <<'PY'
@@ -27,9 +29,10 @@ print(f"# {about['id']}: {layers} layers, n_embd {embd}, n_ff {ff}, activation {
 
 # The front trains, the end is what is measured.
 whole = open(arg('text'), 'rb').read()
-cut = len(whole) * 4 // 5
-front, end = stem + '.front.txt', stem + '.end.txt'
-open(front, 'wb').write(whole[:cut])
+cut = 0 if arg('train') else len(whole) * 4 // 5
+front, end = arg('train') or stem + '.front.txt', stem + '.end.txt'
+if not arg('train'):
+    open(front, 'wb').write(whole[:cut])
 open(end, 'wb').write(whole[cut:])
 
 
@@ -43,7 +46,7 @@ def pack(mask, name, *words):
 
 def measure(file, *words):
     """Perplexity token by token, with every token looked at; the prompt-sized run sees all neurons and counts in full."""
-    common = ['--ctx', arg('ctx'), '--windows', windows, '--threads', arg('threads'), '--mask-check', 1, *words]
+    common = ['--special', *(['--split', arg('split')] if arg('split') else []), '--ctx', arg('ctx'), '--windows', windows, '--threads', arg('threads'), '--mask-check', 1, *words]
     decode = strobe('perplexity', file, end, '--batch', 1, *common)
     full = strobe('perplexity', file, end, *common)
     return decode, full['mask']

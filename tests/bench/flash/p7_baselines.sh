@@ -9,11 +9,13 @@
 #                   reads and computing; the 4-bit sketch stands for the predictor, with --paper_sigma set so that it lets 2.2 neurons pass for one that fires (published: 3 for OPT)
 #   resident        all in memory, no cap: the ceiling. Both the plain file and the packed one (which skips neurons, too).
 # Speeds are of decoding, sampled text of --tokens (sparse, resident) or --dense-tokens tokens after a short prompt.
+# With --rates 1 packed files carry the firing rates of a recorded text, as a user would pack them; --place is given to pack then.
+# Of files above 3 GB llama.cpp gets the ReLU file, whose bytes and products are the same (it computes SiLU).
 #   tests/bench/flash/p7_baselines.sh [--quick] [--preset tinyllama] [--active 0.1] [--masks "resident sketch sketch4"] [--share 0.5]
-#       [--rounds 5] [--tokens 64] [--dense_tokens 8] [--paper_sigma 12]
+#       [--rounds 5] [--tokens 64] [--dense_tokens 8] [--paper_sigma 12] [--type f16] [--rates 0] [--place none] [--skip "engine, engine"]
 cd "$(dirname "$0")/../../.." && set -eu
-preset=tinyllama active=0.1 masks="resident sketch sketch4" share=0.5 rounds=5 tokens=64 dense_tokens=8 paper_sigma=12 threads=$(nproc)
-opts="preset active masks share rounds tokens dense_tokens paper_sigma threads"
+preset=tinyllama active=0.1 masks="resident sketch sketch4" share=0.5 rounds=5 tokens=64 dense_tokens=8 paper_sigma=12 type=f16 rates=0 place=none skip= threads=$(nproc)
+opts="preset active masks share rounds tokens dense_tokens paper_sigma type rates place skip threads"
 . tests/bench/flash/lib.sh
 flash_args "$@"
 flash_peer
@@ -21,16 +23,19 @@ exec python3 - <<'PY'
 import statistics
 from bench import *
 
-rounds, n, few = (1, 24, 4) if QUICK else (count('rounds'), count('tokens'), count('dense_tokens'))
-plain = synth(arg('preset'), 'relu', 'f16', arg('active'))
+rounds, n, few = (1, 24, 4) if QUICK else (count('rounds'), max(2, count('tokens')), max(2, count('dense_tokens')))  # of one token there is no rate
+plain = synth(arg('preset'), 'relu', arg('type'), arg('active'))
 size = os.path.getsize(plain)
 cap = int(float(arg('share')) * size)
-silu = None if arg('preset').startswith('opt') else synth(arg('preset'))
-packs = {m: packed(plain, m) for m in each('masks')}
+opt = arg('preset').startswith('opt')
+silu = None if opt else plain if size > 3e9 else synth(arg('preset'), type=arg('type'))
+skip = [w.strip() for w in arg('skip').split(',')]
+packs = {m: rated(plain, m, arg('place')) if arg('rates') != '0' else packed(plain, m) for m in each('masks')}
 for m in [m for m in packs if plan(packs[m], cap, 512)['least_bytes'] > cap]:
     record(kind='skipped', engine=f'sparse {m}', reason='does not fit', least=plan(packs[m], cap, 512)['least_bytes'], cap=cap)
     del packs[m]
 head = machine(plain)
+calibrate(plain)
 
 
 def ours(name, file, ram, tokens, *words, limit=None):
@@ -50,19 +55,18 @@ def llama(name, file, limit, tokens, repeat=1):
 
 naive = least(plain, 512, 'dense')
 all_ram = int(size * 1.25) + (600 << 20)
-steps = []
-if E.get('PEER'):
-    steps.append(lambda: llama('llama mmap', silu or plain, cap, few))
-steps += [lambda: ours('our mmap', plain, naive, few, '--flash', 'dense', '--source', 'mmap', limit=cap),
-          lambda: ours('dense naive', plain, naive, few, '--flash', 'dense', limit=cap),
-          lambda: ours('dense', plain, cap, few, '--flash', 'dense')]
-steps += [lambda m=m, f=f: ours(f'sparse {m}', f, cap, n, '--flash', 'sparse') for m, f in packs.items()]
+steps = [('llama mmap', lambda: llama('llama mmap', silu, cap, few)),
+         ('our mmap', lambda: ours('our mmap', plain, naive, few, '--flash', 'dense', '--source', 'mmap', limit=cap)),
+         ('dense naive', lambda: ours('dense naive', plain, naive, few, '--flash', 'dense', limit=cap)),
+         ('dense', lambda: ours('dense', plain, cap, few, '--flash', 'dense'))]
+steps += [(f'sparse {m}', lambda m=m, f=f: ours(f'sparse {m}', f, cap, n, '--flash', 'sparse')) for m, f in packs.items()]
 if 'sketch4' in packs:
-    steps += [lambda: ours('paper', packs['sketch4'], cap, n, '--flash', 'sparse', '--cache-policy', 'window', '--no-overlap', '--mask-sigma', arg('paper_sigma'))]
-steps += [lambda: ours('resident', plain, all_ram, n, '--flash', 'off')]
-steps += [lambda m=m, f=f: ours(f'resident, packed {m}', f, all_ram, n, '--flash', 'off') for m, f in list(packs.items())[:1]]
-if E.get('PEER'):
-    steps.append(lambda: llama('llama resident', silu or plain, all_ram, n))
+    steps += [('sparse sketch4, 2 sigma', lambda: ours('sparse sketch4, 2 sigma', packs['sketch4'], cap, n, '--flash', 'sparse', '--mask-sigma', '2')),
+              ('paper', lambda: ours('paper', packs['sketch4'], cap, n, '--flash', 'sparse', '--cache-policy', 'window', '--no-overlap', '--mask-sigma', arg('paper_sigma')))]
+steps += [('resident', lambda: ours('resident', plain, all_ram, n, '--flash', 'off'))]
+steps += [('resident packed', lambda m=m, f=f: ours(f'resident, packed {m}', f, all_ram, n, '--flash', 'off')) for m, f in list(packs.items())[:1]]
+steps += [('llama resident', lambda: llama('llama resident', silu, all_ram, n))]
+steps = [f for name, f in steps if name not in skip and not (name.startswith('llama') and (opt or not E.get('PEER')))]
 rates = {}
 for _ in range(rounds):
     for step in steps:

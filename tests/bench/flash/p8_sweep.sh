@@ -5,10 +5,11 @@
 # dense and sparse: within 25 % of the prediction (medians), and no budget slower than a smaller one by more than the spread.
 #   tests/bench/flash/p8_sweep.sh [--quick] [--preset tinyllama] [--active 0.1] [--masks "resident sketch sketch4"]
 #       [--shares "35 40 50 60 70 80 100"] [--rounds 3] [--tokens 48] [--dense_tokens 8] [--mmap 1]
+#       [--rates 0] [--place none]      as of p7_baselines.sh
 # plot.mjs turns the JSON lines (and those of p7_baselines.sh) into a picture.
 cd "$(dirname "$0")/../../.." && set -eu
-preset=tinyllama active=0.1 masks="resident sketch sketch4" shares="35 40 50 60 70 80 100" rounds=3 tokens=48 dense_tokens=8 mmap=1 threads=$(nproc)
-opts="preset active masks shares rounds tokens dense_tokens mmap threads"
+preset=tinyllama active=0.1 masks="resident sketch sketch4" shares="35 40 50 60 70 80 100" rounds=3 tokens=48 dense_tokens=8 mmap=1 rates=0 place=none threads=$(nproc)
+opts="preset active masks shares rounds tokens dense_tokens mmap rates place threads"
 . tests/bench/flash/lib.sh
 flash_args "$@"
 [ "$mmap" = 0 ] || flash_peer
@@ -19,14 +20,12 @@ from bench import *
 rounds, n, few = (1, 16, 4) if QUICK else (count('rounds'), count('tokens'), count('dense_tokens'))
 shares = [int(s) for s in each('shares')][::3 if QUICK else 1]
 plain = synth(arg('preset'), 'relu', 'f16', arg('active'))
-silu = None if arg('preset').startswith('opt') else synth(arg('preset'))
-packs = {m: packed(plain, m) for m in each('masks')}
+opt = arg('preset').startswith('opt')
+silu = None if opt else plain if os.path.getsize(plain) > 10e9 else synth(arg('preset')) # as P7 says
+packs = {m: rated(plain, m, arg('place')) if arg('rates') != '0' else packed(plain, m) for m in each('masks')}
 size = os.path.getsize(plain)
 machine(plain)
-data = tempfile.TemporaryDirectory()
-E['STROBE_DATA'] = data.name # the calibration that estimates use
-run = subprocess.run([STROBE, 'calibrate', plain, '--json', '-q', '--data', data.name, '--seconds', '3' if QUICK else '10'], capture_output=True, text=True, check=True)
-record(kind='model', **json.loads(run.stdout))
+calibrate(plain)
 points, predicted = {}, {}
 
 
@@ -48,7 +47,7 @@ def ours(name, share, file, ram, tokens, *words, limit=None, flash='auto', predi
 
 
 def llama(share, cap):
-    run, group = capped(cap, [E['PEER'], E['PEER_LIBS'], silu or plain, arg('threads'), 0, few, 1], [silu or plain], env={'LD_LIBRARY_PATH': E['PEER_LIBS']})
+    run, group = capped(cap, [E['PEER'], E['PEER_LIBS'], silu, arg('threads'), 0, few, 1], [silu], env={'LD_LIBRARY_PATH': E['PEER_LIBS']})
     if run.returncode == 0:
         rate = json.loads(run.stdout.splitlines()[-1])['tokens_per_second']
         point('llama mmap', share, record(kind='run', engine='llama mmap', share=share, ram=cap, tokens=few, tokens_per_second=rate,
@@ -61,7 +60,7 @@ naive = least(plain, 512, 'dense')
 for _ in range(rounds):
     for share in shares:
         cap = int(size * share / 100)
-        if arg('mmap') != '0' and E.get('PEER'):
+        if arg('mmap') != '0' and E.get('PEER') and not opt:
             llama(share, cap)
         if arg('mmap') != '0':
             ours('our mmap', share, plain, naive, few, '--source', 'mmap', limit=cap, flash='dense', predict=False)
@@ -71,6 +70,8 @@ for _ in range(rounds):
             ours(f'sparse {m}', share, f, cap, n)
         record(kind='disk', bytes_per_second=disk(plain, 2 << 20, 32)['bytes_per_second'])
     ours('resident', 130, plain, int(size * 1.3), n)
+    for f in list(packs.values())[-1:]:
+        ours('resident packed', 130, f, int(size * 1.3), n)
 rows, misses = [], []
 for (name, share), v in sorted(points.items(), key=lambda kv: (kv[0][0], kv[0][1])):
     m, p = statistics.median(v), predicted.get((name, share))

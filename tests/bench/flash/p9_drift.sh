@@ -3,10 +3,10 @@
 # prompts come from disjoint parts of the vocabulary, --tokens sampled tokens in all; every --window tokens the miss rate, the bytes
 # per token and the latencies (P50, P99) of that window. Compare the first window after a topic change with the last one before.
 #   tests/bench/flash/p9_drift.sh [--quick] [--preset tinyllama] [--active 0.1] [--mask sketch4] [--share 0.5] [--tokens 2000] [--topics 4]
-#       [--window 50] [--policy lfu]
+#       [--window 50] [--policy adaptive] [--rates 0]
 cd "$(dirname "$0")/../../.." && set -eu
-preset=tinyllama active=0.1 mask=sketch4 share=0.5 tokens=2000 topics=4 window=50 policy=lfu threads=$(nproc)
-opts="preset active mask share tokens topics window policy threads"
+preset=tinyllama active=0.1 mask=sketch4 share=0.5 tokens=2000 topics=4 window=50 policy=adaptive rates=0 threads=$(nproc)
+opts="preset active mask share tokens topics window policy rates threads"
 . tests/bench/flash/lib.sh
 flash_args "$@"
 exec python3 - <<'PY'
@@ -14,14 +14,14 @@ import random, statistics, time
 from bench import *
 
 total, topics, window = (120, 2, 20) if QUICK else (count('tokens'), count('topics'), count('window'))
-file = packed(synth(arg('preset'), 'relu', 'f16', arg('active')), arg('mask'))
+file = (rated if arg('rates') != '0' else packed)(synth(arg('preset'), 'relu', 'f16', arg('active')), arg('mask'))
 plain = synth(arg('preset'), 'relu', 'f16', arg('active'))
 each_n = total // topics
 ctx = each_n + 96
 ram = max(int(float(arg('share')) * os.path.getsize(plain)), least(file, ctx))
 machine(file)
 server = Server(file, arg('threads'), ctx, 1, '--ram', ram, '--flash', 'sparse', '--cache-policy', arg('policy'))
-rows, rng = [], random.Random(4)
+rows, every, rng = [], [], random.Random(4)
 try:
     at, last, marks = 0, server.stats(), []
     for topic in range(topics):
@@ -37,6 +37,7 @@ try:
                 if len(stamps) % window == 1 and len(stamps) > 1:
                     now = server.stats()
                     gaps = sorted((b - a) * 1e3 for a, b in zip(stamps[-window - 1:], stamps[-window:]))
+                    every += gaps
                     need = now['neurons_needed'] - last['neurons_needed']
                     at += window
                     d = record(kind='window', topic=topic, tokens=at, first=first, miss_rate=(now['neurons_missed'] - last['neurons_missed']) / max(need, 1),
@@ -49,6 +50,12 @@ finally:
     server.close()
 table(['tokens', 'topic', 'missed', 'MB/token', 'P50 ms', 'P99 ms'], rows)
 rest = [d['miss_rate'] for d in marks if not d['first']]
+early, late = ([d['miss_rate'] * 100 for d in marks if not d['first'] and (d['tokens'] <= total // 2) == half] for half in (True, False))
+every.sort()
+p50, p99 = statistics.median(every), every[int(len(every) * 0.99)]
+record(kind='result', p50_ms=p50, p99_ms=p99, missed_first_half=statistics.mean(early), missed_second_half=statistics.mean(late))
+print(f"\ntokens: P50 {p50:.0f} ms, P99 {p99:.0f} ms, {p99 / p50:.2f} times as long (limit 3); missed {statistics.mean(early):.1f} % in the first half, "
+      f"{statistics.mean(late):.1f} % in the second")
 print(f"\nmissed: first windows of a topic {spread([d['miss_rate'] * 100 for d in marks if d['first']], 1)} %, others {spread([m * 100 for m in rest], 1)} %; "
       f"ram peak {max(d['ram_peak'] for d in marks)} of {ram}")
 PY

@@ -24,9 +24,9 @@ const colours = {
 const names = {
   'llama mmap': 'llama.cpp, mmap', 'our mmap': 'strobe, mmap', 'dense naive': 'strobe, dense, nothing pinned', dense: 'strobe, dense',
   'sparse resident': 'strobe, packed, gate in RAM', 'sparse sketch': 'strobe, packed, 8-bit sketch', 'sparse sketch4': 'strobe, packed, 4-bit sketch',
-  resident: 'strobe, all in RAM', 'llama resident': 'llama.cpp, all in RAM',
+  resident: 'strobe, all in RAM', 'resident packed': 'strobe, packed, all in RAM', 'llama resident': 'llama.cpp, all in RAM',
 };
-const ceilings = { resident: '#1f6fb4', 'llama resident': '#888888' };
+const ceilings = { resident: '#1f6fb4', 'resident packed': '#e07b00', 'llama resident': '#888888' };
 
 const series = new Map(); // engine -> share -> rates
 let machine = {};

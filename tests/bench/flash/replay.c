@@ -1,13 +1,16 @@
 /* tests/bench/flash/replay.c - compares cache policies on a recorded neuron trace (flash.md P5).
  *
  *   strobe generate -m PACKED.gguf --ram SIZE --draft 0 ... --neuron-trace FILE
- *   replay [--skip N] [--prompt N] FILE
+ *   strobe perplexity -m PACKED.gguf --batch 1 ... --neuron-trace FILE TEXT
+ *   replay [--skip N] [--prompt N] [--slots N] FILE
  *
  * Standard output: JSON lines. The first says whether the replay of what was recorded, with the
  * same cache, gives the misses that the engine counted; then one per policy and cache size; then
- * the curve of aggregated sparsity. Standard error: the same as tables. --skip N leaves out each
- * layer's first N decoding passes (their cache is cold), --prompt N (16) calls longer passes a
- * prompt: those fill the cache but are not counted. Exit code 1: the replay differs. */
+ * one per layer; then the curve of aggregated sparsity. Standard error: the same as tables. --skip
+ * N leaves out each layer's first N decoding passes (their cache is cold), --prompt N (16) calls
+ * longer passes a prompt: those fill the cache but are not counted. --slots N replays that one
+ * cache size (slots per layer) instead of 5 to 60 % of the neurons, and nothing else: what a run
+ * with that cache is going to miss. Exit code 1: the replay differs. */
 #include "engine/base/num.h"
 #include "tests/bench/flash/replay_lib.h"
 
@@ -16,7 +19,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PCT_STEP = 5, PCT_MAX = 60, WINDOW_MAX = 16, K_MAX = 150 };
+enum { PCT_STEP = 5, PCT_MAX = 60, WINDOW_MAX = 16, K_MAX = 150, LAYER_PCT = 25 };
 
 static _Noreturn void die(const char *what)
 {
@@ -65,41 +68,80 @@ static bool check_live(const struct replay_trace *t, const struct replay_opts *b
     return live == r.misses;
 }
 
-static void one(const struct replay_trace *t, const struct replay_opts *o, unsigned pct)
+static void one(const struct replay_trace *t, const struct replay_opts *o)
 {
     struct replay_result r = run(t, o);
     double hit = r.needed ? 1 - (double)r.loads / (double)r.needed : 1;
-    printf("{\"cache_pct\":%u,\"slots\":%" PRIu32 ",\"policy\":\"%s\",\"window\":%" PRIu32
+    printf("{\"cache_pct\":%.4g,\"slots\":%" PRIu32 ",\"policy\":\"%s\",\"window\":%" PRIu32
            ",\"tokens\":%" PRIu64 ",\"loads_pct\":%.4f,\"hit_rate\":%.5f,\"misses\":%" PRIu64 "}\n",
-           pct, o->slots, o->belady ? "belady" : cache_policy_name(o->policy), o->window,
+           100.0 * o->slots / t->head.n_neuron, o->slots,
+           o->belady ? "belady" : cache_policy_name(o->policy), o->window,
            r.tokens / t->head.n_layer, 100 * r.loads_share, hit, r.misses);
     fprintf(stderr, " %7.3f", 100 * r.loads_share);
 }
 
-static void policies(const struct replay_trace *t, const struct replay_opts *base)
+static void at_size(const struct replay_trace *t, struct replay_opts o)
 {
+    static const enum cache_policy plain[] = { CACHE_ADAPTIVE, CACHE_LFU, CACHE_LRU, CACHE_STATIC };
+    fprintf(stderr, "\n%7.1f", 100.0 * o.slots / t->head.n_neuron);
+    for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
+        o.policy = plain[i];
+        one(t, &o);
+    }
+    o.belady = true;
+    one(t, &o);
+    o.belady = false;
+    o.policy = CACHE_WINDOW;
+    for (o.window = 1; o.window <= WINDOW_MAX; o.window++)
+        one(t, &o);
+}
+
+static uint32_t slots_of(const struct replay_trace *t, unsigned pct)
+{
+    return (uint32_t)(((uint64_t)t->head.n_neuron * pct + 50) / 100);
+}
+
+static void policies(const struct replay_trace *t, const struct replay_opts *base, uint32_t slots)
+{
+    struct replay_opts o = *base;
     fprintf(stderr, "\nloads per token, %% of the neurons\n"
                     "cache%% adaptive     lfu     lru  static  belady");
     for (unsigned k = 1; k <= WINDOW_MAX; k++)
         fprintf(stderr, "     w%-2u", k);
     for (unsigned pct = PCT_STEP; pct <= PCT_MAX; pct += PCT_STEP) {
-        struct replay_opts o = *base;
-        o.slots = (uint32_t)(((uint64_t)t->head.n_neuron * pct + 50) / 100);
-        fprintf(stderr, "\n%7u", pct);
-        static const enum cache_policy plain[] = { CACHE_ADAPTIVE, CACHE_LFU, CACHE_LRU,
-                                                   CACHE_STATIC };
-        for (size_t i = 0; i < sizeof plain / sizeof plain[0]; i++) {
-            o.policy = plain[i];
-            one(t, &o, pct);
-        }
-        o.belady = true;
-        one(t, &o, pct);
-        o.belady = false;
-        o.policy = CACHE_WINDOW;
-        for (o.window = 1; o.window <= WINDOW_MAX; o.window++)
-            one(t, &o, pct);
+        o.slots = slots ? slots : slots_of(t, pct);
+        at_size(t, o);
+        if (slots)
+            break;
     }
     fputc('\n', stderr);
+}
+
+/* Each layer as a trace of its own: what it needs and uses, alone and over some tokens, and what a
+ * quarter of it in memory leaves to load. */
+static void layers(const struct replay_trace *t, const struct replay_opts *base)
+{
+    struct err err = ERR_INIT;
+    double needed[K_MAX], active[K_MAX];
+    fprintf(stderr, "\nlayer  needed  active  active, 5 tokens  %d tokens  loads at %d %%\n", K_MAX,
+            LAYER_PCT);
+    for (uint32_t l = 0; l < t->head.n_layer; l++) {
+        struct replay_trace part = { .head = t->head, .layer = &t->layer[l] };
+        struct replay_opts o = *base;
+        part.head.n_layer = 1;
+        o.slots = slots_of(t, LAYER_PCT);
+        if (replay_s_agg(&part, false, K_MAX, needed, &err) != ST_OK ||
+            replay_s_agg(&part, true, K_MAX, active, &err) != ST_OK)
+            die(err.msg);
+        struct replay_result r = run(&part, &o);
+        printf("{\"layer\":%" PRIu32
+               ",\"needed_pct\":%.4f,\"active_pct\":%.4f,\"active_5_pct\":%.4f,"
+               "\"active_%d_pct\":%.4f,\"cache_pct\":%d,\"loads_pct\":%.4f}\n",
+               l, 100 * needed[0], 100 * active[0], 100 * active[4], K_MAX, 100 * active[K_MAX - 1],
+               LAYER_PCT, 100 * r.loads_share);
+        fprintf(stderr, "%5" PRIu32 " %7.2f %7.2f %17.2f %11.2f %14.3f\n", l, 100 * needed[0],
+                100 * active[0], 100 * active[4], 100 * active[K_MAX - 1], 100 * r.loads_share);
+    }
 }
 
 static void s_agg(const struct replay_trace *t)
@@ -118,31 +160,51 @@ static void s_agg(const struct replay_trace *t)
     }
 }
 
+/* The words of the command line; returns the file. */
+static const char *words(int argc, char **argv, struct replay_opts *o, uint32_t *slots)
+{
+    const struct {
+        const char *name;
+        uint32_t *to;
+    } opt[] = { { "--skip", &o->skip }, { "--prompt", &o->prompt }, { "--slots", slots } };
+    struct err err = ERR_INIT;
+    const char *path = NULL;
+    for (int i = 1; i < argc; i++) {
+        uint32_t *to = NULL;
+        uint64_t v;
+        for (size_t k = 0; k < sizeof opt / sizeof opt[0]; k++)
+            if (strcmp(argv[i], opt[k].name) == 0)
+                to = opt[k].to;
+        if (!to) {
+            path = argv[i];
+            continue;
+        }
+        if (i + 1 == argc || num_u64(str_c(argv[i + 1]), argv[i], 0, 1 << 24, &v, &err) != ST_OK)
+            die("--skip N, --prompt N, --slots N");
+        *to = (uint32_t)v;
+        i++;
+    }
+    if (!path)
+        die("no trace: replay [--skip N] [--prompt N] [--slots N] FILE");
+    return path;
+}
+
 int main(int argc, char **argv)
 {
     struct replay_opts o = { .prompt = 16 };
     struct replay_trace t;
     struct err err = ERR_INIT;
-    const char *path = NULL;
-    for (int i = 1; i < argc; i++) {
-        bool skip = strcmp(argv[i], "--skip") == 0;
-        uint64_t v;
-        if (!skip && strcmp(argv[i], "--prompt") != 0) {
-            path = argv[i];
-            continue;
-        }
-        if (i + 1 == argc || num_u64(str_c(argv[i + 1]), argv[i], 0, 1 << 24, &v, &err) != ST_OK)
-            die("--skip N, --prompt N");
-        *(skip ? &o.skip : &o.prompt) = (uint32_t)v;
-        i++;
-    }
-    if (!path)
-        die("no trace: replay [--skip N] [--prompt N] FILE");
-    if (replay_load(path, &t, &err) != ST_OK)
+    uint32_t slots = 0;
+    if (replay_load(words(argc, argv, &o, &slots), &t, &err) != ST_OK)
         die(err.msg);
     bool same = check_live(&t, &o);
-    policies(&t, &o);
-    s_agg(&t);
+    if (slots > t.head.n_neuron)
+        die("--slots: more than the layer has neurons");
+    policies(&t, &o, slots);
+    if (!slots) {
+        layers(&t, &o);
+        s_agg(&t);
+    }
     replay_clear(&t);
     return same ? 0 : 1;
 }

@@ -83,17 +83,90 @@ void replay_clear(struct replay_trace *t)
     t->layer = NULL;
 }
 
+/* ---- another order ---- */
+
+struct moved {
+    uint32_t neuron, tok;
+};
+
+static int lower(const void *a, const void *b)
+{
+    const struct moved *x = a, *y = b;
+    return (x->neuron > y->neuron) - (x->neuron < y->neuron);
+}
+
+static void move(const uint32_t *place, struct moved *m, uint32_t *id, uint32_t *tok, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        m[i] = (struct moved){ place[id[i]], tok[i] };
+    qsort(m, n, sizeof *m, lower);
+    for (uint32_t i = 0; i < n; i++) {
+        id[i] = m[i].neuron;
+        tok[i] = m[i].tok;
+    }
+}
+
+enum status replay_reorder(struct replay_trace *t, const uint32_t *order, struct err *err)
+{
+    uint32_t n = t->head.n_neuron, *place = malloc(n * sizeof *place);
+    struct moved *m = malloc(n * sizeof *m);
+    if (!place || !m)
+        err_set(err, ST_NOMEM, "trace");
+    for (uint32_t l = 0; l < t->head.n_layer && err->code == ST_OK; l++) {
+        for (uint32_t i = 0; i < n; i++)
+            place[order[(size_t)l * n + i]] = i;
+        for (size_t k = 0; k < t->layer[l].n; k++) {
+            struct replay_pass *p = &t->layer[l].pass[k];
+            move(place, m, p->needed, p->needed_tok, p->n_needed);
+            move(place, m, p->active, p->active_tok, p->n_active);
+        }
+    }
+    free(place);
+    free(m);
+    return err->code;
+}
+
 /* ---- counting ---- */
 
-static void count(struct replay_result *r, const struct replay_opts *o, const struct replay_pass *p,
+static void count_gaps(struct replay_gaps *g, const struct fetch_want *want, size_t n)
+{
+    const struct fetch_want *last = NULL;
+    for (size_t i = 0; i < n; i++) {
+        if (want[i].at)
+            continue;
+        uint32_t d = last ? want[i].neuron - last->neuron - 1 : 0;
+        if (last)
+            g->gap[d < REPLAY_GAPS ? d : REPLAY_GAPS]++;
+        g->passes += !last;
+        g->misses++;
+        last = &want[i];
+    }
+}
+
+uint64_t replay_extents(const struct replay_gaps *g, uint32_t most, uint64_t *bundles)
+{
+    uint64_t extents = g->passes;
+    *bundles = g->misses;
+    for (uint32_t d = 0; d <= REPLAY_GAPS; d++) {
+        if (d <= most && d < REPLAY_GAPS)
+            *bundles += d * g->gap[d];
+        else
+            extents += g->gap[d];
+    }
+    return extents;
+}
+
+/* Whether it is counted as decoding. */
+static bool count(struct replay_result *r, const struct replay_opts *o, const struct replay_pass *p,
                   uint32_t *seen, size_t n_miss)
 {
     r->misses += n_miss;
     if (p->n_tok == 0 || p->n_tok > o->prompt || (*seen)++ < o->skip)
-        return;
+        return false;
     r->tokens += p->n_tok;
     r->needed += p->n_needed;
     r->loads += n_miss;
+    return true;
 }
 
 /* ---- the engine's cache ---- */
@@ -102,6 +175,7 @@ struct tables {
     uint32_t *count, *neuron;
     int32_t *slot;
     struct fetch_want *want;
+    size_t n_want; /* of the last pass */
 };
 
 /* As the engine computes a pass that learns: chunk by chunk. */
@@ -119,17 +193,18 @@ static void learn(struct cache *c, const struct wants_in *in, const struct repla
 
 /* Returns how many were missing. */
 static size_t run_pass(struct cache *c, const struct wants_in *in, const struct replay_pass *p,
-                       const struct tables *tab)
+                       struct tables *tab)
 {
     size_t n_miss = 0;
+    tab->n_want = 0;
     for (uint32_t i = 0; i < p->n_needed; i++)
         tab->count[p->needed[i]] = p->needed_tok[i];
     if (p->n_tok == 0) {
         wants_load(c, in, tab->want);
     } else {
-        size_t n = wants_list(c, in, tab->want, &n_miss);
+        tab->n_want = wants_list(c, in, tab->want, &n_miss);
         if (p->learn)
-            learn(c, in, p, tab->want, n);
+            learn(c, in, p, tab->want, tab->n_want);
     }
     for (uint32_t i = 0; i < p->n_needed; i++)
         tab->count[p->needed[i]] = 0;
@@ -137,7 +212,7 @@ static size_t run_pass(struct cache *c, const struct wants_in *in, const struct 
 }
 
 static void run_cached(const struct replay_trace *t, const struct replay_opts *o, struct cache *c,
-                       const struct tables *tab, struct replay_result *r)
+                       struct tables *tab, struct replay_result *r)
 {
     static uint8_t memory; /* slots of no size: only where they are counts */
     for (uint32_t l = 0; l < t->head.n_layer; l++) {
@@ -155,7 +230,8 @@ static void run_cached(const struct replay_trace *t, const struct replay_opts *o
             /* Loading is what comes first: the cache is empty. */
             if (p->n_tok == 0 && (!o->warm || k > 0))
                 continue;
-            count(r, o, p, &seen, run_pass(c, &in, p, tab));
+            if (count(r, o, p, &seen, run_pass(c, &in, p, tab)) && o->gaps)
+                count_gaps(o->gaps, tab->want, tab->n_want);
         }
     }
 }

@@ -29,6 +29,19 @@ enum status replay_load(const char *path, struct replay_trace *ret, struct err *
 /* Adds a record, copied. */
 enum status replay_add(struct replay_trace *t, const struct neuron_trace_pass *p, struct err *err);
 void replay_clear(struct replay_trace *t);
+/* The trace as it would be of a placed file (model/bundle.h): what was neuron order[i] becomes i.
+ * order: [n_layer, n_neuron], each number once per layer. Errors: ST_NOMEM. */
+enum status replay_reorder(struct replay_trace *t, const uint32_t *order, struct err *err);
+
+/* Distances between neurons that one pass has to read, next to next. */
+enum { REPLAY_GAPS = 16 };
+struct replay_gaps {
+    uint64_t passes, misses;       /* passes with a miss; of counted ones */
+    uint64_t gap[REPLAY_GAPS + 1]; /* [d]: d others lie between; the last: REPLAY_GAPS or more */
+};
+/* Reads, and neurons in them, when a read goes on over gaps of up to `most` neurons; no read ends
+ * for its length. */
+uint64_t replay_extents(const struct replay_gaps *g, uint32_t most, uint64_t *bundles);
 
 struct replay_opts {
     enum cache_policy policy;
@@ -38,6 +51,7 @@ struct replay_opts {
     uint32_t slots;  /* per layer */
     uint32_t prompt; /* passes of more tokens fill the cache, but are not counted as decoding */
     uint32_t skip;   /* decoding passes of each layer that are not counted either */
+    struct replay_gaps *gaps; /* added to, of counted passes; NULL: not wanted. Not with belady */
 };
 
 /* Over all layers. */

@@ -1,6 +1,7 @@
-/* Speed of sweeps: recsys_bench USERS ITEMS PAIRS K THREADS VARIANT [SWEEPS]
- * Skewed synthetic pairs; prints nanoseconds of processor time and of wall time per (record x
- * factor x thread), the best sweep and the mean, and the memory of the training view. */
+/* Speed of sweeps: recsys_bench USERS ITEMS PAIRS K THREADS VARIANT [SWEEPS [EVENTS.tsv]]
+ * Skewed synthetic pairs, written to the file if one is named; prints nanoseconds of processor time
+ * and of wall time per (record x factor x thread), the best sweep and the mean, and the memory that
+ * the sweeps use. */
 #include "engine/base/clock.h"
 #include "engine/base/rng.h"
 #include "recsys/fit.h"
@@ -45,11 +46,24 @@ static void names(struct ids *ids, char letter, uint32_t n, struct err *err)
     }
 }
 
+static bool write_events(const struct rs_events *ev, const char *path)
+{
+    FILE *f = fopen(path, "we");
+    if (!f) {
+        perror(path);
+        return false;
+    }
+    for (uint64_t i = 0; i < ev->n; i++)
+        fprintf(f, "%u\t%u\n", ev->user[i], ev->item[i]);
+    return fclose(f) == 0;
+}
+
 int main(int argc, char **argv)
 {
     struct err err = ERR_INIT;
     if (argc < 7) {
-        fprintf(stderr, "usage: recsys_bench USERS ITEMS EVENTS K THREADS VARIANT [SWEEPS]\n");
+        fprintf(stderr, "usage: recsys_bench USERS ITEMS EVENTS K THREADS VARIANT [SWEEPS "
+                        "[EVENTS.tsv]]\n");
         return 2;
     }
     uint32_t users = (uint32_t)strtoul(argv[1], NULL, 10);
@@ -74,6 +88,8 @@ int main(int argc, char **argv)
         if (events_take(&all, &ev, 0, &err) != ST_OK)
             goto fail;
     }
+    if (argc > 8 && !write_events(&all, argv[8]))
+        return 1;
     struct fit_opts o = fit_defaults(terms);
     o.k = (uint32_t)strtoul(argv[4], NULL, 10);
     o.threads = (uint32_t)strtoul(argv[5], NULL, 10);
@@ -86,11 +102,14 @@ int main(int argc, char **argv)
     if (fit_run(&all, &o, &w, &m, &res, &err) != ST_OK)
         goto fail;
     double unit = 1e9 / ((double)res.n_rec * o.k);
+    const struct fit_memory *y = &res.memory;
     printf("%s users=%u items=%u records=%llu events=%llu K=%u threads=%u: best %.2f ms a sweep, "
-           "%.3f ns cpu, %.3f ns wall per (record x factor); mean %.2f ms; view %.1f B a record\n",
+           "%.3f ns cpu, %.3f ns wall per (record x factor); mean %.2f ms; memory %llu B a record, "
+           "%llu an event, %llu a row; %.1f MiB\n",
            argv[6], users, items, (unsigned long long)res.n_rec, (unsigned long long)res.n_event,
            o.k, o.threads, s.best_s * 1e3, s.cpu_best_s * unit, s.best_s * unit,
-           s.n ? s.sum_s / s.n * 1e3 : 0, (double)res.view_bytes / (double)res.n_rec);
+           s.n ? s.sum_s / s.n * 1e3 : 0, (unsigned long long)y->record,
+           (unsigned long long)y->event, (unsigned long long)y->row, (double)y->all / 1048576);
     rmodel_free(m);
     events_clear(&all);
     events_clear(&ev);

@@ -7,103 +7,15 @@
 #include "engine/base/clock.h"
 #include "engine/base/file.h"
 #include "engine/base/num.h"
-#include "engine/base/rng.h"
-#include "recsys/model_fields.h"
-#include "recsys/recsys.h"
+#include "tests/bench/recsys/bench_model.h"
 
-#include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-struct setting {
-    uint64_t items, users, k, events, queries, batch;
-};
-
-static double power(struct rng *r, double top, double shape)
-{
-    return top * pow(rng_f64(r), shape);
-}
-
-static void fill(struct rng *r, const float *at, uint64_t n, uint32_t k, uint32_t stride,
-                 bool popular)
-{
-    float *p = (float *)(uintptr_t)at;
-    for (uint64_t i = 0; i < n; i++) {
-        double size = popular ? 1 / (1 + (double)i * 0.01) : 1;
-        for (uint32_t j = 0; j < k; j++)
-            p[i * stride + j] = (float)(size * power(r, 0.1, 6));
-    }
-}
-
-static void name_all(struct ids *t, char letter, uint64_t n)
-{
-    struct err err = ERR_INIT;
-    char text[24];
-    uint32_t at;
-    for (uint64_t i = 0; i < n; i++) {
-        snprintf(text, sizeof text, "%c%llu", letter, (unsigned long long)i);
-        if (ids_add(t, str_c(text), &at, &err) != ST_OK)
-            exit(1);
-    }
-}
-
-static struct rmodel *make_model(const struct setting *s)
-{
-    struct rng r = { 1 };
-    struct err err = ERR_INIT;
-    struct rmodel *m, sizes = { .terms = RT_GAMMA_RATES | RT_SELF,
-                                .n_user = (uint32_t)s->users,
-                                .n_item = (uint32_t)s->items,
-                                .k = (uint32_t)s->k,
-                                .n_scale = 4,
-                                .unit_s = 3600,
-                                .start_s = 1.69e9,
-                                .end_s = 1.7e9,
-                                .a_theta = 0.3,
-                                .a_beta = 0.3,
-                                .a_tau = 1,
-                                .a_phi = 1,
-                                .a_hyper = 1,
-                                .b_hyper = 0.1,
-                                .a_mu = 1,
-                                .b_mu = 1 };
-    static const double hours[] = { 1, 24, 168, 1440 };
-    for (int i = 0; i < 4; i++)
-        sizes.scale[i] = (struct rkernel){ .w = 1 / hours[i], .order = 1 };
-    if (rmodel_create(&sizes, &m, &err) != ST_OK)
-        exit(1);
-    struct rfield field[RFIELDS_MAX];
-    for (unsigned i = rmodel_fields(m, field); i-- > 0;) {
-        double *p = NULL;
-        memcpy(&p, field[i].at, sizeof p);
-        for (uint64_t x = 0; field[i].check == CHECK_POSITIVE && x < field[i].n; x++)
-            p[x] = 1;
-    }
-    fill(&r, m->theta, s->users, m->k, m->stride, false);
-    fill(&r, m->beta, s->items, m->k, m->stride, true);
-    memcpy((void *)(uintptr_t)m->theta_log, m->theta, s->users * m->stride * 4);
-    memcpy((void *)(uintptr_t)m->beta_log, m->beta, s->items * m->stride * 4);
-    for (uint64_t i = 0; i < s->users * m->n_scale; i++)
-        ((float *)(uintptr_t)m->tau)[i] = (float)power(&r, 0.5, 2);
-    for (uint64_t i = 0; i < s->items * m->stride; i++)
-        ((double *)(uintptr_t)m->beta_sum)[i % m->stride] += (double)m->beta[i];
-    name_all(&m->users, 'u', s->users);
-    name_all(&m->items, 'i', s->items);
-    return m;
-}
-
-static void put_batch(struct buf *b, struct rng *r, const struct setting *s, uint64_t n, double t)
-{
-    buf_z(b, "user\titem\ttime\n");
-    for (uint64_t i = 0; i < n; i++)
-        buf_printf(b, "u%llu\ti%llu\t%.3f\n", (unsigned long long)rng_below(r, s->users),
-                   (unsigned long long)power(r, (double)s->items, 3), t + (double)i * 0.01);
-}
-
 struct load {
     struct recsys *r;
-    const struct setting *s;
+    const struct bench_setting *s;
     double seconds;
     uint64_t sent;
 };
@@ -126,7 +38,7 @@ static void *send_all(void *arg)
     uint64_t start = clock_ns();
     for (l->sent = 0; l->sent < l->s->events; l->sent += l->s->batch) {
         struct buf b = BUF_INIT;
-        put_batch(&b, &r, l->s, l->s->batch, 1.7e9 + (double)l->sent * 0.01);
+        bench_batch(&b, &r, l->s, l->s->batch, 1.7e9 + (double)l->sent * 0.01);
         send(l->r, &b);
     }
     l->seconds = clock_ms_since(start) / 1e3;
@@ -147,7 +59,7 @@ static void print_us(const char *name, double *us, uint64_t n, const char *end)
 }
 
 /* warm: users whose list is there already. */
-static void ask_many(struct recsys *rs, const struct setting *s, uint64_t users, double *us,
+static void ask_many(struct recsys *rs, const struct bench_setting *s, uint64_t users, double *us,
                      uint64_t n)
 {
     struct rng r = { 9 };
@@ -185,7 +97,7 @@ static uint64_t option(int argc, char **argv, const char *name, uint64_t other)
 
 int main(int argc, char **argv)
 {
-    struct setting s = {
+    struct bench_setting s = {
         option(argc, argv, "--items", 100000),  option(argc, argv, "--users", 20000),
         option(argc, argv, "--k", 64),          option(argc, argv, "--events", 500000),
         option(argc, argv, "--queries", 20000), option(argc, argv, "--batch", 1000)
@@ -196,7 +108,7 @@ int main(int argc, char **argv)
     struct recsys_opts o = { .dir = dir };
     if (!mkdtemp(dir) || recsys_open(&o, &r, &err) != ST_OK)
         return 1;
-    struct rmodel *m = make_model(&s);
+    struct rmodel *m = bench_model(&s);
     if (recsys_save(r, m, NULL, id, &err) != ST_OK)
         return 1;
     rmodel_free(m);
@@ -208,7 +120,7 @@ int main(int argc, char **argv)
     printf("{\"items\":%llu,\"users\":%llu,\"k\":%llu,\"recommend_us\":{",
            (unsigned long long)s.items, (unsigned long long)s.users, (unsigned long long)s.k);
     uint64_t active = s.users / 10, n_cold = s.users / 4 < s.queries ? s.users / 4 : s.queries;
-    struct setting some = s;
+    struct bench_setting some = s;
     some.users = active; /* their events: tens each */
     some.events = active * 40;
     l.s = &some;

@@ -2,18 +2,20 @@
 # Held-out loss against tokens and seconds of the configurations in tests/bench/train/curves, several
 # seeds each, on text that `strobe corpus` makes (the held-out text is its `test` split).
 #   curves.sh STROBE OUT_DIR [--tokens 20000000] [--seeds 1,2,3] [--only 1m,5m] [--evals 20] [--threads N]
+#             [--gemm f32]
 # Writes OUT_DIR/curves.tsv (config, params, seed, step, tokens, seconds, train_loss, val_loss,
 # bits_per_byte, tok_s) and prints, for each configuration, the mean over seeds and the range of the
 # held-out loss at each tenth of the run. A run that was interrupted goes on; one that is done is not
-# done again. Seconds are those of the run alone, measuring included: write down what else ran.
+# done again; the seeds one after another, so that a stopped table holds whole seeds. Seconds are those
+# of the run alone, measuring included: write down what else ran.
 set -u
 die() { echo "curves.sh: $*" >&2; exit 2; }
-[ $# -ge 2 ] || { sed -n '2,9s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,12s/^# \{0,1\}//p' "$0"; exit 2; }
 strobe=$(realpath "$1") || exit 2
 configs=$(realpath "$(dirname "$0")/curves")
 mkdir -p "$2" && out=$(realpath "$2") || exit 2
 shift 2
-tokens=20000000 seeds=1,2,3 only= evals=20 threads=0
+tokens=20000000 seeds=1,2,3 only= evals=20 threads=0 gemm=f32
 while [ $# -gt 1 ]; do
     case $1 in
     --tokens) tokens=$2 ;;
@@ -21,6 +23,7 @@ while [ $# -gt 1 ]; do
     --only) only=$2 ;;
     --evals) evals=$2 ;;
     --threads) threads=$2 ;;
+    --gemm) gemm=$2 ;;
     *) die "no option '$1'" ;;
     esac
     shift 2
@@ -37,14 +40,14 @@ fi
 step=$((16 * 256))
 steps=$(((tokens + step - 1) / step))
 every=$(((steps + evals - 1) / evals))
-for config in "$configs"/*.json; do
-    name=$(basename "$config" .json)
-    case ,$only, in ,, | *,"$name",*) ;; *) continue ;; esac
-    for seed in ${seeds//,/ }; do
+for seed in ${seeds//,/ }; do
+    for config in "$configs"/*.json; do
+        name=$(basename "$config" .json)
+        case ,$only, in ,, | *,"$name",*) ;; *) continue ;; esac
         run=$out/$name-$tokens-$seed
         [ -s "$run/done.json" ] && continue
         echo "$name, seed $seed: $steps steps" >&2
-        "$strobe" train --config "$config" --data "$text/train.txt" --held-out "$text/test.txt" \
+        "$strobe" train --config "$config" --data "$text/train.txt" --held-out "$text/test.txt" --gemm "$gemm" \
             --tokenizer "$text/words.gguf" --steps "$steps" --eval-every "$every" --log-every "$every" --seed "$seed" \
             --threads "$threads" --out "$run" --resume "$run" -q --json >"$run.result" || die "$run did not end"
         mv "$run.result" "$run/done.json"

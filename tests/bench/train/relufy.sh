@@ -3,27 +3,33 @@
 # for ReLU and trained on (strobe relufy), the result packed, and its decoding measured with the
 # sparse path on and off.
 #   relufy.sh STROBE OUT_DIR [--steps 3000] [--relu-steps 600] [--stage 1] [--to relu] [--seed 1]
-#             [--repeat 5] [--tokens 128] [--threads N] [--only small,medium,large]
+#             [--gemm f32] [--repeat 5] [--tokens 128] [--threads N] [--only small,medium,large] [--no-bench]
 # Prints and writes to OUT_DIR/relufy.tsv, for each size: parameters; nats a token of the SiLU model,
 # right after the swap and at the end; share of zeros in front of `down`, then, and the share of
 # neurons that a run of 16 tokens leaves unused; FLOPs kept; decoding in tokens/s, median [range]: SiLU
 # model, ReLU model with all neurons computed (--flash off), the packed one with the sparse path and
 # everything in memory (--flash sparse), and streamed from the file, layers (dense) or neurons
-# (sparse), with as little memory as the plan allows. Interrupted trainings go on.
+# (sparse), with as little memory as the plan allows. Interrupted trainings go on; --no-bench trains
+# and packs only, so that decoding can be measured later, when nothing else runs.
 set -u
 die() { echo "relufy.sh: $*" >&2; exit 2; }
-[ $# -ge 2 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
 strobe=$(realpath "$1") || exit 2
 mkdir -p "$2" && out=$(realpath "$2") || exit 2
 shift 2
-steps=3000 relu_steps=600 stage=1 to=relu seed=1 repeat=5 tokens=128 threads=0 only=
-while [ $# -gt 1 ]; do
+steps=3000 relu_steps=600 stage=1 to=relu seed=1 gemm=f32 repeat=5 tokens=128 threads=0 only= measure=1
+while [ $# -gt 0 ]; do
+    if [ "$1" = --no-bench ]; then
+        measure= && shift && continue
+    fi
+    [ $# -gt 1 ] || die "'$1' needs a value"
     case $1 in
     --steps) steps=$2 ;;
     --relu-steps) relu_steps=$2 ;;
     --stage) stage=$2 ;;
     --to) to=$2 ;;
     --seed) seed=$2 ;;
+    --gemm) gemm=$2 ;;
     --repeat) repeat=$2 ;;
     --tokens) tokens=$2 ;;
     --threads) threads=$2 ;;
@@ -32,7 +38,6 @@ while [ $# -gt 1 ]; do
     esac
     shift 2
 done
-[ $# -eq 0 ] || die "'$1' needs a value"
 
 text=$out/text
 if [ ! -s "$text/words.gguf" ]; then
@@ -41,7 +46,7 @@ if [ ! -s "$text/words.gguf" ]; then
         "$strobe" vocab --text "$text/train.txt" --n-vocab 2048 -o "$text/words.gguf" -q >/dev/null || die "no text"
 fi
 common=(--data "$text/train.txt" --held-out "$text/test.txt" --batch 16 --ctx 256 --eval-every 0 --eval-tokens 65536
-    --threads "$threads" --seed "$seed" -q --json)
+    --threads "$threads" --seed "$seed" --gemm "$gemm" -q --json)
 
 bench() { # name of the result, model, options...
     local name=$1 model=$2
@@ -71,6 +76,7 @@ size() { # name, layers, width, heads
         fi
     fi
     [ -s "$dir/packed.gguf" ] || "$strobe" pack -m "$dir/relu/model.gguf" -o "$dir/packed.gguf" -q >/dev/null || die "$1: pack"
+    [ -n "$measure" ] || return
     bench silu "$dir/silu/model.gguf" --flash off
     bench off "$dir/relu/model.gguf" --flash off
     bench sparse "$dir/packed.gguf" --flash sparse

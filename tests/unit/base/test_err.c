@@ -22,6 +22,30 @@ Test(err, context_is_put_in_front)
     cr_expect_str_eq(e.msg, "model 'x.gguf': open: No such file or directory");
 }
 
+Test(err, a_file_that_cannot_be_read_is_unusable_and_not_a_failed_disk)
+{
+    static const struct {
+        int os;
+        enum status sys, input;
+    } cases[] = {
+        { ENOENT, ST_NOTFOUND, ST_NOTFOUND },
+        { ENOTDIR, ST_IO, ST_NOTFOUND },
+        { ELOOP, ST_IO, ST_NOTFOUND },
+        { ENAMETOOLONG, ST_IO, ST_NOTFOUND },
+        { EISDIR, ST_IO, ST_FORMAT },
+        { EACCES, ST_IO, ST_FORMAT },
+        { EIO, ST_IO, ST_IO },
+        { ENOSPC, ST_IO, ST_IO },
+        { ENOMEM, ST_NOMEM, ST_NOMEM },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct err a = ERR_INIT, b = ERR_INIT;
+        cr_expect_eq(err_sys(&a, cases[i].os, "open"), cases[i].sys, "%s", a.msg);
+        cr_expect_eq(err_input(&b, cases[i].os, "open"), cases[i].input, "%s", b.msg);
+        cr_expect_eq(b.os, cases[i].os);
+    }
+}
+
 Test(err, long_messages_are_cut_between_characters)
 {
     char text[2 * ERR_MSG_MAX] = "";

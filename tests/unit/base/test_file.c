@@ -60,6 +60,49 @@ Test(file, a_replacement_that_cannot_be_written_leaves_the_old_file)
     buf_clear(&got);
 }
 
+Test(file, a_link_stays_and_what_it_leads_to_is_replaced)
+{
+    struct err err = ERR_INIT;
+    struct buf got = BUF_INIT;
+    char target[FILE_PATH_MAX];
+    struct stat st;
+    cr_assert_eq(file_replace(in("far"), STR("old"), &err), ST_OK);
+    cr_assert_eq(symlink("far", in("link")), 0);
+    cr_assert_eq(file_target(in("link"), target, &err), ST_OK, "%s", err.msg);
+    cr_expect_eq(strcmp(strrchr(target, '/'), "/far"), 0, "%s", target);
+    cr_assert_eq(file_replace(in("link"), STR("new"), &err), ST_OK, "%s", err.msg);
+    cr_expect(lstat(in("link"), &st) == 0 && S_ISLNK(st.st_mode));
+    cr_assert_eq(file_slurp(in("far"), 100, &got, &err), ST_OK);
+    cr_expect_str_eq(got.p, "new");
+    cr_assert_eq(file_target(in("none"), target, &err), ST_OK, "%s", err.msg);
+    cr_expect_str_eq(target, in("none"));
+    cr_assert_eq(symlink("nowhere", in("dangling")), 0);
+    cr_assert_eq(file_target(in("dangling"), target, &err), ST_OK, "%s", err.msg);
+    buf_clear(&got);
+}
+
+Test(file, a_pipe_is_written_and_no_file_takes_its_place)
+{
+    struct err err = ERR_INIT;
+    char target[FILE_PATH_MAX], bytes[4] = "";
+    struct stat st;
+    cr_assert_eq(mkfifo(in("pipe"), 0600), 0);
+    int fd = open(in("pipe"), O_RDWR); /* both ends: nobody waits */
+    cr_assert_eq(file_replace(in("pipe"), STR("new"), &err), ST_OK, "%s", err.msg);
+    cr_expect_eq(read(fd, bytes, 3), 3);
+    cr_expect_str_eq(bytes, "new");
+    cr_expect(lstat(in("pipe"), &st) == 0 && S_ISFIFO(st.st_mode));
+    cr_expect_eq(file_target(in("pipe"), target, &err), ST_ARG);
+    cr_expect_not_null(strstr(err.msg, "device or pipe"), "%s", err.msg);
+    err_clear(&err);
+    cr_assert_eq(file_make_dirs(in("folder"), 0755, &err), ST_OK);
+    cr_expect_eq(file_replace(in("folder"), STR("new"), &err), ST_ARG);
+    cr_expect_not_null(strstr(err.msg, "a folder"), "%s", err.msg);
+    err_clear(&err);
+    cr_expect_eq(file_target("", target, &err), ST_ARG);
+    close(fd);
+}
+
 Test(file, longer_files_than_allowed_are_refused)
 {
     struct err err = ERR_INIT;
@@ -83,6 +126,23 @@ Test(file, reading_past_the_end_is_a_malformed_file)
     cr_expect_eq(file_read(fd, bytes, 4, "a", &err), ST_OK);
     cr_expect_eq(file_read(fd, bytes, 1, "a", &err), ST_FORMAT);
     close(fd);
+}
+
+Test(file, a_pipe_is_read_to_its_end_and_not_beyond_what_is_allowed)
+{
+    for (size_t max = 5; max >= 4; max--) {
+        struct err err = ERR_INIT;
+        struct buf got = BUF_INIT;
+        int end[2];
+        cr_assert_eq(pipe(end), 0);
+        buf_z(&got, "before ");
+        cr_assert_eq(file_write(end[1], "12345", 5, "pipe", &err), ST_OK, "%s", err.msg);
+        close(end[1]);
+        cr_expect_eq(file_slurp_fd(end[0], "pipe", max, &got, &err), max < 5 ? ST_RANGE : ST_OK);
+        cr_expect_str_eq(got.p, "before 12345");
+        close(end[0]);
+        buf_clear(&got);
+    }
 }
 
 Test(file, folders_are_made_with_those_above_them)

@@ -130,7 +130,7 @@ static double soft_line(void *ctx, double h)
     return soft_loss(s, &all);
 }
 
-static void check_soft(uint32_t choices, uint32_t hidden)
+static void check_soft(uint32_t choices, uint32_t hidden, bool skip_layer)
 {
     struct net_shape s = duo_shape(false);
     struct net_opts o = rig_opts(&s);
@@ -138,6 +138,7 @@ static void check_soft(uint32_t choices, uint32_t hidden)
     struct err err = ERR_INIT;
     struct rng rng = { 99 };
     struct net_soft_loss all;
+    o.shape.skip_layer = skip_layer;
     rig_open(&r, &o, 21, true);
     struct soft x = { .r = &r, .n = net_router_n(&s, choices, hidden) };
     x.router = x.grad = (struct net_router){ .n_choice = choices, .n_hidden = hidden };
@@ -182,9 +183,47 @@ static void check_soft(uint32_t choices, uint32_t hidden)
 
 Test(duo_f64, the_soft_routers_gradient_is_the_derivative_of_loss_and_budget, .timeout = 120)
 {
-    check_soft(2, 0);
-    check_soft(3, 0);
-    check_soft(2, 6);
+    check_soft(2, 0, false);
+    check_soft(3, 0, false);
+    check_soft(2, 6, false);
+    check_soft(2, 0, true);
+    check_soft(3, 0, true);
+    check_soft(3, 6, true);
+}
+
+/* All that skip whole layers leave the embedding as it is: the loss is that of no layer at all. */
+Test(duo_f64, a_router_that_is_sure_of_skipping_layers_leaves_the_embedding)
+{
+    struct net_shape s = duo_shape(false);
+    struct net_opts o = rig_opts(&s);
+    struct net_rig r;
+    struct err err = ERR_INIT;
+    struct net_soft_loss all;
+    o.shape.skip_layer = true;
+    rig_open(&r, &o, 3, false);
+    uint64_t n = net_router_n(&s, 3, 0);
+    size_t cells = (size_t)r.b.rows * r.b.cols;
+    real *w = calloc(n, sizeof *w), *g = calloc(n, sizeof *g);
+    uint8_t *skip = malloc(cells * s.n_layer);
+    cr_assert(w && g && skip);
+    struct soft x = { .r = &r };
+    x.router = x.grad = (struct net_router){ .n_choice = 3 };
+    net_router_lay_out(&s, w, &x.router);
+    net_router_lay_out(&s, g, &x.grad);
+    for (uint32_t l = 0; l < s.n_layer; l++)
+        x.router.bias[3 * l + NET_SKIP] = 100;
+    cr_assert_eq(net_soft_create(r.n, 3, 0, &x.s, &err), ST_OK);
+    soft_loss(&x, &all);
+    memset(skip, NET_SKIP, cells * s.n_layer);
+    net_set_route(r.n, skip);
+    cr_expect_lt(fabs(all.nll / all.weight - rig_loss(&r)), 1e-12);
+    net_set_route(r.n, NULL);
+    cr_expect_lt(fabs(all.soft), 1e-12);
+    net_soft_free(x.s);
+    free(w);
+    free(g);
+    free(skip);
+    rig_close(&r);
 }
 
 Test(duo_f64, a_router_that_is_sure_of_big_is_the_dense_network)

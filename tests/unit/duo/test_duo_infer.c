@@ -3,6 +3,7 @@
  * the bits of resident ones with the small parts in memory, and the engine's routes are the
  * network's. */
 #include "engine/base/rng.h"
+#include "engine/flash/internal.h"
 #include "engine/infer/forward.h"
 #include "engine/train/export.h"
 #include "tests/support/loaded.h"
@@ -212,6 +213,84 @@ Test(duo_infer, small_parts_and_routers_stay_in_memory_under_the_least_budget)
     loaded_close(&l);
     export_router_clear(&router);
     free(p);
+}
+
+/* What a pass reads of a layer: attention's matrices, or the big part's. */
+static uint64_t layer_bytes(const struct loaded *l, bool big)
+{
+    uint64_t sum = 0;
+    for (uint32_t i = 0; i < model_n_tensor(l->m); i++) {
+        const struct tensor *t = model_tensor(l->m, i);
+        bool ffn = t->role == TR_GATE || t->role == TR_UP || t->role == TR_DOWN;
+        sum += t->layer == 1 && !l->plan.pinned[i] && ffn == big ? t->bytes : 0;
+    }
+    return sum;
+}
+
+/* Token by token, so a tally's big ones are the passes that need a layer's big part. sure: what the
+ * router will say shows before it does. */
+static void count_reads(const char *path, const struct duo_policy *policy, bool sure)
+{
+    struct loaded l;
+    struct rig r;
+    struct err err = ERR_INIT;
+    const float *logits;
+    struct duo_tally tally = { { 0 } };
+    loaded_open_path(&l, path, FLASH_DENSE, cpu_level_max());
+    rig_open(&r, l.m, l.w, (struct rig_opts){ cpu_level_max(), 2, 1, N, N, N, DT_F32 });
+    int32_t *token = rig_tokens(3, N, 262);
+    for (uint32_t at = 0; at < N; at++) {
+        struct batch_seq s = { .pos0 = at,
+                               .n_tok = 1,
+                               .token = token + at,
+                               .n_logits = 1,
+                               .duo = policy,
+                               .tally = &tally };
+        cr_assert_eq(forward_run(r.f, &s, 1, &logits, &err), ST_OK, "%s", err.msg);
+    }
+    struct weights_stats st = weights_stats(l.w);
+    uint64_t attn = layer_bytes(&l, false), big = layer_bytes(&l, true);
+    uint64_t n_big = policy->mode == DUO_ALL_BIG ? (uint64_t)N * LAYERS : tally.n[DUO_BIG];
+    uint64_t want = N * LAYERS * attn + n_big * big;
+    cr_expect_eq(st.bytes_wanted, want, "mode %d: %llu, by the routes %llu", policy->mode,
+                 (unsigned long long)st.bytes_wanted, (unsigned long long)want);
+    /* The next pass's first reads have begun; all come in whole blocks of the disk. */
+    uint64_t ahead = policy->mode == DUO_ALL_BIG ? LAYERS * (attn + big) : 2 * (attn + big);
+    uint64_t most = sure ? want : (uint64_t)N * LAYERS * (attn + big);
+    cr_expect_leq(st.bytes_read, most + ahead + st.reads * 2 * STAGE_ALIGN,
+                  "mode %d: %llu, wanted %llu", policy->mode, (unsigned long long)st.bytes_read,
+                  (unsigned long long)want);
+    cr_expect(attn && big);
+    free(token);
+    rig_close(&r);
+    loaded_close(&l);
+}
+
+Test(duo_infer, from_flash_a_big_part_is_read_by_the_passes_that_use_it_as_far_as_they_show)
+{
+    for (int skip = 0; skip < 2; skip++) {
+        struct net_shape s = shape(true, skip);
+        s.d_ff = 1024;
+        struct export_router router = draw_router(0);
+        real *p = draw(&s);
+        const char *path = write_model("read.gguf", &s, p, DT_F32, &router);
+        const struct duo_policy policies[] = {
+            { .mode = DUO_ALL_BIG },
+            { .mode = DUO_ALL_SMALL },
+            { .mode = DUO_FIXED, .pattern = 0x11 }, /* s s b */
+            { .mode = DUO_ROUTER, .threshold = 0 },
+            { .mode = DUO_ROUTER, .threshold = 1 },
+        };
+        for (int i = 0; i < 5; i++)
+            count_reads(path, &policies[i], policies[i].mode != DUO_ROUTER);
+        for (size_t i = 0; i < (size_t)LAYERS * 3; i++) /* always the same: big, small, big */
+            router.bias[i] = i % 3 == (i / 3) % 2;
+        memset(router.w, 0, (size_t)LAYERS * 3 * 64 * sizeof *router.w);
+        path = write_model("sure.gguf", &s, p, DT_F32, &router);
+        count_reads(path, &policies[3], true);
+        export_router_clear(&router);
+        free(p);
+    }
 }
 
 static double distance(const float *a, const real *b, size_t n)

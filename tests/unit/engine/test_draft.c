@@ -235,9 +235,10 @@ Test(engine_draft, another_vocabulary_is_refused_by_its_first_difference)
 Test(engine_draft, the_draft_model_is_a_row_of_the_plan_and_refused_when_it_does_not_fit)
 {
     char large[4096], small[4096];
-    static const char *const part[] = { "resident_bytes", "staging_bytes",   "pack_bytes",
-                                        "cache_bytes",    "kv_bytes",        "scratch_bytes",
-                                        "draft_bytes",    "tokenizer_bytes", "overhead_bytes" };
+    static const char *const part[] = { "resident_bytes", "staging_bytes", "pack_bytes",
+                                        "cache_bytes",    "kv_bytes",      "scratch_bytes",
+                                        "span_bytes",     "draft_bytes",   "tokenizer_bytes",
+                                        "overhead_bytes" };
     if (!real_models(large, small))
         return;
     struct engine_opts o = opts_of(large), with = o;

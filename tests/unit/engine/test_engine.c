@@ -435,6 +435,55 @@ Test(engine, a_budget_is_kept_and_the_tokens_stay_the_same)
     unlink(path);
 }
 
+/* Prompts of several batches: with spans and without, one after the other and beside a reader. */
+Test(engine, spans_read_weights_once_and_change_no_token)
+{
+    char path[64], text[101];
+    struct engine *e[2];
+    struct client c[2];
+    struct err err = ERR_INIT;
+    struct engine_stats st[2];
+    json_t *doc = NULL;
+    make_big(path);
+    for (size_t i = 0; i < sizeof text - 1; i++)
+        text[i] = (char)('a' + i * 7 % 26);
+    text[sizeof text - 1] = '\0';
+    struct engine_opts o = opts_of(path);
+    o.n_slot = 2;
+    o.n_ctx = 128;
+    o.n_batch = 16;
+    o.ram_bytes = 1 << 20;
+    o.n_span = 1;
+    cr_assert_eq(engine_estimate(&o, &doc, &err), ST_OK, "%s", err.msg);
+    o.ram_bytes = (uint64_t)number(doc, "least_bytes") + (2 << 20);
+    json_free(doc);
+    for (int i = 0; i < 2; i++) {
+        o.n_span = i ? 0 : 1;
+        cr_assert_eq(engine_estimate(&o, &doc, &err), ST_OK, "%s", err.msg);
+        cr_expect_eq(number(doc, "span"), i ? 256 : 0, "as many as all slots hold");
+        cr_expect_eq(number(doc, "span_bytes") > 0, i == 1);
+        cr_expect_leq(number(doc, "total_bytes"), (int64_t)o.ram_bytes);
+        json_free(doc);
+        cr_assert_eq(engine_open(&o, &e[i], &err), ST_OK, "%s", err.msg);
+        struct gen_params p = greedy(6);
+        p.ignore_eos = true;
+        p.draft_max = 0;
+        client_run(&c[i], e[i], text, &p);
+        engine_stats(e[i], &st[i]);
+    }
+    cr_expect_eq(c[0].n_token, 6);
+    expect_same(&c[0], &c[1], "chunks and a span");
+    uint64_t streamed = engine_info(e[1])->streamed_bytes;
+    cr_expect_eq(st[1].passes, 6u);
+    cr_expect_eq(st[0].passes, 6u + (st[0].prompt_tokens - 1) / 16);
+    cr_expect_geq(st[0].bytes_read, st[1].bytes_read + (st[0].passes - 8) * streamed);
+    for (int i = 0; i < 2; i++) {
+        client_clear(&c[i]);
+        engine_close(e[i]);
+    }
+    unlink(path);
+}
+
 Test(engine, the_process_stays_under_its_cap)
 {
     char path[64];
@@ -561,6 +610,13 @@ Test(engine, a_model_without_a_template_gets_the_fallback)
                        &out, &err),
                  ST_OK, "%s", err.msg);
     cr_expect_str_eq(out.p, "user: ab\n");
+    cr_expect_eq(apply(e,
+                       "{\"messages\":[{\"role\":\"assistant\",\"content\":null},"
+                       "{\"role\":\"assistant\",\"tool_calls\":[]},"
+                       "{\"role\":\"user\",\"content\":\"\"}]}",
+                       &out, &err),
+                 ST_OK, "%s", err.msg);
+    cr_expect_str_eq(out.p, "assistant: \nassistant: \nuser: \nassistant:");
     buf_clear(&out);
     engine_close(e);
 }
@@ -581,6 +637,10 @@ Test(engine, chat_requests_that_make_no_sense_are_refused_by_place)
         { "{\"messages\":[{\"role\":\"user\",\"content\":7}]}", "messages[0]" },
         { "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"image_url\"}]}]}",
           "image_url" },
+        { "{\"messages\":[{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":1}]}]}",
+          "part 0: its 'text'" },
+        { "{\"messages\":[{\"role\":\"user\",\"content\":null}]}", "messages[0]: content" },
+        { "{\"messages\":[{\"role\":\"tool\"}]}", "messages[0]: content" },
         { "{\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"chat_template_kwargs\":3}",
           "chat_template_kwargs" },
     };

@@ -59,7 +59,7 @@ static void ask_all(struct backend *b, struct got *g)
         while (asked < N && b->in_flight < b->window) {
             char q[64];
             question(asked, q);
-            if (backend_ask(b, (void *)(intptr_t)(asked + 1), str_c(q), &e) != ST_OK)
+            if (backend_ask(b, (void *)(intptr_t)(asked + 1), str_c(q), 0, &e) != ST_OK)
                 break;
             asked++;
         }
@@ -153,7 +153,7 @@ Test(backend_engine, what_is_in_flight_can_be_dropped)
     cr_assert_eq(backend_engine_open(engine, &a, &b, &e), ST_OK);
     for (int i = 0; i < 3;) {
         err_clear(&e);
-        i += backend_ask(b, (void *)(intptr_t)(i + 1), STR("How many?"), &e) == ST_OK;
+        i += backend_ask(b, (void *)(intptr_t)(i + 1), STR("How many?"), 0, &e) == ST_OK;
         backend_poll(b, 1, take, &g, &e);
     }
     backend_drop(b);

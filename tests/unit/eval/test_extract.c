@@ -543,3 +543,17 @@ Test(extract, names_are_found_again)
     enum extract_profile none;
     cr_expect(!extract_profile_find(STR("loose"), &none));
 }
+
+/* No rule rounds to a number of significant digits. */
+Test(extract, large_numbers_differ_in_their_last_digits)
+{
+    static const char text[] = "#### 1234567\nThe final answer is 1234567.";
+    struct extract_all all = run(text, strlen(text));
+    struct extract_gold near = { 1234600, 1, STR("1234600") },
+                        same = { 1234567, 1, STR("1234567") };
+    for (int p = 0; p < EXTRACT_PROFILES; p++)
+        cr_expect(!extract_correct((enum extract_profile)p, &all.hit[p], &near), "%s",
+                  extract_profile_name((enum extract_profile)p));
+    cr_expect(extract_correct(EXTRACT_FLEXIBLE, &all.hit[EXTRACT_FLEXIBLE], &same));
+    cr_expect(extract_correct(EXTRACT_APPLE, &all.hit[EXTRACT_APPLE], &same));
+}

@@ -326,6 +326,26 @@ static void scores_are_added_and_old_ones_stay(const char *url, const char *dir)
     run_store_close(s);
 }
 
+static void answers_of_another_run_are_taken(const char *url, const char *dir)
+{
+    struct run_store *s = open_store(url, dir);
+    struct err e = ERR_INIT;
+    int64_t n = 0;
+    make_run(s, "run-from", 4);
+    make_run(s, "run-to", 6);
+    move(s, "run-from", 1 << RUN_READY, RUN_RUNNING);
+    move(s, "run-to", 1 << RUN_READY, RUN_RUNNING);
+    finish(s, "run-from");
+    cr_assert_eq(run_store_reuse(s, "run-to", "run-from", &n, &e), ST_OK, "%s", e.msg);
+    cr_expect_eq(n, 4);
+    cr_assert_eq(run_store_reuse(s, "run-to", "run-from", &n, &e), ST_OK, "%s", e.msg);
+    cr_expect_eq(n, 0, "once");
+    cr_expect_eq(attempts_of(s, "run-to"), 0, "nobody was asked");
+    finish(s, "run-to");
+    cr_expect_eq(attempts_of(s, "run-to"), 2, "the rest is");
+    run_store_close(s);
+}
+
 static void runs_are_listed_paused_and_deleted(const char *url, const char *dir)
 {
     struct run_store *s = open_store(url, dir);
@@ -371,7 +391,8 @@ static body_fn *const bodies[] = { a_run_is_worked_through,
                                    items_are_added_once,
                                    a_dead_runner_gives_its_leases_back,
                                    scores_are_added_and_old_ones_stay,
-                                   runs_are_listed_paused_and_deleted };
+                                   runs_are_listed_paused_and_deleted,
+                                   answers_of_another_run_are_taken };
 enum { N_BODY = sizeof bodies / sizeof bodies[0] };
 
 static void with_sqlite(body_fn *body)
@@ -404,6 +425,11 @@ Test(run_store, scores_are_added_and_old_ones_stay)
 Test(run_store, runs_are_listed_paused_and_deleted)
 {
     with_sqlite(runs_are_listed_paused_and_deleted);
+}
+
+Test(run_store, answers_of_another_run_are_taken)
+{
+    with_sqlite(answers_of_another_run_are_taken);
 }
 
 /* Four processes on one queue. */
@@ -487,6 +513,37 @@ Test(run_store, another_programs_file_is_left_alone)
     run_store_open(&o, &s, &e);
     cr_expect_eq(e.code, ST_UNSUPPORTED);
     cr_expect(strstr(e.msg, "secret") == NULL, "%s", e.msg);
+    tmp_remove(dir);
+}
+
+/* How SQLite flushes what is committed next: 1 not before a checkpoint, 2 at once. */
+static int64_t flushes(struct run_store *s)
+{
+    int64_t v = 0;
+    struct ints t = { &v, 1, false };
+    struct err e = ERR_INIT;
+    db_run(s->db, "PRAGMA synchronous", NULL, 0, take_ints, &t, NULL, &e);
+    cr_assert(e.code == ST_OK && t.found, "%s", e.msg);
+    return v;
+}
+
+Test(run_store, leases_may_be_lost_with_power_and_answers_may_not)
+{
+    char dir[FILE_PATH_MAX];
+    cr_assert(tmp_make(dir));
+    struct run_store *s = open_store(NULL, dir);
+    struct leased l;
+    make_run(s, "run-lazy", 4);
+    cr_expect_eq(flushes(s), 2);
+    db_lazy(s->db, true);
+    cr_expect_eq(flushes(s), 1);
+    db_lazy(s->db, false);
+    cr_expect_eq(flushes(s), 2);
+    move(s, "run-lazy", 1 << RUN_READY, RUN_RUNNING);
+    cr_expect_eq(flushes(s), 2, "after a move");
+    lease(s, "run-lazy", 4, &l);
+    cr_expect_eq(flushes(s), 2, "after a lease");
+    run_store_close(s);
     tmp_remove(dir);
 }
 

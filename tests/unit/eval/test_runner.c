@@ -1,215 +1,23 @@
 /* The runner over a store and an endpoint that misbehaves (tests/support/mock_llm.c), and through
  * sessions. */
-#include "engine/base/hash.h"
-#include "eval/runner.h"
+#include "eval/run_store_internal.h"
 #include "eval/session.h"
 #include "tests/support/tmp.h"
+#include "tests/unit/eval/run_rig.h"
 
 #include <criterion/criterion.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/wait.h>
-#include <time.h>
-#include <unistd.h>
-
-/* ---- the endpoint ---- */
-
-struct mock {
-    pid_t pid;
-    int in; /* closed: it ends */
-    unsigned port;
-    char url[64];
-};
-
-static void mock_start(struct mock *m, const char *const *args, unsigned port)
-{
-    int in[2], out[2];
-    char line[64], text[16];
-    const char *argv[24] = { MOCK_LLM };
-    for (int i = 0; args[i]; i++)
-        argv[i + 1] = args[i];
-    cr_assert(pipe2(in, O_CLOEXEC) == 0 && pipe2(out, O_CLOEXEC) == 0);
-    m->pid = fork();
-    if (m->pid == 0) {
-        dup2(in[0], 0);
-        dup2(out[1], 1);
-        snprintf(text, sizeof text, "%u", port);
-        if (port)
-            setenv("MOCK_PORT", text, 1);
-        execv(MOCK_LLM, (char *const *)argv);
-        _exit(127);
-    }
-    close(in[0]);
-    close(out[1]);
-    m->in = in[1];
-    FILE *f = fdopen(out[0], "r");
-    cr_assert(f && fgets(line, sizeof line, f) && sscanf(line, "listening on %u", &m->port) == 1);
-    fclose(f);
-    snprintf(m->url, sizeof m->url, "http://127.0.0.1:%u", m->port);
-}
-
-static void mock_stop(struct mock *m)
-{
-    int st;
-    close(m->in);
-    waitpid(m->pid, &st, 0);
-}
-
-/* What it answers to a question: both sides hash the text as it stands in JSON. */
-static int wanted(const char *question)
-{
-    return (int)(hash_bytes(question, strlen(question)) % 100);
-}
-
-/* ---- the run ---- */
-
-static char dir[FILE_PATH_MAX];
-static struct run_store *store;
-
-static struct run_store *open_store(void)
-{
-    struct run_store_opts o = { .dir = dir };
-    struct run_store *s = NULL;
-    struct err e = ERR_INIT;
-    run_store_open(&o, &s, &e);
-    cr_assert_eq(e.code, ST_OK, "%s", e.msg);
-    return s;
-}
 
 static void setup(void)
 {
-    cr_assert(tmp_make(dir));
-    store = open_store();
+    rig_open();
 }
 static void teardown(void)
 {
-    run_store_close(store);
-    tmp_remove(dir);
+    rig_close();
 }
 TestSuite(runner, .init = setup, .fini = teardown, .timeout = 120);
-
-static void make_run(const char *id, int n)
-{
-    struct err e = ERR_INIT;
-    struct run_row r = { .identity = "x",
-                         .created = 1700000000,
-                         .name = "r",
-                         .note = "",
-                         .manifest = "{\"format\":\"strobe-run/1\"}",
-                         .limits = "{}",
-                         .learned = "{}" };
-    struct run_sample *row = calloc((size_t)n, sizeof *row);
-    char(*text)[3][64] = calloc((size_t)n, sizeof *text);
-    int64_t added;
-    snprintf(r.id, sizeof r.id, "%s", id);
-    run_store_create(store, &r, &e);
-    for (int i = 0; i < n; i++) {
-        snprintf(text[i][0], 64, "t/both/0/%d", i);
-        snprintf(text[i][1], 64, "How much is %d and one more?", i);
-        snprintf(text[i][2], 64, "%d", wanted(text[i][1]));
-        row[i] = (struct run_sample){ .key = str_c(text[i][0]),
-                                      .tmpl = STR("t"),
-                                      .variant = STR("both"),
-                                      .instance = i,
-                                      .hash = str_c(text[i][0]),
-                                      .question = str_c(text[i][1]),
-                                      .gold_num = wanted(text[i][1]),
-                                      .gold_den = 1,
-                                      .gold_text = str_c(text[i][2]) };
-    }
-    run_store_add(store, id, row, (size_t)n, &added, &e);
-    cr_assert(e.code == ST_OK && added == n, "%s", e.msg);
-    free(row);
-    free(text);
-}
-
-struct setting {
-    const char *model, *key, *learned;
-    bool completions;
-    uint32_t total_ms, outage_after, concurrency;
-    struct run_limits limits;
-    atomic_int *stop;
-    void (*progress)(void *ctx, const struct run_progress *p);
-    void *ctx;
-};
-
-static enum run_ending work(struct run_store *s, const char *run, const char *url,
-                            const struct setting *t, struct run_progress *last, char note[240])
-{
-    struct err e = ERR_INIT;
-    struct prompt *prompt = NULL;
-    struct backend *b = NULL;
-    enum run_ending ending = RUN_ENDED_OTHERS;
-    cr_assert_eq(prompt_open(NULL, &prompt, &e), ST_OK);
-    struct ask_opts a = {
-        .prompt = prompt, .n_shot = 2, .chat = !t->completions, .max_tokens = 64
-    };
-    struct http_opts h = { .url = url,
-                           .model = t->model ? t->model : "m",
-                           .key = t->key,
-                           .learned = t->learned,
-                           .total_ms = t->total_ms };
-    cr_assert_eq(backend_http_open(&h, &a, &b, &e), ST_OK, "%s", e.msg);
-    struct runner_opts o = { .store = s,
-                             .run = run,
-                             .backend = b,
-                             .profile = EXTRACT_FLEXIBLE,
-                             .limits = t->limits,
-                             .pace = { .max = t->concurrency },
-                             .outage_after = t->outage_after,
-                             .backoff_ms = 5,
-                             .where = url,
-                             .stop = t->stop,
-                             .progress = t->progress,
-                             .ctx = t->ctx };
-    runner_run(&o, &ending, last, note, &e);
-    cr_assert_eq(e.code, ST_OK, "%s", e.msg);
-    backend_close(b);
-    prompt_free(prompt);
-    return ending;
-}
-
-static struct run_row row_of(const char *run)
-{
-    struct run_row r = { 0 };
-    struct err e = ERR_INIT;
-    cr_assert_eq(run_store_get(store, run, &r, &e), ST_OK, "%s", e.msg);
-    return r;
-}
-
-/* Outcomes of all attempts of a run. */
-struct outcomes {
-    int n[ATTEMPT_OUTCOMES];
-    int64_t last_ord;
-};
-static bool add_outcome(void *ctx, const struct run_attempt *a)
-{
-    struct outcomes *o = ctx;
-    o->n[a->outcome]++;
-    return true;
-}
-static struct outcomes outcomes_of(const char *run)
-{
-    struct outcomes o = { 0 };
-    struct err e = ERR_INIT;
-    run_store_attempts(store, run, -1, add_outcome, &o, &e);
-    cr_assert_eq(e.code, ST_OK);
-    return o;
-}
-
-static void expect_all_right(const char *run, int n)
-{
-    struct run_row r = row_of(run);
-    struct outcomes o = outcomes_of(run);
-    cr_expect_eq(r.state, RUN_DONE);
-    cr_expect_eq(r.counts.done, n);
-    cr_expect_eq(r.counts.correct, n, "%lld of %d are what the endpoint knows",
-                 (long long)r.counts.correct, n);
-    cr_expect_eq(o.n[ATTEMPT_OK], n, "each was answered once: %d", o.n[ATTEMPT_OK]);
-    run_row_clear(&r);
-}
 
 Test(runner, a_well_behaved_endpoint_is_worked_through_by_chat_and_by_completions)
 {
@@ -266,6 +74,38 @@ Test(runner, a_poisoned_question_fails_and_blocks_nobody)
     /* Three times the same error is enough. */
     cr_expect_eq(r.counts.attempts, r.counts.done + 3 * r.counts.failed);
     run_row_clear(&r);
+    mock_stop(&m);
+}
+
+/* As a run that goes on finds it, or one that took the answers of another. */
+Test(runner, questions_that_always_fail_are_no_outage_when_nothing_else_is_left)
+{
+    struct mock m;
+    struct setting t = { 0 };
+    struct run_progress p;
+    struct err e = ERR_INIT;
+    char note[240];
+    mock_start(&m, (const char *const[]){ "poison:9", NULL }, 0);
+    make_run("rest", 120);
+    cr_assert_eq(work(store, "rest", m.url, &t, &p, note), RUN_ENDED_DONE, "%s", note);
+    struct run_row before = row_of("rest");
+    cr_assert(before.counts.failed * 3 > 12 && before.counts.failed < 24, "%lld fail",
+              (long long)before.counts.failed);
+    db_run(store->db, "UPDATE eval_samples SET state = 0 WHERE state = 3", NULL, 0, NULL, NULL,
+           NULL, &e);
+    db_run(store->db, "UPDATE eval_runs SET state = 0", NULL, 0, NULL, NULL, NULL, &e);
+    cr_assert_eq(e.code, ST_OK, "%s", e.msg);
+    cr_expect_eq(work(store, "rest", m.url, &t, &p, note), RUN_ENDED_DONE, "%s", note);
+    struct run_row after = row_of("rest");
+    cr_expect_eq(after.counts.failed, before.counts.failed);
+    cr_expect_eq(after.counts.attempts, before.counts.attempts + 3 * before.counts.failed);
+    run_row_clear(&before);
+    run_row_clear(&after);
+    /* Where nothing ever worked, few questions are enough for it. */
+    mock_stop(&m);
+    mock_start(&m, (const char *const[]){ "poison:1", NULL }, 0);
+    make_run("none", 5);
+    cr_expect_eq(work(store, "none", m.url, &t, &p, note), RUN_ENDED_OUTAGE, "%s", note);
     mock_stop(&m);
 }
 
@@ -374,7 +214,7 @@ static void pause_at_ten(void *ctx, const struct run_progress *p)
 Test(runner, somebody_else_may_pause_it)
 {
     struct mock m;
-    struct run_store *other = open_store();
+    struct run_store *other = rig_store(NULL);
     struct setting t = { .concurrency = 2, .progress = pause_at_ten, .ctx = other };
     struct run_progress p;
     char note[240];
@@ -388,72 +228,6 @@ Test(runner, somebody_else_may_pause_it)
               (long long)r.counts.done);
     run_row_clear(&r);
     run_store_close(other);
-    mock_stop(&m);
-}
-
-/* A child tells when it has stored something new. */
-struct telling {
-    int fd;
-    int64_t before;
-};
-static void tell_news(void *ctx, const struct run_progress *p)
-{
-    struct telling *t = ctx;
-    if (t->before < 0)
-        t->before = p->counts.done;
-    if (p->counts.done > t->before && write(t->fd, "x", 1) != 1)
-        _exit(2);
-}
-
-/* Killed at odd moments; what is left does the rest. */
-Test(runner, kill_nine_loses_nothing_and_asks_nothing_twice, .timeout = 300)
-{
-    struct mock m;
-    struct setting t = { .concurrency = 2 };
-    struct run_progress p;
-    char note[240], c;
-    struct buf broken = BUF_INIT, whole = BUF_INIT;
-    struct err e = ERR_INIT;
-    int st, killed = 0, ends[2];
-    mock_start(&m, (const char *const[]){ "--latency-ms", "6", NULL }, 0);
-    make_run("kill", 40 * KILLS);
-    run_store_close(store);
-    for (int i = 0; i < KILLS; i++) {
-        cr_assert_eq(pipe2(ends, O_CLOEXEC), 0);
-        pid_t pid = fork();
-        if (pid == 0) {
-            struct telling news = { ends[1], -1 };
-            t.progress = tell_news;
-            t.ctx = &news;
-            struct run_store *mine = open_store();
-            _exit(work(mine, "kill", m.url, &t, &p, note) == RUN_ENDED_DONE ? 0 : 1);
-        }
-        close(ends[1]);
-        if (read(ends[0], &c, 1) == 1) {
-            nanosleep(&(struct timespec){ .tv_nsec = ((i * 37) % 50) * 1000000L }, NULL);
-            kill(pid, SIGKILL);
-        }
-        waitpid(pid, &st, 0);
-        killed += WIFSIGNALED(st) && WTERMSIG(st) == SIGKILL;
-        close(ends[0]);
-    }
-    t.concurrency = 0;
-    store = open_store();
-    struct run_row r = row_of("kill");
-    fprintf(stderr, "after %d kills: %lld of %d done\n", killed, (long long)r.counts.done,
-            40 * KILLS);
-    cr_expect(killed >= KILLS / 2 && r.counts.done > 0, "the kills fell into the work");
-    run_row_clear(&r);
-    cr_expect_eq(work(store, "kill", m.url, &t, &p, note), RUN_ENDED_DONE);
-    expect_all_right("kill", 40 * KILLS);
-    make_run("whole", 40 * KILLS);
-    cr_expect_eq(work(store, "whole", m.url, &t, &p, note), RUN_ENDED_DONE);
-    run_store_dump(store, "kill", &broken, &e);
-    run_store_dump(store, "whole", &whole, &e);
-    cr_expect(e.code == ST_OK && str_eq(buf_view(&broken), buf_view(&whole)),
-              "a broken run ends as an unbroken one");
-    buf_clear(&broken);
-    buf_clear(&whole);
     mock_stop(&m);
 }
 
@@ -594,4 +368,99 @@ Test(runner, settings_are_checked_by_name)
         json_free(doc);
         buf_clear(&b);
     }
+}
+
+/* ---- asked more than once, and not at all ---- */
+
+struct hashes {
+    char seen[4096][65];
+    int n, twice;
+};
+static bool add_hash(void *ctx, const struct run_attempt *a)
+{
+    struct hashes *h = ctx;
+    for (int i = 0; i < h->n; i++)
+        h->twice += strncmp(h->seen[i], a->request_hash.p, 64) == 0;
+    if (h->n < 4096)
+        snprintf(h->seen[h->n++], 65, "%.*s", (int)a->request_hash.n, a->request_hash.p);
+    return true;
+}
+
+Test(runner, repeats_are_requests_of_their_own)
+{
+    static struct hashes h;
+    struct mock m;
+    struct session_out a;
+    struct err e = ERR_INIT;
+    mock_start(&m, (const char *const[]){ NULL }, 0);
+    cr_assert_eq(session(m.url, "", NULL, 1, &a, &e), ST_OK, "%s", e.msg);
+    int64_t once = a.last.counts.total;
+    cr_assert_eq(session(m.url, ",\"repeats\":3,\"temperature\":1", NULL, 1, &a, &e), ST_OK, "%s",
+                 e.msg);
+    cr_expect(a.made && a.ending == RUN_ENDED_DONE, "%s", a.note);
+    cr_expect_eq(a.last.counts.total, 3 * once);
+    run_store_attempts(store, a.run, -1, add_hash, &h, &e);
+    cr_expect(e.code == ST_OK && h.n == 3 * once && h.twice == 0, "%d requests, %d alike", h.n,
+              h.twice);
+    /* The same again is the same run, with nothing left to ask. */
+    cr_assert_eq(session(m.url, ",\"repeats\":3,\"temperature\":1", NULL, 1, &a, &e), ST_OK);
+    cr_expect(!a.made && a.last.counts.attempts == 3 * once);
+    mock_stop(&m);
+}
+
+Test(runner, answers_that_another_run_got_in_the_same_way_are_taken)
+{
+    struct mock m;
+    struct session_out a, b;
+    struct err e = ERR_INIT;
+    mock_start(&m, (const char *const[]){ "poison:700", NULL }, 0);
+    cr_assert_eq(session(m.url, "", NULL, 2, &a, &e), ST_OK, "%s", e.msg);
+    int64_t done = a.last.counts.done;
+    /* One: its eight attempts, asked again by itself, are no outage. */
+    cr_assert_eq(a.last.counts.failed, 1, "%lld fail", (long long)a.last.counts.failed);
+    /* Another temperature is another question. */
+    cr_assert_eq(session(m.url, ",\"reuse\":true,\"temperature\":0.5", NULL, 1, &b, &e), ST_OK);
+    struct run_row r = row_of(b.run);
+    cr_expect(strstr(r.manifest, "reused") == NULL, "%s", r.manifest);
+    run_row_clear(&r);
+    cr_assert_eq(session(m.url, ",\"reuse\":true", NULL, 3, &b, &e), ST_OK, "%s", e.msg);
+    cr_expect(b.made && b.ending == RUN_ENDED_DONE, "%s", b.note);
+    r = row_of(b.run);
+    cr_expect_eq(r.counts.done + r.counts.failed, r.counts.total);
+    cr_expect_eq(outcomes_of(b.run).n[ATTEMPT_OK], r.counts.done - done,
+                 "%d asked, %lld done, %lld of them there before", outcomes_of(b.run).n[ATTEMPT_OK],
+                 (long long)r.counts.done, (long long)done);
+    cr_expect(strstr(r.manifest, a.run) != NULL, "%s", r.manifest);
+    run_row_clear(&r);
+    mock_stop(&m);
+}
+
+/* ---- an endpoint whose answers depend on what else it is asked ---- */
+
+static void self_test_of(const struct mock *m, const char *want)
+{
+    struct session_out a;
+    struct err e = ERR_INIT;
+    cr_assert_eq(session(m->url, ",\"self_test\":40", NULL, 1, &a, &e), ST_OK, "%s", e.msg);
+    struct run_row r = row_of(a.run);
+    cr_expect(strstr(r.manifest, want) != NULL, "%s", r.manifest);
+    cr_expect_eq(outcomes_of(a.run).n[ATTEMPT_OK], r.counts.total, "its answers are not the run's");
+    run_row_clear(&r);
+}
+
+Test(runner, answers_that_change_with_the_batch_are_found)
+{
+    struct mock m;
+    mock_start(&m, (const char *const[]){ "--latency-ms", "3", "500:9", NULL }, 0);
+    self_test_of(&m, "\"self_test\":{\"questions\":40,\"different\":0,");
+    mock_stop(&m);
+    mock_start(&m, (const char *const[]){ "--latency-ms", "3", "--batchy", NULL }, 0);
+    struct session_out a;
+    struct err e = ERR_INIT;
+    cr_assert_eq(session(m.url, ",\"self_test\":40", NULL, 1, &a, &e), ST_OK, "%s", e.msg);
+    struct run_row r = row_of(a.run);
+    const char *told = strstr(r.manifest, "\"different\":");
+    cr_expect(told && strtol(told + strlen("\"different\":"), NULL, 10) > 10, "%s", r.manifest);
+    run_row_clear(&r);
+    mock_stop(&m);
 }

@@ -110,6 +110,19 @@ Test(template, what_cannot_be_used_is_refused_with_its_place)
         { "{\"id\":\"t\",\"text\":\"x\",\"answer\":\"1\",\"noop\":[{\"text\":\"y\",\"audit\":{"
           "\"status\":\"accepted\"}}]}",
           "noop 1: an accepted distractor has 'reviewers' 1 or more" },
+        { "{\"id\":\"t\",\"text\":\"x\",\"answer\":\"1\",\"noop\":[{\"text\":\"y\",\"audit\":{"
+          "\"reviews\":[]}}]}",
+          "noop 1: audit 'reviews' is a list of 1 to 16 of {\"by\", \"verdict\"}" },
+        { "{\"id\":\"t\",\"text\":\"x\",\"answer\":\"1\",\"noop\":[{\"text\":\"y\",\"audit\":{"
+          "\"reviews\":[{\"by\":\"a\",\"verdict\":\"fine\"}]}}]}",
+          "noop 1: a review's 'verdict' is accepted, ambiguous or rejected" },
+        { "{\"id\":\"t\",\"text\":\"x\",\"answer\":\"1\",\"noop\":[{\"text\":\"y\",\"audit\":{"
+          "\"reviews\":[{\"by\":\"a\",\"verdict\":\"accepted\"},{\"by\":\"a\",\"verdict\":"
+          "\"accepted\"}]}}]}",
+          "noop 1: a reviewer ('by') is named twice: reviews are independent" },
+        { "{\"id\":\"t\",\"text\":\"x\",\"answer\":\"1\",\"noop\":[{\"text\":\"y\",\"audit\":{"
+          "\"status\":\"pending\",\"reviews\":[]}}]}",
+          "noop 1: audit has 'reviews', or 'status' and 'reviewers'" },
         { "[]", "a template is a JSON object" },
     };
     for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
@@ -118,6 +131,73 @@ Test(template, what_cannot_be_used_is_refused_with_its_place)
         cr_expect(!t);
         cr_expect_str_eq(err.msg, table[i][1], "%s\n%s", table[i][0], err.msg);
         template_free(t);
+    }
+    pools_free(pools);
+}
+
+Test(template, two_reviewers_who_agree_accept_a_distractor)
+{
+    static const struct {
+        const char *reviews;
+        enum item_audit want;
+        uint32_t n;
+    } table[] = { { "A", AUDIT_PENDING, 1 },    { "AA", AUDIT_ACCEPTED, 2 },
+                  { "AM", AUDIT_AMBIGUOUS, 2 }, { "M", AUDIT_AMBIGUOUS, 1 },
+                  { "AAR", AUDIT_REJECTED, 3 }, { "MM", AUDIT_AMBIGUOUS, 2 },
+                  { "AAAA", AUDIT_ACCEPTED, 4 } };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        struct buf b = BUF_INIT;
+        struct err err = ERR_INIT;
+        buf_z(&b,
+              "{\"id\":\"t\",\"text\":\"x\",\"answer\":\"1\",\"noop\":[{\"text\":\"y\",\"audit\":{"
+              "\"reviews\":[");
+        for (const char *p = table[i].reviews; *p; p++)
+            buf_printf(&b, "%s{\"by\":\"r%d\",\"verdict\":\"%s\"}", p > table[i].reviews ? "," : "",
+                       (int)(p - table[i].reviews),
+                       *p == 'A'   ? "accepted"
+                       : *p == 'M' ? "ambiguous"
+                                   : "rejected");
+        buf_z(&b, "]}}]}");
+        struct template *t = make(b.p, &err);
+        cr_assert(t, "%s", err.msg);
+        cr_expect_eq(t->noop[0].audit, table[i].want, "%s: %s", table[i].reviews,
+                     item_audit_name(t->noop[0].audit));
+        cr_expect_eq(t->noop[0].n_reviewer, table[i].n);
+        template_free(t);
+        buf_clear(&b);
+    }
+    pools_free(pools);
+}
+
+/* A line of a megabyte, a NUL, a thousand sections, lists in lists: an error, no crash, no memory
+ * without a bound. */
+Test(template, hostile_files_are_refused)
+{
+    static const struct {
+        const char *before, *unit, *after;
+        int times;
+    } table[] = {
+        { "{\"id\":\"t\",\"text\":\"", "aaaaaaaaaa", "\",\"answer\":\"1\"}", 100000 },
+        { "{\"id\":\"t\",\"text\":\"x\",\"answer\":\"1\",\"where\":[", "\"1 < 2\",", "\"1 < 2\"]}",
+          20000 },
+        { "{\"id\":\"t\",\"text\":\"", "{#1+}", "\",\"answer\":\"1\"}", 1000 },
+        { "{\"id\":\"t\",\"text\":\"", "{x", "\",\"answer\":\"1\"}", 5000 },
+        { "{\"id\":\"t\",\"text\":\"x\",\"answer\":\"", "1+", "1\"}", 100000 },
+        { "{\"question_annotated\":\"", "{a,1} ", "\",\"answer_annotated\":\"x\"}", 100000 },
+        { "{\"question_annotated\":\"x\\n#init:\\n", "- $a = range(0, 99999)\\n",
+          "#answer: a\",\"answer_annotated\":\"#### {a}\"}", 2000 },
+    };
+    for (size_t i = 0; i < sizeof table / sizeof table[0]; i++) {
+        struct buf b = BUF_INIT;
+        struct err err = ERR_INIT;
+        buf_z(&b, table[i].before);
+        for (int k = 0; k < table[i].times; k++)
+            buf_z(&b, table[i].unit);
+        buf_z(&b, table[i].after);
+        struct template *t = make(b.p, &err);
+        cr_expect(!t && err.code != ST_OK && err.msg[0], "%zu was taken", i);
+        template_free(t);
+        buf_clear(&b);
     }
     pools_free(pools);
 }

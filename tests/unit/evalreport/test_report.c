@@ -247,3 +247,131 @@ Test(evalreport, one_template_and_one_set_are_not_dressed_up)
     cr_expect(json_is_null(json_object_get(both, "decomposition")));
     json_free(doc);
 }
+
+/* ---- questions that were asked more than once ---- */
+
+struct again {
+    struct report *r;
+    int repeat;
+};
+
+static bool add_again(void *ctx, const struct run_sample *s)
+{
+    const struct again *a = ctx;
+    struct err err = ERR_INIT;
+    struct run_sample t = *s;
+    char key[128];
+    snprintf(key, sizeof key, "%.*s#%d", (int)s->key.n, s->key.p, a->repeat);
+    if (a->repeat)
+        t.key = str_c(key);
+    t.repeat = a->repeat;
+    cr_assert_eq(report_add(a->r, &t, &err), ST_OK, "%s", err.msg);
+    return true;
+}
+
+/* n answers to each question, each by chance. */
+static struct report *asked(int n, uint64_t seed)
+{
+    struct report *r = NULL;
+    struct err err = ERR_INIT;
+    cr_assert_eq(report_open(planted_row(), &r, &err), ST_OK);
+    for (int k = 0; k < n; k++) {
+        struct planted p = plain;
+        struct again a = { r, k };
+        p.seed = seed + 100 * (uint64_t)k;
+        planted_each(&p, add_again, &a);
+    }
+    return r;
+}
+
+static json_t *document(struct report *r)
+{
+    json_t *doc = NULL;
+    struct err err = ERR_INIT;
+    cr_assert_eq(report_build(r, &doc, &err), ST_OK, "%s", err.msg);
+    report_free(r);
+    return doc;
+}
+
+Test(evalreport, all_answers_to_a_question_count_and_the_question_once)
+{
+    enum { N = 4 };
+    json_t *one = document(asked(1, 5)), *many = document(asked(N, 5));
+    const json_t *a = condition(one, "both", 0), *b = condition(many, "both", 0),
+                 *rep = json_object_get(b, "repeats");
+    cr_expect(num(rep, "most") == N && num(rep, "questions") == 60 * 20 &&
+              num(rep, "answers") == 60 * 20 * N);
+    cr_expect(num(b, "asked") == N * num(a, "asked"));
+    cr_expect(fabs(num(b, "accuracy") - num(b, "mean_of_templates")) < 1e-12);
+    /* Questions of a template are alike here: four answers halve the error, and all that is left
+     * of the variance inside a template is of answers. */
+    double before = num(json_object_get(a, "fixed"), "se"),
+           after = num(json_object_get(b, "fixed"), "se"), want = 0;
+    cr_expect(fabs(after / before - 0.5) < 0.05, "%g of %g", after, before);
+    for (int t = 0; t < 60; t++)
+        want += planted_chance(t) * (1 - planted_chance(t)) / 60;
+    cr_expect(fabs(num(rep, "within_question") - want) < 0.02, "%g, not %g",
+              num(rep, "within_question"), want);
+    cr_expect_gt(num(rep, "se_share"), 0.9);
+    cr_expect(fabs(num(b, "accuracy") - mean_chance(60)) < 4 * after, "%g", num(b, "accuracy"));
+    bool said = false;
+    json_t *note;
+    size_t i;
+    json_array_foreach(json_object_get(many, "notes"), i, note) said |=
+        strstr(json_string_value(note), "'both' (level 0): 4800 answers to 1200 questions") != NULL;
+    cr_expect(said, "in words, too");
+    const json_t *exact = json_object_get(contrast(many, "original:both"), "exact");
+    cr_expect(num(exact, "templates") == 60 && num(exact, "right") > 60 && num(exact, "p") > 1e-3);
+    json_free(one);
+    json_free(many);
+}
+
+Test(evalreport, runs_with_repeats_are_compared_question_by_question)
+{
+    struct report *a = asked(3, 5), *b = asked(1, 5), *c = asked(3, 5);
+    struct err err = ERR_INIT;
+    json_t *doc = NULL;
+    cr_assert_eq(report_compare(a, b, &doc, &err), ST_OK, "%s", err.msg);
+    const json_t *both = condition(doc, "both", 0);
+    cr_expect(num(both, "items") == 1200 && num(both, "only_a") == 0, "first answers are the same");
+    cr_expect(num(both, "accuracy_a") != num(both, "accuracy_b") && num(both, "p") > 1e-3);
+    json_free(doc);
+    cr_assert_eq(report_compare(a, c, &doc, &err), ST_OK, "%s", err.msg);
+    cr_expect(num(condition(doc, "both", 0), "p") == 1, "a run is no better than itself");
+    json_free(doc);
+    report_free(a);
+    report_free(b);
+    report_free(c);
+}
+
+/* ---- the gate ---- */
+
+/* A question each leaves the interval for these templates open; what is not known is not told. */
+Test(evalreport, a_gate_tells_the_interval_that_there_is)
+{
+    static const struct {
+        const char *fixed, *random, *want;
+    } cases[] = {
+        { "{\"low\":0.01,\"high\":0.06}", "{\"low\":0.0,\"high\":0.2}",
+          "accuracy 3.00 % (1.00 to 6.00) is below 50 %" },
+        { "null", "{\"low\":0.0,\"high\":0.2}", "accuracy 3.00 % (0.00 to 20.00) is below 50 %" },
+        { "{\"low\":null,\"high\":null}", "null", "accuracy 3.00 % is below 50 %" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct err err = ERR_INIT;
+        const char *bound = "50", *first;
+        char text[400];
+        json_t *gate;
+        snprintf(text, sizeof text,
+                 "{\"counts\":{\"asked\":2,\"scored\":2},\"conditions\":[{\"variant\":\"both\","
+                 "\"level\":0,\"accuracy\":0.03,\"fixed\":%s,\"random\":%s}]}",
+                 cases[i].fixed, cases[i].random);
+        json_t *doc = json_loads(text, 0, NULL);
+        cr_assert_not_null(doc);
+        cr_assert_eq(report_gate(doc, &bound, 1, &gate, &err), ST_OK, "%s", err.msg);
+        cr_expect_eq(report_gate_failures(gate, &first), 1u);
+        cr_expect_str_eq(first, cases[i].want);
+        json_decref(gate);
+        json_decref(doc);
+    }
+}

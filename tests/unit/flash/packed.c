@@ -5,6 +5,7 @@
 #include "engine/flash/neuron_trace.h"
 #include "engine/flash/predictor.h"
 #include "engine/flash/sparse.h"
+#include "tests/support/tmp.h"
 
 #include <criterion/criterion.h>
 #include <stdio.h>
@@ -43,6 +44,15 @@ void packed_plain(const char *dir, const char *arch, const char *act, enum dtype
     char name[64];
     snprintf(name, sizeof name, "%s-%d", arch, (int)type);
     packed_save(dir, name, &t, path);
+}
+
+void packed_of_case(const struct packed_case *c, const char *name, size_t row, char path[256])
+{
+    struct tiny_model t = packed_tiny(c->arch, c->act, c->type);
+    char file[64];
+    t.norm_relu = c->norm_relu;
+    snprintf(file, sizeof file, "%s-%zu", name, row);
+    packed_save(packed_dir(), file, &t, path);
 }
 
 enum status packed_pack_opts(const char *from, const struct pack_opts *o, struct pack_report *rep,
@@ -164,10 +174,7 @@ open_neuron_trace(const struct model *m, const struct packed_run *r, const struc
                                    .policy = r->policy };
     if (!r->neuron_trace)
         return NULL;
-    struct str source = str_c(model_hash(m));
-    if (b)
-        cr_assert_eq(gguf_get_str(model_gguf(m), "strobe.pack.source", true, &source, &err), ST_OK);
-    snprintf(h.model, sizeof h.model, "%.*s", (int)source.n, source.p);
+    neuron_trace_whose(m, h.model);
     cr_assert_eq(neuron_trace_create(r->neuron_trace, &h, &w, &err), ST_OK, "%s", err.msg);
     return w;
 }
@@ -190,8 +197,10 @@ void packed_open(const struct packed_run *r, struct packed_live *l)
         weights_open(l->m, &l->plan, kernels_get(cpu_level_max()), l->pool, &o, &l->w, &err), ST_OK,
         "%s", err.msg);
     rig_open(&l->rig, l->m, l->w,
-             (struct rig_opts){ cpu_level_max(), r->n_thread, 1, PACKED_TOKENS, PACKED_TOKENS,
-                                PACKED_TOKENS });
+             (struct rig_opts){ cpu_level_max(), r->n_thread, 1, PACKED_TOKENS,
+                                r->chunk ? r->chunk : PACKED_TOKENS, PACKED_TOKENS });
+    if (r->chunk)
+        cr_assert_eq(forward_span(l->rig.f, PACKED_TOKENS, &err), ST_OK, "%s", err.msg);
 }
 
 void packed_close(struct packed_live *l)
@@ -220,10 +229,41 @@ float *packed_logits(struct packed_run *r, size_t *n)
     cr_assert(y);
     for (uint32_t i = 0; r->alone && i < PACKED_TOKENS; i++)
         rig_run(&l.rig, 0, i, token + i, 1, y + i * vocab);
-    for (int i = 0; !r->alone && i < PASSES; i++)
+    if (r->chunk)
+        rig_run(&l.rig, 0, 0, token, PACKED_TOKENS, y);
+    for (int i = 0; !r->alone && !r->chunk && i < PASSES; i++)
         rig_run(&l.rig, 0, cut[i], token + cut[i], cut[i + 1] - cut[i], y + cut[i] * vocab);
     r->stats = weights_stats(l.w);
     free(token);
     packed_close(&l);
     return y;
+}
+
+void packed_trace(const char *packed, uint32_t slots, const char *trace)
+{
+    size_t n;
+    struct packed_run r = {
+        .path = packed, .mode = FLASH_SPARSE, .slots = slots, .n_thread = 1, .neuron_trace = trace
+    };
+    free(packed_logits(&r, &n));
+}
+
+void packed_same(const float *got, const float *want, size_t n, const char *what)
+{
+    for (size_t i = 0; i < n; i++)
+        cr_assert_eq(got[i], want[i], "%s: logit %zu is %a, not %a", what, i, (double)got[i],
+                     (double)want[i]);
+}
+
+struct str packed_bytes(const char *path)
+{
+    size_t n;
+    char *p = tmp_read(path, &n);
+    cr_assert(p, "%s", path);
+    return (struct str){ p, n };
+}
+
+void packed_drop(struct str s)
+{
+    free((char *)(uintptr_t)s.p);
 }

@@ -22,6 +22,7 @@ struct packed_run {
     double keep;                /* 0: all */
     uint32_t mask_check;        /* 0: masks are not looked at */
     bool alone;                 /* each token is a pass of its own */
+    uint32_t chunk;             /* not 0: all tokens are one span, in chunks of so many */
     const char *neuron_trace;   /* NULL: none; file of the neuron trace */
     struct weights_stats stats; /* out */
 };
@@ -29,6 +30,15 @@ struct packed_run {
 /* A ReLU model of the architecture under dir ("dir/NAME.gguf"), and its packed form beside it. */
 void packed_plain(const char *dir, const char *arch, const char *act, enum dtype type,
                   char path[256]);
+/* One row of a test's table. */
+struct packed_case {
+    const char *arch, *act;
+    enum dtype type;
+    enum pack_mask mask;
+    bool norm_relu;
+};
+/* That model as NAME-ROW.gguf in packed_dir(). */
+void packed_of_case(const struct packed_case *c, const char *name, size_t row, char path[256]);
 /* A model of the test's own as dir/NAME.gguf. */
 void packed_save(const char *dir, const char *name, const struct tiny_model *t, char path[256]);
 void packed_pack(const char *from, enum pack_mask mask, char path[256]);
@@ -56,6 +66,13 @@ void packed_open(const struct packed_run *r, struct packed_live *l);
 void packed_close(struct packed_live *l);
 /* Logits [PACKED_TOKENS, n_vocab] of a fixed prompt in uneven passes; free(). */
 float *packed_logits(struct packed_run *r, size_t *n);
+/* The neuron trace of such a run of a packed file on one thread, all else as in packed_logits(). */
+void packed_trace(const char *packed, uint32_t slots, const char *trace);
+/* Bit for bit; `what` says which run it is. */
+void packed_same(const float *got, const float *want, size_t n, const char *what);
+/* A file's bytes; packed_drop() them. */
+struct str packed_bytes(const char *path);
+void packed_drop(struct str s);
 const char *packed_dir(void); /* made once, below the temporary folder */
 
 #endif

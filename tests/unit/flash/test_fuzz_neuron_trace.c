@@ -13,10 +13,7 @@ Test(fuzz_neuron_trace, a_damaged_trace_never_breaks_the_reader, .timeout = 60)
     packed_plain(packed_dir(), "llama", "relu", DT_F16, plain);
     packed_pack(plain, PACK_MASK_SKETCH, packed);
     snprintf(path, sizeof path, "%s.trace", packed);
-    struct packed_run r = {
-        .path = packed, .mode = FLASH_SPARSE, .slots = 70, .n_thread = 1, .neuron_trace = path
-    };
-    free(packed_logits(&r, &n));
+    packed_trace(packed, 70, path);
     char *bytes = data_read(path, &n);
     cr_assert_not_null(bytes);
     cr_assert_gt(n, 2000u);

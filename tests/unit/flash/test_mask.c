@@ -334,6 +334,10 @@ Test(mask, a_low_rank_mask_lets_pass_what_scores_above_zero)
             for (uint32_t i = 0; i < N_FF; i++)
                 cr_assert_eq(w.count[i], w.set[i] >> t & 1, "token %zu, neuron %u", t, i);
         }
+        w.m.from = 3 * PANEL_ROWS; /* a guess that begins behind the first neurons */
+        mask_from_lowrank(k, NULL, &w.m, w.x, MASK_TOKENS, N_EMBD, w.scratch, w.count);
+        for (uint32_t i = 0; i < N_FF; i++)
+            cr_assert_eq(w.count[i], i < w.m.from ? 0 : w.set[i], "neuron %u", i);
         clear_low(&w);
     }
 }
@@ -373,5 +377,36 @@ Test(mask, a_sketch_tells_who_as_well_as_how_many)
             cr_assert_eq(m.count[i], set[i] >> t & 1, "token %zu, neuron %u", t, i);
     }
     free(set);
+    clear(&m);
+}
+
+/* ---- guesses ---- */
+
+Test(mask, a_guess_leaves_out_the_first_neurons_and_errs_little_about_the_rest)
+{
+    enum { FROM = 5 * PANEL_ROWS };
+    struct world m = make_sketch(DT_Q4_0, DT_F16, 33);
+    struct mask_sketch s = { .s = { DT_Q4_0, N_FF, N_EMBD, m.panels },
+                             .norm = m.norm,
+                             .err = m.err,
+                             .bias = m.bias,
+                             .sigma = MASK_SIGMA };
+    const struct kernels *k = kernels_get(cpu_level_max());
+    uint32_t *all = room(N_FF * 4), let = 0, wrong = 0;
+    mask_from_sketch(k, NULL, &s, m.x, N_TOK, N_EMBD, m.scratch, all);
+    s.from = FROM;
+    mask_from_sketch(k, NULL, &s, m.x, N_TOK, N_EMBD, m.scratch, m.count);
+    for (uint32_t i = 0; i < N_FF; i++)
+        cr_assert_eq(m.count[i], i < FROM ? 0 : all[i], "neuron %u", i);
+    s.rough = true;
+    mask_from_sketch(k, NULL, &s, m.x, N_TOK, N_EMBD, m.scratch, m.count);
+    for (uint32_t i = 0; i < N_FF; i++) {
+        cr_assert(i >= FROM || m.count[i] == 0);
+        let += i < FROM ? 0 : all[i];
+        wrong += i < FROM ? 0 : (uint32_t)abs((int)m.count[i] - (int)all[i]);
+    }
+    cr_expect_gt(let, 100u, "the case is too easy: %u", let);
+    cr_expect_lt(wrong, let / 20, "%u of %u are guessed otherwise", wrong, let);
+    free(all);
     clear(&m);
 }

@@ -1,5 +1,6 @@
 /* Packing: what is refused, what is kept, and going on after an interruption. */
 #include "engine/flash/verify.h"
+#include "tests/support/tmp.h"
 #include "tests/unit/flash/packed.h"
 
 #include <criterion/criterion.h>
@@ -7,29 +8,11 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-static struct str slurp(const char *path)
-{
-    FILE *f = fopen(path, "rb");
-    cr_assert(f, "%s", path);
-    fseek(f, 0, SEEK_END);
-    size_t n = (size_t)ftell(f);
-    rewind(f);
-    char *p = malloc(n + 1);
-    cr_assert(p && fread(p, 1, n, f) == n);
-    fclose(f);
-    return (struct str){ p, n };
-}
-
 static enum status pack(const char *from, const char *to, enum pack_mask mask,
                         struct pack_report *rep, struct err *err)
 {
-    struct model *m;
-    if (model_open(from, NULL, &m, err) != ST_OK)
-        return err->code;
-    struct pack_opts o = { .out = to, .mask = mask, .type = -1, .align = 512 };
-    enum status st = pack_run(m, &o, rep, err);
-    model_close(m);
-    return st;
+    const struct pack_opts o = { .out = to, .mask = mask, .type = -1, .align = 512 };
+    return packed_pack_opts(from, &o, rep, err);
 }
 
 Test(pack, models_without_exact_zeros_are_refused)
@@ -96,15 +79,14 @@ Test(pack, an_interrupted_run_goes_on_to_the_same_bytes)
     struct pack_report rep;
     packed_plain(packed_dir(), "llama", "relu", DT_F16, plain);
     packed_pack(plain, PACK_MASK_SKETCH, packed);
-    struct str want = slurp(packed);
+    struct str want = packed_bytes(packed);
     snprintf(partial, sizeof partial, "%s.partial", packed);
     for (size_t cut = 0; cut < want.n; cut += want.n / 23 + 1) {
         struct err err = ERR_INIT;
-        FILE *f = fopen(partial, "wb");
-        cr_assert(f && fwrite(want.p, 1, cut, f) == cut && fclose(f) == 0);
+        cr_assert(tmp_write(partial, want.p, cut));
         cr_assert_eq(unlink(packed), 0);
         cr_assert_eq(pack(plain, packed, PACK_MASK_SKETCH, &rep, &err), ST_OK, "%s", err.msg);
-        struct str got = slurp(packed);
+        struct str got = packed_bytes(packed);
         cr_expect(str_eq(got, want), "cut at %zu", cut);
         const struct verify_opts vo = { .source = SOURCE_AUTO };
         struct verify_report checked;
@@ -113,9 +95,9 @@ Test(pack, an_interrupted_run_goes_on_to_the_same_bytes)
         if (cut > want.n * 3 / 4)
             cr_expect_gt(rep.resumed_bytes, want.n / 4, "nothing was kept of %zu", cut);
         cr_expect_neq(access(partial, F_OK), 0);
-        free((char *)(uintptr_t)got.p);
+        packed_drop(got);
     }
-    free((char *)(uintptr_t)want.p);
+    packed_drop(want);
 }
 
 /* The leftovers of another model's run are not taken for ours. */
@@ -126,16 +108,15 @@ Test(pack, a_partial_file_of_another_run_is_started_over)
     struct pack_report rep;
     packed_plain(packed_dir(), "opt", NULL, DT_F16, plain);
     packed_pack(plain, PACK_MASK_RESIDENT, packed);
-    struct str want = slurp(packed);
+    struct str want = packed_bytes(packed);
     snprintf(partial, sizeof partial, "%s.partial", packed);
-    FILE *f = fopen(partial, "wb");
-    cr_assert(f && fwrite("something else", 1, 14, f) == 14 && fclose(f) == 0);
+    cr_assert(tmp_write(partial, "something else", 14));
     cr_assert_eq(pack(plain, packed, PACK_MASK_RESIDENT, &rep, &err), ST_OK, "%s", err.msg);
-    struct str got = slurp(packed);
+    struct str got = packed_bytes(packed);
     cr_expect_eq(rep.resumed_bytes, 0u);
     cr_expect(str_eq(got, want));
-    free((char *)(uintptr_t)got.p);
-    free((char *)(uintptr_t)want.p);
+    packed_drop(got);
+    packed_drop(want);
 }
 
 /* Skipping would change the output: no override may make a packed model something else. */
@@ -164,7 +145,7 @@ Test(pack, a_packed_file_with_a_wrong_header_is_refused_by_name)
     char plain[256], packed[256], bad[300];
     packed_plain(packed_dir(), "opt", NULL, DT_F16, plain);
     packed_pack(plain, PACK_MASK_RESIDENT, packed);
-    struct str good = slurp(packed);
+    struct str good = packed_bytes(packed);
     snprintf(bad, sizeof bad, "%s.bad", packed);
     for (size_t i = 0; i < sizeof wrong / sizeof wrong[0]; i++) {
         char *p = malloc(good.n);
@@ -183,7 +164,7 @@ Test(pack, a_packed_file_with_a_wrong_header_is_refused_by_name)
         cr_expect(strstr(err.msg, "pack") || strstr(err.msg, "bundle"), "'%s'", err.msg);
         free(p);
     }
-    free((char *)(uintptr_t)good.p);
+    packed_drop(good);
 }
 
 /* ---- a predictor as the mask ---- */
@@ -242,7 +223,7 @@ Test(pack, a_file_with_a_predictor_can_be_verified_and_goes_on_after_an_interrup
     const struct verify_opts vo = { .source = SOURCE_AUTO };
     packed_plain(packed_dir(), "opt", NULL, DT_F16, plain);
     packed_lowrank(plain, &t, 0, packed);
-    struct str want = slurp(packed);
+    struct str want = packed_bytes(packed);
     cr_expect_eq(verify_run(packed, &vo, &checked, &err), ST_OK, "%s", err.msg);
     snprintf(partial, sizeof partial, "%s.partial", packed);
     for (int other = 0; other < 2; other++) { /* the same predictor, then another one */
@@ -250,12 +231,12 @@ Test(pack, a_file_with_a_predictor_can_be_verified_and_goes_on_after_an_interrup
         cr_assert(f && fwrite(want.p, 1, want.n * 2 / 3, f) == want.n * 2 / 3 && fclose(f) == 0);
         packed_predictor(plain, &t, other ? 0.5f : 0, pred);
         cr_assert_eq(pack_pred(plain, packed, PACK_MASK_LOWRANK, pred, &err), ST_OK, "%s", err.msg);
-        struct str got = slurp(packed);
+        struct str got = packed_bytes(packed);
         cr_expect_eq(str_eq(got, want), !other);
         cr_expect_eq(verify_run(packed, &vo, &checked, &err), ST_OK, "%s", err.msg);
-        free((char *)(uintptr_t)got.p);
+        packed_drop(got);
     }
-    free((char *)(uintptr_t)want.p);
+    packed_drop(want);
 }
 
 /* The two factors of a packed file must fit each other; sizes are checked before anything is
@@ -266,7 +247,7 @@ Test(pack, a_packed_file_whose_factors_do_not_fit_is_refused)
     struct tiny_model t = packed_tiny("opt", NULL, DT_F16);
     packed_plain(packed_dir(), "opt", NULL, DT_F16, plain);
     packed_lowrank(plain, &t, 0, packed);
-    struct str good = slurp(packed);
+    struct str good = packed_bytes(packed);
     static const struct {
         const char *tensor;
         int dim;
@@ -290,5 +271,5 @@ Test(pack, a_packed_file_whose_factors_do_not_fit_is_refused)
         cr_expect(strstr(err.msg, "pred"), "%zu: '%s'", i, err.msg);
         free(p);
     }
-    free((char *)(uintptr_t)good.p);
+    packed_drop(good);
 }

@@ -80,7 +80,10 @@ Test(predict, without_a_cache_each_needed_neuron_is_a_read)
     in.ram_bytes = plan_of(m, &in).least_bytes;
     struct plan p = plan_of(m, &in);
     double n = (double)b->n_layer * b->n_neuron * 0.1;
-    double want = n * 0.9 * (1e-4 + 6e-6) + n * b->stride / 1e6; /* neighbours come together: 0.9 */
+    /* Neighbours come together: 0.9. Of the I/O thread's time, on two threads, 0.3 is not hidden.
+     */
+    double want = n * 0.9 * (1e-4 + 0.3 * 4e-6 / 2) + n * b->stride / 1e6;
+    want += b->n_layer * 3 * 8e-5; /* each layer's last reads */
     cr_expect_eq(p.slots_per_layer, 0u);
     cr_expect_eq(p.mode, FLASH_SPARSE);
     cr_expect_lt(fabs(1 / p.tokens_per_s / want - 1), 0.01, "%g s, expected %g", 1 / p.tokens_per_s,

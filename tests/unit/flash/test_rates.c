@@ -63,7 +63,7 @@ Test(rates, firing_is_counted_per_token_and_only_where_it_fired)
     float *got;
     snprintf(path, sizeof path, "%s/count.trace", packed_dir());
     write_trace(path, 2);
-    cr_assert_eq(rates_read(path, model_a, 2, 4, &got, &err), ST_OK, "%s", err.msg);
+    cr_assert_eq(rates_read(path, model_a, 2, 4, &got, NULL, &err), ST_OK, "%s", err.msg);
     const float want[] = { 0.2f, 0, 0.2f, 0.6f, 0.2f, 0, 0.2f, 0.4f };
     for (int i = 0; i < 8; i++)
         cr_expect_float_eq(got[i], want[i], 1e-7f, "rate %d is %g", i, (double)got[i]);
@@ -77,11 +77,11 @@ Test(rates, a_trace_of_another_model_or_without_a_layer_is_refused)
     snprintf(path, sizeof path, "%s/other.trace", packed_dir());
     write_trace(path, 2);
     struct err e1 = ERR_INIT, e2 = ERR_INIT, e3 = ERR_INIT;
-    cr_expect_eq(rates_read(path, "bb", 2, 4, &got, &e1), ST_ARG);
+    cr_expect_eq(rates_read(path, "bb", 2, 4, &got, NULL, &e1), ST_ARG);
     cr_expect(strstr(e1.msg, "another model") && strstr(e1.msg, path), "%s", e1.msg);
-    cr_expect_eq(rates_read(path, model_a, 2, 5, &got, &e2), ST_ARG);
+    cr_expect_eq(rates_read(path, model_a, 2, 5, &got, NULL, &e2), ST_ARG);
     write_trace(path, 1);
-    cr_expect_eq(rates_read(path, model_a, 2, 4, &got, &e3), ST_ARG);
+    cr_expect_eq(rates_read(path, model_a, 2, 4, &got, NULL, &e3), ST_ARG);
     cr_expect(strstr(e3.msg, "layer 1"), "%s", e3.msg);
 }
 
@@ -147,23 +147,78 @@ static void write_other(const char *like, const char *path)
     neuron_trace_free(r);
 }
 
+/* Chosen by the other half: who was lucky in one is not the surer choice for it. */
+Test(rates, the_curve_is_what_the_chosen_do_in_the_other_half)
+{
+    const float half[2][4] = { { 1, 0.5f, 0, 0 }, { 0.8f, 0, 0.2f, 0 } };
+    float curve[2];
+    struct err err = ERR_INIT;
+    cr_assert_eq(rates_curve(&half[0][0], 4, 2, curve, &err), ST_OK, "%s", err.msg);
+    /* First chooses 0 and 1, which do 0.8 and 0 then; second chooses 0 and 2: 1 and 0. */
+    cr_expect_float_eq(curve[0], (0.4f + 0.5f) / 2, 1e-6f, "%g", (double)curve[0]);
+    cr_expect_float_eq(curve[1], (0.1f + 0.25f) / 2, 1e-6f, "%g", (double)curve[1]);
+}
+
+/* What fires always is needed always: without a cache each token reads everything, and the plan
+ * knows it from the file. */
+Test(rates, a_file_with_rates_carries_their_curve_and_the_plan_rests_on_it)
+{
+    char plain[256], packed[256], trace[300], always[300], out[2][300];
+    struct err err = ERR_INIT;
+    struct pack_report rep;
+    double rate[2];
+    packed_plain(packed_dir(), "llama", "relu", DT_F16, plain);
+    packed_pack(plain, PACK_MASK_RESIDENT, packed);
+    snprintf(trace, sizeof trace, "%s.some", packed);
+    snprintf(always, sizeof always, "%s.always", packed);
+    packed_trace(packed, 9, trace);
+    write_other(trace, always);
+    for (int i = 0; i < 2; i++) {
+        struct model *m;
+        struct plan p;
+        snprintf(out[i], sizeof out[i], "%s.curve%d", packed, i);
+        const struct pack_opts po = { .out = out[i],
+                                      .mask = PACK_MASK_RESIDENT,
+                                      .type = -1,
+                                      .align = 512,
+                                      .rates = i ? always : trace };
+        cr_assert_eq(packed_pack_opts(plain, &po, &rep, &err), ST_OK, "%s", err.msg);
+        cr_assert_eq(model_open(out[i], NULL, &m, &err), ST_OK, "%s", err.msg);
+        const struct bundle *b = model_bundle(m);
+        cr_expect(b->rated);
+        for (int k = 1; k < BUNDLE_RATES; k++)
+            cr_expect_leq(b->rate[k], b->rate[k - 1]);
+        if (i)
+            cr_expect_eq(b->rate[BUNDLE_RATES - 1], 1.f);
+        struct plan_in in = { .n_thread = 1, .mode = FLASH_SPARSE, .ram_bytes = 1 };
+        in.disk = (struct disk_model){ 1e-3, 1e9, 1e9, 1e-4, 64, 0, 1e12, true };
+        cr_assert_eq(plan_make(m, &in, &p, &err), ST_OK);
+        rate[i] = p.tokens_per_s;
+        /* One read of 256 KiB after the other, and each layer's last ones. */
+        double all =
+            (double)b->n_layer * b->n_neuron * b->stride * (1e-3 / (double)p.read_bytes + 1e-9) +
+            b->n_layer * 3 * 1e-4;
+        if (i)
+            cr_expect_lt(fabs(1 / rate[1] / all - 1), 0.02, "%g", rate[1]);
+        plan_clear(&p);
+        model_close(m);
+    }
+    cr_expect_gt(rate[0], rate[1]);
+}
+
 /* Going on with another trace's file would keep its rates. */
 Test(rates, a_partial_file_with_other_rates_is_started_over)
 {
     char plain[256], packed[256], trace[300], other[300], out[300], partial[320];
     struct err err = ERR_INIT;
     struct pack_report rep;
-    size_t n;
     packed_plain(packed_dir(), "opt", NULL, DT_F16, plain);
     packed_pack(plain, PACK_MASK_SKETCH, packed);
     snprintf(trace, sizeof trace, "%s.trace", packed);
     snprintf(other, sizeof other, "%s.other", packed);
     snprintf(out, sizeof out, "%s.out", packed);
     snprintf(partial, sizeof partial, "%s.partial", out);
-    struct packed_run r = {
-        .path = packed, .mode = FLASH_SPARSE, .slots = 9, .n_thread = 1, .neuron_trace = trace
-    };
-    free(packed_logits(&r, &n));
+    packed_trace(packed, 9, trace);
     write_other(trace, other);
     struct pack_opts po = { .out = out, .mask = PACK_MASK_SKETCH, .type = -1, .align = 512 };
     const char *const with[] = { trace, trace, other };

@@ -194,6 +194,45 @@ Test(replay, aggregated_sparsity_is_the_mean_union_of_windows)
     replay_clear(&t);
 }
 
+Test(replay, extents_follow_from_gaps_between_misses_in_the_order_given)
+{
+    static const uint32_t first[] = { 0, 1, 3, 9, 39 }, again[] = { 1, 2, 3 };
+    static const struct {
+        uint32_t most;
+        uint64_t extents, bundles;
+    } want[] = { { 0, 5, 6 }, { 1, 4, 7 }, { 4, 4, 7 }, { 5, 3, 12 }, { 15, 3, 12 } };
+    struct err err = ERR_INIT;
+    struct replay_trace t;
+    struct replay_result r;
+    struct replay_gaps g = { 0 };
+    begin(&t, 40);
+    add(&t, first, 5); /* all missed: 0 1, 3, 9, 39 */
+    add(&t, again, 3); /* 2 is missed, 1 and 3 are there: the distance is to the last miss */
+    struct replay_opts o = { .policy = CACHE_LRU, .slots = 40, .prompt = 16, .gaps = &g };
+    cr_assert_eq(replay_run(&t, &o, &r, &err), ST_OK);
+    cr_expect_eq(g.misses, 6u);
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++) {
+        uint64_t bundles, extents = replay_extents(&g, want[i].most, &bundles);
+        cr_expect_eq(extents, want[i].extents, "gap %u: %zu reads", want[i].most, (size_t)extents);
+        cr_expect_eq(bundles, want[i].bundles, "gap %u: %zu read", want[i].most, (size_t)bundles);
+    }
+    uint32_t order[40]; /* what was needed first comes last, side by side */
+    for (uint32_t i = 0, n = 0; i < 40; i++)
+        if (i != 0 && i != 1 && i != 3 && i != 9 && i != 39)
+            order[n++] = i;
+    for (uint32_t i = 0; i < 5; i++)
+        order[35 + i] = first[4 - i];
+    cr_assert_eq(replay_reorder(&t, order, &err), ST_OK);
+    for (uint32_t i = 0; i < 5; i++)
+        cr_expect_eq(t.layer[0].pass[0].needed[i], 35 + i);
+    g = (struct replay_gaps){ 0 };
+    cr_assert_eq(replay_run(&t, &o, &r, &err), ST_OK);
+    uint64_t bundles;
+    cr_expect_eq(replay_extents(&g, 0, &bundles), 2u);
+    cr_expect_eq(bundles, 6u);
+    replay_clear(&t);
+}
+
 /* Runs and replays; neuron_trace says where the record goes. */
 static void same_misses(struct packed_run r)
 {

@@ -155,6 +155,13 @@ static uint32_t run_seq(struct fake *f, const struct batch_seq *q, float *out)
     return n;
 }
 
+void forward_watch_chunks(struct forward *fwd, forward_chunk_fn *fn, void *ctx)
+{
+    struct fake *f = (struct fake *)fwd;
+    f->on_chunk = fn;
+    f->chunk_ctx = ctx;
+}
+
 enum status forward_run(struct forward *fwd, const struct batch_seq *seq, size_t n_seq,
                         const float **logits, struct err *err)
 {
@@ -177,6 +184,8 @@ enum status forward_run(struct forward *fwd, const struct batch_seq *seq, size_t
         usleep(f->pass_us);
     uint32_t number = f->n_pass++;
     f->pass[number % FAKE_PASSES_MAX] = pass;
+    if (f->on_chunk && n_tok > 1)
+        f->on_chunk(f->chunk_ctx, 0.5);
     bool stopped = !pass_gate(f, seq, n_seq);
     if (stopped || number == f->fail_pass) {
         for (size_t i = 0; i < n_seq; i++) /* what was written is void */

@@ -34,6 +34,8 @@ struct fake {
      * be written again before other passes read them. */
     uint32_t wrong_one_in;
     bool draft_model;
+    forward_chunk_fn *on_chunk; /* told of a half before a pass stands at the gate */
+    void *chunk_ctx;
     uint32_t n_pass, n_copy;
     struct fake_pass pass[FAKE_PASSES_MAX];
 };

@@ -150,6 +150,19 @@ void rig_open_with(struct rig *g, uint32_t n_slot, uint32_t n_ctx, uint32_t n_ba
     cr_assert_eq(scheduler_create(&in, &g->s, &err), ST_OK, "%s", err.msg);
 }
 
+void rig_open_spans(struct rig *g, uint32_t n_slot, uint32_t n_ctx, uint32_t n_batch,
+                    uint32_t n_span)
+{
+    struct err err = ERR_INIT;
+    *g = (struct rig){ .n_ctx = n_ctx };
+    fake_init(&g->fake, n_slot, n_ctx, n_batch);
+    g->fake.max_tok = n_span;
+    struct scheduler_in in = fake_scheduler_in(&g->fake, n_batch, 8);
+    in.streaming = true;
+    in.n_span = n_span;
+    cr_assert_eq(scheduler_create(&in, &g->s, &err), ST_OK, "%s", err.msg);
+}
+
 void rig_open_drafting(struct rig *g, const struct rig_draft *d, uint32_t n_slot, uint32_t n_ctx,
                        uint32_t n_batch)
 {

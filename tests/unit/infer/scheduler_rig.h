@@ -52,6 +52,9 @@ struct rig {
 
 void rig_open_with(struct rig *g, uint32_t n_slot, uint32_t n_ctx, uint32_t n_batch,
                    uint32_t queue_max, bool streaming);
+/* Weights are streamed, a pass on prompts alone takes n_span tokens. */
+void rig_open_spans(struct rig *g, uint32_t n_slot, uint32_t n_ctx, uint32_t n_batch,
+                    uint32_t n_span);
 void rig_open(struct rig *g, uint32_t n_slot, uint32_t n_ctx, uint32_t n_batch);
 struct rig_draft {
     enum draft_source source; /* DRAFT_MODEL or DRAFT_SELF */

@@ -219,6 +219,106 @@ Test(forward, a_copied_prefix_goes_on_like_its_original)
     }
 }
 
+/* ---- spans ---- */
+
+enum { CHUNK = 16 }; /* of a span; N is no multiple of it */
+
+/* Three sequences in one pass over CHUNK-sized buffers: all of the prompt, a part of it that goes
+ * on from cached tokens, and one token. */
+static void spans(struct flavour fl, unsigned threads)
+{
+    struct bench b;
+    struct rig r;
+    struct err err = ERR_INIT;
+    const float *y = NULL;
+    bench_open(&b, fl, cpu_level_max(), threads);
+    float *want = whole(&b);
+    rig_open(&r, toy_model(b.toy), toy_weights(b.toy),
+             (struct rig_opts){ cpu_level_max(), threads, SLOTS, N + 3, CHUNK, N,
+                                fl.type == DT_F32 ? DT_F32 : DT_F16 });
+    cr_assert_eq(forward_span(r.f, 2 * N, &err), ST_OK, "%s", err.msg);
+    rig_run(&r, 1, 0, b.token, 7, NULL);
+    struct batch_seq seq[] = {
+        { .slot = 2, .n_tok = N, .token = b.token, .n_logits = 3 },
+        { .slot = 1, .pos0 = 7, .n_tok = N - 17, .token = b.token + 7, .n_logits = 2 },
+        { .slot = 0, .n_tok = 1, .token = b.token, .n_logits = 1 },
+    };
+    cr_assert_eq(forward_run(r.f, seq, 3, &y, &err), ST_OK, "%s", err.msg);
+    expect_same(y, want + (N - 3) * (size_t)b.v, 3 * (size_t)b.v, "all in a span", fl);
+    expect_same(y + 3 * (size_t)b.v, want + (N - 12) * (size_t)b.v, 2 * (size_t)b.v,
+                "goes on in a span", fl);
+    expect_same(y + 5 * (size_t)b.v, want, b.v, "one token beside a span", fl);
+    float *got = floats(b.v);
+    rig_run(&r, 0, 1, b.token + 1, 1, got);
+    expect_same(got, want + b.v, b.v, "a usual pass after a span", fl);
+    free(got);
+    free(want);
+    rig_close(&r);
+    bench_close(&b);
+}
+
+Test(forward, a_span_has_the_bits_of_one_batch, .timeout = 60)
+{
+    for (unsigned i = 0; i < N_FLAVOUR; i++)
+        spans(flavours[i], 1 + i % 3);
+    for (unsigned i = 0; toy_preset(i); i++)
+        spans((struct flavour){ toy_preset(i), DT_F32 }, 2);
+}
+
+struct parts {
+    unsigned n;
+    double last;
+    atomic_bool *cancel; /* at the part `when` */
+    unsigned when;
+};
+
+static void on_part(void *ctx, double done)
+{
+    struct parts *p = ctx;
+    cr_expect_gt(done, p->last);
+    cr_expect_leq(done, 1.0);
+    p->last = done;
+    if (p->n++ == p->when && p->cancel)
+        atomic_store(p->cancel, true);
+}
+
+Test(forward, a_span_tells_of_its_chunks_and_stops_between_them)
+{
+    struct bench b;
+    struct rig r;
+    struct flavour fl = { "llama", DT_F32 };
+    struct err err = ERR_INIT;
+    const float *y = NULL;
+    atomic_bool gone = false;
+    bench_open(&b, fl, cpu_level_max(), 2);
+    float *want = whole(&b);
+    rig_open(&r, toy_model(b.toy), toy_weights(b.toy),
+             (struct rig_opts){ cpu_level_max(), 2, 1, N, CHUNK, 1, DT_F32 });
+    cr_assert_eq(forward_span(r.f, N, &err), ST_OK, "%s", err.msg);
+    unsigned chunks = (N + CHUNK - 1) / CHUNK, all = chunks * b.toy->hp.n_layer;
+    struct batch_seq s = { .n_tok = N, .token = b.token, .n_logits = 1, .cancel = &gone };
+    for (unsigned when = 0; when < all; when += 3) {
+        struct parts p = { .cancel = &gone, .when = when };
+        forward_watch_chunks(r.f, on_part, &p);
+        gone = false;
+        err_clear(&err);
+        enum status st = forward_run(r.f, &s, 1, &y, &err);
+        cr_expect_eq(st, when + 1 < all ? ST_CANCELLED : ST_OK, "%s", status_name(st));
+        cr_expect_eq(p.n, when + 1, "%u chunks after %u", p.n, when);
+    }
+    struct parts p = { 0 };
+    forward_watch_chunks(r.f, on_part, &p);
+    gone = false;
+    err_clear(&err);
+    cr_assert_eq(forward_run(r.f, &s, 1, &y, &err), ST_OK, "%s", err.msg);
+    expect_same(y, want + (N - 1) * (size_t)b.v, b.v, "after spans that were given up", fl);
+    cr_expect_eq(p.n, all);
+    cr_expect_float_eq(p.last, 1, 1e-12);
+    free(want);
+    rig_close(&r);
+    bench_close(&b);
+}
+
 /* ---- stops ---- */
 
 Test(forward, a_failed_read_ends_the_pass_with_its_cause_and_the_next_pass_is_right)
@@ -283,6 +383,11 @@ Test(forward, sizes_that_cannot_be_are_refused)
     cr_expect_gt(forward_bytes(hp, 64, 1, 1), forward_bytes(hp, 32, 1, 1));
     cr_expect_gt(forward_bytes(hp, 64, 2, 1), forward_bytes(hp, 64, 1, 1));
     cr_expect_gt(forward_bytes(hp, 64, 1, 2), forward_bytes(hp, 64, 1, 1));
+    cr_expect_eq(forward_span_bytes(hp, (struct forward_span){ UINT32_MAX, false }), 0);
+    cr_expect_geq(forward_span_bytes(hp, (struct forward_span){ 200, false }),
+                  200 * 4 * (size_t)hp->n_embd);
+    struct err span_err = ERR_INIT;
+    cr_expect_eq(forward_span(b.rig.f, N, &span_err), ST_RANGE, "no more than a batch");
     struct forward *f = NULL;
     struct err err = ERR_INIT;
     cr_expect_eq(forward_create(toy_model(b.toy), toy_weights(b.toy), b.rig.kv,

@@ -2,15 +2,12 @@
  * falls back and the bytes are the same. Each test narrows its own (forked) process for good. */
 #include "engine/base/rng.h"
 #include "engine/io/source.h"
+#include "tests/support/refuse.h"
 
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <sched.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -81,24 +78,6 @@ static void read_all(const struct fixture *f, struct source *s)
     }
     cr_expect_eq(memcmp(mem, f->want, FILE_BYTES), 0, "%s gives other bytes", source_name(s));
     free(mem);
-}
-
-/* From here on system call `nr` fails with `e` when argument `arg` has a bit of `mask` (0: always).
- */
-static void refuse(int nr, uint32_t arg, uint32_t mask, int e)
-{
-    struct sock_filter code[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (uint32_t)nr, 0, 3),
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, /* the low half on a little-endian machine */
-                 (uint32_t)offsetof(struct seccomp_data, args) + 8 * arg),
-        BPF_JUMP(BPF_JMP | (mask ? BPF_JSET : BPF_JGE) | BPF_K, mask, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | (uint32_t)e),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog prog = { sizeof code / sizeof code[0], code };
-    cr_assert_eq(prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0);
-    cr_assert_eq(prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog), 0, "%s", strerror(errno));
 }
 
 /* What a source of this kind says now; AUTO must be `want`, and read. */

@@ -14,7 +14,7 @@
 
 enum { PAGE = 4096, FILE_A = 5 * PAGE * 16 + 1234, FILE_B = PAGE / 2, N_REQ = 64 };
 
-/* io_uring whose reads a helper thread submits, as one more kind. */
+/* io_uring on a thread of its own, as one more kind. */
 enum { HELPED = SOURCE_MMAP + 1 };
 static const int kinds[] = { SOURCE_URING,    HELPED,      SOURCE_PREAD,
                              SOURCE_BUFFERED, SOURCE_MMAP, SOURCE_AUTO };
@@ -24,7 +24,7 @@ static struct source_opts opts_of(int kind, uint32_t depth)
 {
     return (struct source_opts){ .kind = kind == HELPED ? SOURCE_URING : (enum source_kind)kind,
                                  .depth = depth,
-                                 .helper = kind == HELPED };
+                                 .thread = kind == HELPED };
 }
 
 struct fixture {
@@ -237,6 +237,41 @@ Test(source, files_without_direct_reads_are_read_all_the_same)
     teardown(&f);
 }
 
+/* One read at a time is with the kernel, so they come in the order in which it got them. */
+Test(source, a_thread_of_its_own_reads_what_is_waited_for_before_what_is_ahead)
+{
+    enum { N = 32 };
+    struct fixture f;
+    setup(&f, "/tmp");
+    const char *paths[2] = { f.path[0], f.path[1] };
+    const struct source_opts o = { .kind = SOURCE_URING, .depth = N, .thread = true, .width = 1 };
+    struct source *s = NULL;
+    struct err err = ERR_INIT;
+    if (source_open(paths, 2, o, &s, &err) != ST_OK) {
+        fprintf(stderr, "SKIPPED: io_uring is refused here: %s\n", err.msg);
+        teardown(&f);
+        return;
+    }
+    unsigned char *mem = page_alloc((size_t)N * PAGE);
+    struct source_req req[N], *p[N], *done[N];
+    for (int i = 0; i < N; i++) {
+        req[i] = page_read(&f, 0, (uint64_t)i, 1, mem + (size_t)i * PAGE);
+        req[i].ahead = i % 3 != 2;
+        p[i] = &req[i];
+    }
+    cr_assert_eq(source_submit(s, p, N), (size_t)N);
+    cr_assert_eq(source_wait(s, done, N, N), (size_t)N);
+    for (int i = 0; i < N; i++) {
+        check_read(&f, done[i], source_name(s));
+        bool later = i && done[i]->ahead == done[i - 1]->ahead;
+        cr_expect(!i || (later ? done[i] > done[i - 1] : done[i]->ahead), "read %d is out of order",
+                  i);
+    }
+    source_close(s);
+    free(mem);
+    teardown(&f);
+}
+
 Test(source, no_more_than_depth_requests_are_taken)
 {
     struct fixture f;
@@ -343,7 +378,7 @@ Test(source, opening_reports_what_is_wrong)
         if (err.code == ST_NOTFOUND)
             cr_expect(strstr(err.msg, "no-such-file"), "%s", err.msg);
         err_clear(&err);
-        cr_expect_eq(source_open(paths, 1, opts_of(kinds[k], 2000), &s, &err), ST_RANGE);
+        cr_expect_eq(source_open(paths, 1, opts_of(kinds[k], 5000), &s, &err), ST_RANGE);
         err_clear(&err);
         cr_expect_eq(source_open(paths, 0, opts_of(kinds[k], 4), &s, &err), ST_RANGE);
         cr_expect_null(s);

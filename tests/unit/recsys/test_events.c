@@ -92,6 +92,9 @@ Test(recsys_events, times_are_numbers_with_a_unit_or_rfc_3339)
         struct err err = ERR_INIT;
         double t;
         cr_expect(events_time(str_c(bad[i]), 1, &t, &err) == ST_FORMAT, "'%s' passed", bad[i]);
+        cr_expect(strstr(err.msg, bad[i]) && (strstr(err.msg, "is no time: 2024-05-01T12:00:00Z") ||
+                                              strstr(err.msg, "is absurd")),
+                  "%s", err.msg);
     }
 }
 

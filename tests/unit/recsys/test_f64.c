@@ -217,9 +217,7 @@ Test(recsys_f64, the_bound_never_falls_and_no_event_is_lost_in_any_variant)
                 mass += f->edge_count[k];
             for (uint64_t k = 0; f->phi_tab && k < f->nu; k++)
                 mass += f->phi_count[k];
-            if (f->n_feat == 1)
-                cr_expect(fabs(mass - 260) < 1e-8 * 260, "%s: %.10f of 260 events", variants[i],
-                          mass);
+            cr_expect(fabs(mass - 260) < 1e-8 * 260, "%s: %.10f of 260 events", variants[i], mass);
             fit_close(f);
             follows_clear(&w);
             events_clear(&ev);
@@ -434,6 +432,188 @@ Test(recsys_f64, calendar_factorisation_equals_brute_force)
                 close_to(f->theta_shape[((uint64_t)u * 31 + i) * f->stride + k] - o.a_theta,
                          acc[(u * 31 + i) * f->k + k], "theta", "drpf", u);
     free(acc);
+    fit_close(f);
+    events_clear(&ev);
+}
+
+/* The bound of the parameters as they are; the sweep's shapes are put back. */
+static double bound_now(struct fit *f, const real *theta_shape)
+{
+    struct err err = ERR_INIT;
+    double kl, comp;
+    bound_parts(f, &kl, &comp, &err);
+    ok(&err, "bound");
+    f->want_ln = true;
+    sweep_users(f); /* also puts new shapes where these were */
+    memcpy(f->theta_shape, theta_shape, (size_t)f->nu * f->stride * sizeof *theta_shape);
+    return f->ln_z - comp - kl;
+}
+
+/* Central difference of the bound in the logarithm of a factor's shape, or of its rate with the
+ * shape as it is. sum: of the table's exposed means. */
+static double factor_slope(struct fit *f, real *shape, real *tab, double *sum, double exposure,
+                           bool rate)
+{
+    const double h = 1e-4;
+    size_t n = (size_t)f->nu * f->stride;
+    real *theta = malloc(n * sizeof *theta), shape_was = *shape, tab_was = *tab;
+    double r = exp_digamma(shape_was) / tab_was, sum_was = *sum, bound[2];
+    memcpy(theta, f->theta_shape, n * sizeof *theta);
+    for (int side = 0; side < 2; side++) {
+        double s = rate ? shape_was : shape_was * exp(side ? h : -h);
+        double q = rate ? r * exp(side ? h : -h) : r;
+        *shape = s;
+        *tab = exp_digamma(s) / q;
+        *sum = sum_was + exposure * (s / q - shape_was / r);
+        bound[side] = bound_now(f, theta);
+        *shape = shape_was;
+        *tab = tab_was;
+        *sum = sum_was;
+    }
+    free(theta);
+    return (bound[1] - bound[0]) / (2 * h);
+}
+
+static double rate_slope(struct fit *f, double *rate)
+{
+    const double h = 1e-4;
+    size_t n = (size_t)f->nu * f->stride;
+    real *theta = malloc(n * sizeof *theta);
+    double was = *rate, bound[2];
+    memcpy(theta, f->theta_shape, n * sizeof *theta);
+    for (int side = 0; side < 2; side++) {
+        *rate = was * exp(side ? h : -h);
+        bound[side] = bound_now(f, theta);
+    }
+    *rate = was;
+    free(theta);
+    return (bound[1] - bound[0]) / (2 * h);
+}
+
+/* At the fixed point the derivative of the bound with respect to every node's ln shape and ln rate
+ * is zero: factors here, their hyper-rates, the prior rates of tau; tau itself below. */
+Test(recsys_f64, at_convergence_no_factor_or_hyper_rate_wants_to_move)
+{
+    struct err err = ERR_INIT;
+    struct rs_events ev = EVENTS_INIT;
+    struct fit *f = NULL;
+    struct calendar utc = { .n = 0 };
+    small_events(&ev, 12, 5, 4, 150, false);
+    struct fit_opts o = opts_of("hrpf", NULL, MEASURE_WALL);
+    o.k = 2;
+    fit_open(&ev, &o, &utc, &f, &err);
+    fit_start_values(f, &err);
+    for (int it = 0; it < 6000; it++)
+        fit_sweep(f, &err);
+    ok(&err, "hrpf");
+    real *beta_shape = malloc((size_t)f->np * f->stride * sizeof *beta_shape);
+    memcpy(beta_shape, f->beta_shape, (size_t)f->np * f->stride * sizeof *beta_shape);
+    for (int rate = 0; rate < 2; rate++) {
+        for (uint32_t u = 0; u < f->nu; u++)
+            for (uint32_t k = 0; k < f->k; k++) {
+                uint64_t at = (uint64_t)u * f->stride + k;
+                double slope = factor_slope(f, &f->theta_shape[at], &f->theta_tab[at],
+                                            &f->s_theta[k], f->v->exposure[u], rate);
+                cr_expect(fabs(slope) < 1e-4, "theta %u %u, %s: slope %.3e", u, k,
+                          rate ? "rate" : "shape", slope);
+            }
+        for (uint32_t p = 0; p < f->np; p++)
+            for (uint32_t k = 0; k < f->k; k++) {
+                uint64_t at = (uint64_t)p * f->stride + k;
+                double slope =
+                    factor_slope(f, &f->beta_shape[at], &f->beta_tab[at], &f->s_beta[k], 1, rate);
+                cr_expect(fabs(slope) < 1e-4, "beta %u %u, %s: slope %.3e", p, k,
+                          rate ? "rate" : "shape", slope);
+            }
+    }
+    for (uint32_t u = 0; u < f->nu; u++)
+        cr_expect(fabs(rate_slope(f, &f->eta_rate[u])) < 1e-4, "eta %u", u);
+    for (uint32_t p = 0; p < f->np; p++)
+        cr_expect(fabs(rate_slope(f, &f->xi_rate[p])) < 1e-4, "xi %u", p);
+    for (uint32_t m = 0; m < f->n_scale; m++)
+        cr_expect(fabs(rate_slope(f, &f->mu_rate[m])) < 1e-4, "mu %u", m);
+    free(beta_shape);
+    fit_close(f);
+    events_clear(&ev);
+}
+
+/* Factors have no order: started with two of them exchanged, a fit stays exchanged. */
+Test(recsys_f64, the_order_of_factors_does_not_matter)
+{
+    struct err err = ERR_INIT;
+    struct rs_events ev = EVENTS_INIT;
+    struct fit *f[2] = { NULL, NULL };
+    struct calendar utc = { .n = 0 };
+    small_events(&ev, 21, 7, 6, 200, false);
+    struct fit_opts o = opts_of("hrpf", NULL, MEASURE_ACTIVITY);
+    for (int i = 0; i < 2; i++) {
+        fit_open(&ev, &o, &utc, &f[i], &err);
+        fit_start_values(f[i], &err);
+        ok(&err, "open");
+        real *table[] = { f[i]->theta_tab, f[i]->theta_shape, f[i]->beta_tab, f[i]->beta_shape };
+        for (int t = 0; i && t < 4; t++)
+            for (uint32_t r = 0; r < (t < 2 ? f[i]->nu : f[i]->np); r++) {
+                real *row = table[t] + (uint64_t)r * f[i]->stride, was = row[0];
+                row[0] = row[2];
+                row[2] = was;
+            }
+        double *sum[] = { f[i]->s_theta, f[i]->s_beta };
+        for (int t = 0; i && t < 2; t++) {
+            double was = sum[t][0];
+            sum[t][0] = sum[t][2];
+            sum[t][2] = was;
+        }
+        for (int it = 0; it < 30; it++)
+            fit_sweep(f[i], &err);
+        ok(&err, "sweeps");
+    }
+    for (uint32_t u = 0; u < f[0]->nu; u++)
+        for (uint32_t k = 0; k < 3; k++) {
+            double a = f[0]->theta_shape[u * f[0]->stride + k];
+            double b = f[1]->theta_shape[u * f[1]->stride + 2 - k];
+            cr_expect(fabs(a - b) <= 1e-9 * a, "user %u factor %u: %.15g, exchanged %.15g", u, k, a,
+                      b);
+        }
+    fit_close(f[0]);
+    fit_close(f[1]);
+    events_clear(&ev);
+}
+
+/* Counts of merged records are bytes; pairs with more events keep theirs beside. */
+Test(recsys_f64, a_pair_may_have_any_number_of_events)
+{
+    static const int times[] = { 1, 254, 255, 256, 1000 };
+    enum { N = sizeof times / sizeof times[0] };
+    struct err err = ERR_INIT;
+    struct rs_events ev = EVENTS_INIT;
+    struct fit *f = NULL;
+    struct calendar utc = { .n = 0 };
+    char user[8], item[8];
+    double total = 0, mass = 0;
+    for (int i = 0; i < N; i++)
+        for (int n = 0; n < times[i]; n++, total++) {
+            snprintf(user, sizeof user, "u%d", i / 2);
+            snprintf(item, sizeof item, "i%d", i);
+            events_add(&ev, str_c(user), str_c(item), n, &err);
+        }
+    events_sort(&ev, &err);
+    struct fit_opts o = fit_defaults(RT_GAMMA_RATES);
+    o.k = 2;
+    o.threads = 1;
+    fit_open(&ev, &o, &utc, &f, &err);
+    fit_start_values(f, &err);
+    ok(&err, "open");
+    for (int i = 0; i < N; i++) {
+        real got;
+        view_counts(f->v, (uint64_t)i, 1, &got);
+        cr_expect(got == times[i], "pair %d: %g events of %d", i, got, times[i]);
+    }
+    cr_expect(view_record_bytes(f->v) == 12 && view_event_bytes(f->v) == 0);
+    sweep_users(f);
+    for (uint32_t u = 0; u < f->nu; u++)
+        for (uint32_t k = 0; k < f->k; k++)
+            mass += f->theta_shape[u * f->stride + k] - o.a_theta;
+    cr_expect(fabs(mass - total) < 1e-9 * total, "%.10f of %g events", mass, total);
     fit_close(f);
     events_clear(&ev);
 }

@@ -149,6 +149,46 @@ Test(recsys_simulate, time_rescaling_rejects_about_one_true_model_in_twenty)
     cr_expect(rejected <= 9, "%d of %d rejected", rejected, N);
 }
 
+/* True causes are known, so attributions can be scored. Under the true model the probability that
+ * an event was caused by an earlier one, given the past, is its share of the rate: sums of (share -
+ * truth) are martingales with variance sum of share (1 - share), in every bin of shares. */
+Test(recsys_simulate, attributions_are_calibrated_and_better_than_a_coin)
+{
+    enum { BINS = 5 };
+    double miss[BINS] = { 0 }, var[BINS] = { 0 }, right = 0, frequent = 0, n = 0;
+    for (int i = 0; i < 20; i++) {
+        struct plant_opts p = town();
+        struct err err = ERR_INIT;
+        struct rmodel *m;
+        struct live *l;
+        struct simulated s;
+        p.events_per_user = 60;
+        p.seed = 900 + (uint64_t)i;
+        make_planted(&p, i % 2 ? SIM_THINNING : SIM_CLUSTERS, &m, &s);
+        cr_assert(live_open(m, &l, &err) == ST_OK);
+        for (uint64_t e = 0; e < s.ev.n; e++) {
+            struct live_parts r = live_rate(l, s.ev.user[e], s.ev.item[e], s.ev.time[e]);
+            double share = (r.self + r.social) / live_total(r);
+            bool caused = s.parent[e] != SIM_IMMIGRANT;
+            int bin = share < 1 ? (int)(share * BINS) : BINS - 1;
+            miss[bin] += share - caused;
+            var[bin] += share * (1 - share);
+            right += (share > 0.5) == caused;
+            frequent += caused;
+            n++;
+            live_add(l, s.ev.user[e], s.ev.item[e], s.ev.time[e], 1, &err);
+        }
+        live_close(l);
+        simulated_clear(&s);
+        rmodel_free(m);
+    }
+    for (int b = 0; b < BINS; b++)
+        cr_expect(fabs(miss[b]) < 4 * sqrt(var[b]) + 1e-9, "bin %d: %.2f, deviation %.2f", b,
+                  miss[b], sqrt(var[b]));
+    double base = frequent > n / 2 ? frequent / n : 1 - frequent / n;
+    cr_expect(right / n > base + 0.05, "%.3f right; always the same answer: %.3f", right / n, base);
+}
+
 /* Closed-form quantiles against thinning: the user's own events after `now`. */
 Test(recsys_simulate, return_time_quantiles_agree_with_draws)
 {

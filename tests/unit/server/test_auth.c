@@ -59,6 +59,7 @@ Test(auth, unusable_key_files_are_refused)
     struct err err = ERR_INIT;
     cr_expect_neq(auth_load(&a, "/no/such/keys", &err), ST_OK);
     cr_expect_not_null(strstr(err.msg, "/no/such/keys"));
+    cr_expect_eq(auth_load(&a, "/dev/zero", (err_clear(&err), &err)), ST_RANGE, "%s", err.msg);
     cr_assert_eq(load(&a, longest, 511, (err_clear(&err), &err)), ST_OK, "%s", err.msg);
     auth_clear(&a);
 }
@@ -115,6 +116,19 @@ Test(auth, hosts_on_loopback_are_loopback_names)
         cr_expect(auth_host_ok(&wide, wrong[i]), "any name, as keys guard: '%s'", wrong[i]);
     }
     cr_expect(auth_host_ok(&local, NULL));
+}
+
+Test(auth, what_no_browser_sends_is_no_origin)
+{
+    static const char *const good[] = { "*", "http://localhost:3000", "https://ui.example",
+                                        "http://[::1]:80", "app://x" };
+    static const char *const bad[] = { "",           "ui.example",       "http://", "://x",
+                                       "http://a/",  "http://a/path",    "**",      "http://a b",
+                                       "http://a\n", "http://a,http://b" };
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++)
+        cr_expect(auth_origin_plausible(good[i]), "%s", good[i]);
+    for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++)
+        cr_expect_not(auth_origin_plausible(bad[i]), "%s", bad[i]);
 }
 
 Test(auth, foreign_pages_are_kept_out_unless_named_or_keyed)

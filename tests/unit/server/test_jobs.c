@@ -1,6 +1,7 @@
 /* tests/unit/server/test_jobs.c - jobs from submission to their end, and what crashes, restarts and
  * clients do to them. Processes are fake_train; what they do stands in their script. */
 #include "server/process.h"
+#include "tests/support/pg.h"
 #include "tests/unit/server/jobs_rig.h"
 
 #include <criterion/criterion.h>
@@ -92,6 +93,19 @@ Test(jobs, a_program_that_does_not_start_fails_the_job_and_not_the_server)
     rig_wait(&rig, next, "failed");
 }
 
+/* A job is told as done before the keeper has saved it and counted again. */
+static void wait_count(enum job_state state, uint64_t want)
+{
+    uint64_t n[JOB_STATES] = { 0 };
+    for (int i = 0; i < 2000; i++) {
+        jobs_counts(rig.jobs, n);
+        if (n[state] == want)
+            return;
+        poll(NULL, 0, 10);
+    }
+    cr_assert_fail("%d jobs, not %d", (int)n[state], (int)want);
+}
+
 Test(jobs, one_worker_takes_jobs_in_their_order)
 {
     char id[3][JOB_ID_MAX];
@@ -103,9 +117,7 @@ Test(jobs, one_worker_takes_jobs_in_their_order)
     rig_wait(&rig, id[1], "running");
     cr_expect_str_eq(rig_member(&rig, id[0], "state"), "done");
     rig_wait(&rig, id[2], "done");
-    uint64_t n[JOB_STATES];
-    jobs_counts(rig.jobs, n);
-    cr_expect_eq(n[JOB_DONE], 3u);
+    wait_count(JOB_DONE, 3);
 }
 
 Test(jobs, more_workers_run_jobs_side_by_side)
@@ -438,6 +450,41 @@ Test(jobs, a_directory_that_another_server_leaves_is_taken_over)
         poll(NULL, 0, 10);
     cr_expect(jobs_store_up(second.jobs));
     jobs_rig_close(&second);
+}
+
+/* The server is killed; then the database goes away while a job runs, and comes back. */
+Test(jobs, in_postgresql_a_job_survives_its_server_and_an_outage, .timeout = 300)
+{
+    char id[JOB_ID_MAX] = "";
+    struct pg pg;
+    bool broken;
+    if (!pg_start(&pg, "jobs on PostgreSQL", &broken)) {
+        if (broken)
+            pg_stop(&pg);
+        cr_assert(!broken, "PostgreSQL is installed and does not start");
+        return;
+    }
+    rig.opts.store = pg.url;
+    killed_server(25, "step_ms=10 checkpoint=10", 60, 0, id);
+    jobs_rig_open(&rig);
+    rig_wait(&rig, id, "done");
+    cr_expect_str_eq(rig_member(&rig, id, "restarts"), "1");
+    rig_train(&rig, "step_ms=10", 60, id);
+    rig_wait_step(&rig, id, 5);
+    cr_assert(pg_halt(&pg));
+    struct jobs_ask *a = rig_submit(&rig, "pretrain", "{\"data\":\"script0.txt\",\"steps\":3}");
+    cr_expect_eq(a->err.code, ST_IO, "%s", a->err.msg);
+    jobs_ask_free(a);
+    rig_wait_step(&rig, id, 60);
+    rig_wait(&rig, id, "done"); /* in memory; not stored yet */
+    cr_expect_not(jobs_idle(rig.jobs), "it is kept until it is stored");
+    cr_assert(pg_again(&pg));
+    wait_idle();
+    jobs_rig_close(&rig);
+    jobs_rig_open(&rig);
+    cr_expect_str_eq(rig_member(&rig, id, "state"), "done");
+    jobs_rig_close(&rig);
+    pg_stop(&pg);
 }
 
 /* ---- settings, log ---- */

@@ -30,7 +30,7 @@ static enum status parse(const char *text, struct words *w, struct err *err)
         { "list", 0, OPT_STRS, &w->list, 0, 0, "TEXT", "texts" },
         { "count", 'n', OPT_COUNT, &w->count, 2, 65535, "N", "a count" },
         { "real", 0, OPT_REAL, &w->real, 0, 2, "R", "a number" },
-        { "size", 0, OPT_SIZE, &w->size, 0, 0, "SIZE", "bytes" },
+        { "size", 0, OPT_SIZE, &w->size, 16, 0, "SIZE", "bytes" },
     };
     const struct opt_table t = { "prog", "about", opt, sizeof opt / sizeof opt[0] };
     snprintf(copy, sizeof copy, "%s", text);
@@ -74,7 +74,9 @@ Test(options, mistakes_are_refused_and_name_the_option)
         { "--fly", "--fly", ST_ARG },
         { "-x", "-x", ST_ARG },
         { "-fn", "-fn", ST_ARG },
-        { "--coun 3", "--coun", ST_ARG },
+        { "--coun 3", "did you mean '--count'?", ST_ARG },
+        { "--sise=3", "did you mean '--size'?", ST_ARG },
+        { "---", "'---' (", ST_ARG },
         { "--flag=1", "--flag", ST_ARG },
         { "--count", "--count", ST_ARG },
         { "-n", "--count", ST_ARG },
@@ -93,6 +95,8 @@ Test(options, mistakes_are_refused_and_name_the_option)
         { "--size 5parsec", "--size", ST_ARG },
         { "--size -1", "--size", ST_ARG },
         { "--size 99999999TiB", "--size", ST_RANGE },
+        { "--size 0", "--size", ST_RANGE },
+        { "--size 15", "16 bytes", ST_RANGE },
         { "a b c", "c", ST_ARG },
     };
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {

@@ -1,10 +1,9 @@
-/* tests/unit/server/test_store.c - the job database: what it promises, and what it says when the
- * disk, another program or a crash gets in the way. */
-#include "server/store.h"
+/* tests/unit/server/test_store.c - the job database in a file: what it promises (store_rig.c), and
+ * what it says when the disk, another program or a crash gets in the way. */
+#include "tests/unit/server/store_rig.h"
 
 #include <criterion/criterion.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -17,280 +16,66 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char dir[64], file[96];
+TestSuite(store, .init = rig_setup, .fini = rig_teardown, .timeout = 100);
 
-static void setup(void)
+Test(store, sqlite_keeps_its_promises)
 {
-    snprintf(dir, sizeof dir, "/tmp/strobe-store-XXXXXX");
-    cr_assert_not_null(mkdtemp(dir));
-    snprintf(file, sizeof file, "%s/strobe.db", dir);
+    rig_run_both();
 }
 
-static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
+/* ---- files of before ---- */
+
+/* As the first version wrote them: no column `place`. */
+static void old_file(void)
 {
-    (void)st, (void)kind, (void)at;
-    return remove(path);
+    rig_other(
+        "CREATE TABLE jobs ("
+        "  seq INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,"
+        "  state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'cancelled', 'failed',"
+        "  'done')),"
+        "  created INTEGER NOT NULL, started INTEGER NOT NULL DEFAULT 0,"
+        "  finished INTEGER NOT NULL DEFAULT 0, params TEXT NOT NULL,"
+        "  progress TEXT, result TEXT, error TEXT, cancel INTEGER NOT NULL DEFAULT 0,"
+        "  resume INTEGER NOT NULL DEFAULT 0, restarts INTEGER NOT NULL DEFAULT 0,"
+        "  idle_tries INTEGER NOT NULL DEFAULT 0, best_step INTEGER NOT NULL DEFAULT 0,"
+        "  pid INTEGER NOT NULL DEFAULT 0, pid_birth INTEGER NOT NULL DEFAULT 0,"
+        "  owner TEXT NOT NULL DEFAULT '', lease INTEGER NOT NULL DEFAULT 0,"
+        "  request_key TEXT UNIQUE, request_hash TEXT) STRICT;"
+        "CREATE INDEX jobs_by_state ON jobs (state, seq);"
+        "PRAGMA application_id = 1398035010; PRAGMA user_version = 1; PRAGMA journal_mode = WAL");
+    rig_other(
+        "INSERT INTO jobs (id, kind, state, created, started, finished, params, progress, result,"
+        " owner, lease, restarts, request_key, request_hash) VALUES"
+        " ('d', 'pretrain', 'done', 1, 2, 3, '{}', '{\"step\":9}', '{\"loss\":1}', 'x', 0, 2,"
+        " 'key', 'hash'),"
+        " ('r', 'relufy', 'running', 4, 5, 0, '{\"a\":1}', NULL, NULL, '0123456789abcdef',"
+        " 99999999999, 0, NULL, NULL),"
+        " ('q', 'pretrain', 'queued', 6, 0, 0, '{}', NULL, NULL, '', 0, 0, NULL, NULL)");
 }
 
-static void teardown(void)
-{
-    nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
-}
-
-TestSuite(store, .init = setup, .fini = teardown, .timeout = 100);
-
-static enum status try_open(struct store **ret, struct err *err)
-{
-    struct store_opts o = { .dir = dir, .wait_ms = 50 };
-    return store_open(&o, ret, err);
-}
-
-static struct store *open_store(void)
-{
-    struct err err = ERR_INIT;
-    struct store *s = NULL;
-    cr_assert_eq(try_open(&s, &err), ST_OK, "%s", err.msg);
-    return s;
-}
-
-static enum status add(struct store *s, const char *id, const char *key, const char *hash,
-                       bool *known, struct job_row *out, struct err *err)
-{
-    struct job_row r = { .created = 100 };
-    bool k;
-    snprintf(r.id, sizeof r.id, "%s", id);
-    snprintf(r.kind, sizeof r.kind, "pretrain");
-    job_row_text(&r.params, STR("{\"steps\":5}"));
-    enum status st = store_job_add(s, &r, key, hash, known ? known : &k, err);
-    if (out && st == ST_OK)
-        *out = r;
-    else
-        job_row_clear(&r);
-    return st;
-}
-
-static void must_add(struct store *s, const char *id)
-{
-    struct err err = ERR_INIT;
-    cr_assert_eq(add(s, id, NULL, NULL, NULL, NULL, &err), ST_OK, "%s", err.msg);
-}
-
-static enum job_state state_in(struct store *s, const char *id)
+Test(store, a_file_of_the_first_version_opens_with_all_that_it_holds)
 {
     struct err err = ERR_INIT;
     struct job_row r;
-    cr_assert_eq(store_job_get(s, id, &r, &err), ST_OK, "%s", err.msg);
-    enum job_state st = r.state;
-    job_row_clear(&r);
-    return st;
-}
-
-/* One statement by another program. */
-static void other(const char *sql)
-{
-    sqlite3 *db;
-    char *why = NULL;
-    cr_assert_eq(sqlite3_open(file, &db), SQLITE_OK);
-    cr_assert_eq(sqlite3_exec(db, sql, NULL, NULL, &why), SQLITE_OK, "%s", why);
-    sqlite3_close(db);
-}
-
-/* ---- what it keeps ---- */
-
-Test(store, a_job_is_what_was_put_in_also_after_opening_again)
-{
-    struct err err = ERR_INIT;
-    struct job_row r, got;
-    struct store *s = open_store();
-    must_add(s, "a");
-    cr_assert_eq(store_job_claim(s, 1000, &r, &err), ST_OK, "%s", err.msg);
-    cr_expect_eq(r.state, JOB_QUEUED, "it says what it was");
-    r.state = JOB_FAILED;
-    r.started = 200;
-    r.finished = 300;
-    r.restarts = 2;
-    r.idle_tries = 1;
-    r.best_step = 77;
-    r.pid = 4;
-    r.pid_birth = (int64_t)1 << 40;
-    r.resume = true;
-    job_row_text(&r.progress, STR("{\"step\":77}"));
-    job_row_text(&r.result, STR("{}"));
-    job_row_text(&r.error, STR("it's \"bad\"; DROP TABLE jobs --"));
-    cr_assert_eq(store_job_save(s, &r, 1000, &err), ST_OK, "%s", err.msg);
-    store_close(s);
-    s = open_store();
-    cr_assert_eq(store_job_get(s, "a", &got, &err), ST_OK, "%s", err.msg);
-    cr_expect_eq(got.state, JOB_FAILED);
-    cr_expect_str_eq(got.kind, "pretrain");
-    cr_expect_str_eq(got.params, "{\"steps\":5}");
-    cr_expect_str_eq(got.progress, "{\"step\":77}");
-    cr_expect_str_eq(got.result, "{}");
-    cr_expect_str_eq(got.error, r.error);
-    cr_expect(got.created == 100 && got.started == 200 && got.finished == 300);
-    cr_expect(got.restarts == 2 && got.idle_tries == 1 && got.best_step == 77);
-    cr_expect(got.pid == 4 && got.pid_birth == r.pid_birth && got.resume && !got.cancel);
-    job_row_clear(&r);
-    job_row_clear(&got);
-    store_close(s);
-}
-
-Test(store, the_list_is_newest_first_and_goes_on_behind_a_job)
-{
-    struct err err = ERR_INIT;
-    struct store *s = open_store();
-    char id[8];
-    for (int i = 0; i < 7; i++) {
-        snprintf(id, sizeof id, "j%d", i);
-        must_add(s, id);
-    }
-    static const struct {
-        const char *after;
-        uint32_t limit;
-        const char *want;
-        bool more;
-    } cases[] = {
-        { NULL, 3, "j6 j5 j4 ", true },
-        { "j4", 3, "j3 j2 j1 ", true },
-        { "j1", 3, "j0 ", false },
-        { "j0", 3, "", false },
-        { NULL, 7, "j6 j5 j4 j3 j2 j1 j0 ", false },
-    };
-    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
-        struct job_list l;
-        struct buf b = BUF_INIT;
-        cr_assert_eq(store_job_list(s, cases[i].after, cases[i].limit, &l, &err), ST_OK, "%s",
-                     err.msg);
-        for (size_t k = 0; k < l.n; k++)
-            buf_printf(&b, "%s ", l.row[k].id);
-        cr_expect_str_eq(buf_view(&b).p, cases[i].want, "case %zu: %s", i, buf_view(&b).p);
-        cr_expect_eq(l.more, cases[i].more, "case %zu", i);
-        job_list_clear(&l);
-        buf_clear(&b);
-    }
-    struct job_list l;
-    cr_expect_eq(store_job_list(s, "nobody", 3, &l, &err), ST_NOTFOUND);
-    store_close(s);
-}
-
-Test(store, a_claim_takes_the_oldest_and_what_a_dead_server_left_first)
-{
-    struct err err = ERR_INIT, none = ERR_INIT;
-    struct job_row r;
-    struct store *s = open_store();
-    must_add(s, "first");
-    must_add(s, "second");
-    cr_assert_eq(store_job_claim(s, 1000, &r, &err), ST_OK);
-    cr_expect_str_eq(r.id, "first");
-    job_row_clear(&r);
-    cr_assert_eq(store_job_claim(s, 1000, &r, &err), ST_OK);
-    cr_expect_str_eq(r.id, "second");
-    job_row_clear(&r);
-    cr_expect_eq(store_job_claim(s, 1000, &r, &none), ST_NOTFOUND);
-    /* A clock that jumps a year ahead does not make a server take its own jobs again. */
-    err_clear(&none);
-    cr_expect_eq(store_job_claim(s, 1000 + 31536000, &r, &none), ST_NOTFOUND);
-    must_add(s, "third");
-    store_close(s); /* died */
-    s = open_store();
-    for (const char *const *want = (const char *const[]){ "first", "second", "third", NULL }; *want;
-         want++) {
-        cr_assert_eq(store_job_claim(s, 1000, &r, &err), ST_OK, "%s", *want);
-        cr_expect_str_eq(r.id, *want);
-        cr_expect_eq(r.state, strcmp(*want, "third") ? JOB_RUNNING : JOB_QUEUED, "%s", *want);
-        job_row_clear(&r);
-    }
-    store_close(s);
-}
-
-Test(store, a_job_that_became_anothers_is_not_written)
-{
-    struct err err = ERR_INIT;
-    struct job_row r;
-    struct store *s = open_store();
-    must_add(s, "a");
-    cr_assert_eq(store_job_claim(s, 1000, &r, &err), ST_OK);
-    r.state = JOB_RUNNING;
-    cr_assert_eq(store_job_save(s, &r, 1000, &err), ST_OK, "%s", err.msg);
-    other("UPDATE jobs SET owner = 'somebody'");
-    r.state = JOB_DONE;
-    cr_expect_eq(store_job_save(s, &r, 1000, &err), ST_NOTFOUND);
-    cr_expect_eq(state_in(s, "a"), JOB_RUNNING);
-    job_row_clear(&r);
-    store_close(s);
-}
-
-Test(store, a_lease_that_ran_out_frees_a_job_and_renewing_keeps_it)
-{
-    struct err err = ERR_INIT, none = ERR_INIT;
-    struct job_row r;
-    struct store *s = open_store();
-    must_add(s, "a");
-    cr_assert_eq(store_job_claim(s, 1000, &r, &err), ST_OK);
-    job_row_clear(&r);
-    cr_assert_eq(store_job_renew(s, 5000, &err), ST_OK);
-    other("UPDATE jobs SET owner = 'somebody'"); /* as two servers on one database would have it */
-    cr_expect_eq(store_job_claim(s, 5000 + STORE_LEASE_S - 1, &r, &none), ST_NOTFOUND);
-    cr_assert_eq(store_job_claim(s, 5000 + STORE_LEASE_S, &r, &err), ST_OK, "%s", err.msg);
-    cr_expect_eq(r.state, JOB_RUNNING);
-    job_row_clear(&r);
-    store_close(s);
-}
-
-Test(store, the_same_request_twice_is_one_job_and_another_under_its_key_is_refused)
-{
-    struct err err = ERR_INIT, bad = ERR_INIT;
-    struct job_row one = { 0 }, two = { 0 };
     bool known;
-    uint64_t n[JOB_STATES];
-    struct store *s = open_store();
-    cr_assert_eq(add(s, "a", "key", "hash", &known, &one, &err), ST_OK, "%s", err.msg);
-    cr_expect_not(known);
-    cr_assert_eq(add(s, "b", "key", "hash", &known, &two, &err), ST_OK, "%s", err.msg);
-    cr_expect(known);
-    cr_expect_str_eq(two.id, "a");
-    cr_expect_eq(two.seq, one.seq);
-    cr_expect_eq(add(s, "c", "key", "another", &known, NULL, &bad), ST_ARG);
-    cr_assert_eq(store_job_counts(s, n, &err), ST_OK);
-    cr_expect_eq(n[JOB_QUEUED], 1u);
-    job_row_clear(&one);
-    job_row_clear(&two);
-    store_close(s);
-}
-
-Test(store, cancelling_ends_a_queued_job_and_marks_a_running_one)
-{
-    struct err err = ERR_INIT, none = ERR_INIT;
-    struct job_row r;
-    struct store *s = open_store();
-    must_add(s, "running");
-    must_add(s, "queued");
-    cr_assert_eq(store_job_claim(s, 1000, &r, &err), ST_OK);
-    job_row_clear(&r);
-    cr_assert_eq(store_job_cancel(s, "running", 2000, &r, &err), ST_OK, "%s", err.msg);
-    cr_expect(r.state == JOB_RUNNING && r.cancel && r.finished == 0);
-    job_row_clear(&r);
-    cr_assert_eq(store_job_cancel(s, "queued", 2000, &r, &err), ST_OK, "%s", err.msg);
-    cr_expect(r.state == JOB_CANCELLED && r.finished == 2000);
-    job_row_clear(&r);
-    cr_assert_eq(store_job_cancel(s, "queued", 3000, &r, &err), ST_OK, "%s", err.msg);
-    cr_expect(r.state == JOB_CANCELLED && r.finished == 2000, "the second time changes nothing");
-    job_row_clear(&r);
-    cr_expect_eq(store_job_cancel(s, "nobody", 3000, &r, &none), ST_NOTFOUND);
-    store_close(s);
-}
-
-/* ---- who may open it ---- */
-
-Test(store, a_directory_has_one_server)
-{
-    struct err err = ERR_INIT, ok = ERR_INIT;
-    struct store *a = open_store(), *b = NULL;
-    cr_expect_eq(try_open(&b, &err), ST_BUSY);
-    cr_expect(strstr(err.msg, "--data"), "%s", err.msg);
-    store_close(a);
-    cr_expect_eq(try_open(&b, &ok), ST_OK, "%s", ok.msg);
-    store_close(b);
+    old_file();
+    for (int round = 0; round < 2; round++) { /* the second opens what the first made of it */
+        struct store *s = rig_open_store();
+        cr_assert_eq(store_job_get(s, "d", &r, &err), ST_OK, "%s", err.msg);
+        cr_expect(r.state == JOB_DONE && r.created == 1 && r.finished == 3 && r.restarts == 2);
+        cr_expect_str_eq(r.progress, "{\"step\":9}");
+        cr_expect_str_eq(r.result, "{\"loss\":1}");
+        job_row_clear(&r);
+        cr_assert_eq(rig_add(s, "again", "key", "hash", &known, &r, &err), ST_OK, "%s", err.msg);
+        cr_expect(known && strcmp(r.id, "d") == 0, "its keys count");
+        job_row_clear(&r);
+        for (const char *const *want = (const char *const[]){ "r", "q", NULL }; *want; want++) {
+            cr_assert_eq(store_job_claim(s, 1000, &r, &err), ST_OK, "%s: %s", *want, err.msg);
+            cr_expect_str_eq(r.id, *want);
+            job_row_clear(&r);
+        }
+        store_close(s);
+    }
 }
 
 Test(store, files_of_others_of_the_future_and_damaged_ones_are_refused_and_left_alone)
@@ -311,47 +96,47 @@ Test(store, files_of_others_of_the_future_and_damaged_ones_are_refused_and_left_
         struct err err = ERR_INIT;
         struct store *s = NULL;
         struct stat before, after;
-        unlink(file);
+        unlink(rig_file);
         if (cases[i].sql) {
-            other(cases[i].sql);
+            rig_other(cases[i].sql);
         } else {
             unsigned char junk[512];
             memset(junk, 0xa5, sizeof junk);
-            s = open_store();
-            must_add(s, "a");
+            s = rig_open_store();
+            rig_must_add(s, "a");
             store_close(s);
             s = NULL;
-            int fd = open(file, O_RDWR);
+            int fd = open(rig_file, O_RDWR);
             cr_assert(fd >= 0 && pwrite(fd, junk, sizeof junk, cases[i].at) == sizeof junk);
             close(fd);
         }
-        cr_assert_eq(stat(file, &before), 0);
-        cr_expect_eq(try_open(&s, &err), cases[i].want, "%s: %s", cases[i].name, err.msg);
+        cr_assert_eq(stat(rig_file, &before), 0);
+        cr_expect_eq(rig_try_open(&s, &err), cases[i].want, "%s: %s", cases[i].name, err.msg);
         cr_expect_null(s);
-        cr_assert_eq(stat(file, &after), 0);
+        cr_assert_eq(stat(rig_file, &after), 0);
         cr_expect_eq(before.st_size, after.st_size, "%s", cases[i].name);
-        cr_expect_null(strstr(err.msg, dir), "clients see no paths: %s", err.msg);
+        cr_expect_null(strstr(err.msg, rig_dir), "clients see no paths: %s", err.msg);
     }
 }
 
 Test(store, urls_of_other_databases_are_refused_by_name)
 {
-    static const char *const urls[] = { "postgres://db/strobe", "postgresql://db", "mysql://x",
-                                        "x" };
+    static const char *const urls[] = { "mysql://user:secret@db/x", "x", "user:secret" };
     for (size_t i = 0; i < sizeof urls / sizeof urls[0]; i++) {
         struct err err = ERR_INIT;
         struct store *s;
-        struct store_opts o = { .url = urls[i], .dir = dir };
+        struct store_opts o = { .url = urls[i], .dir = rig_dir };
         cr_expect_eq(store_open(&o, &s, &err), ST_UNSUPPORTED, "%s", urls[i]);
         cr_expect(strstr(err.msg, "--store"), "%s", err.msg);
+        cr_expect_null(strstr(err.msg, "secret"), "%s", err.msg);
     }
     struct err err = ERR_INIT;
-    char url[128];
+    char elsewhere[128];
     struct store *s = NULL;
-    snprintf(url, sizeof url, "sqlite:%s/elsewhere.db", dir);
-    struct store_opts o = { .url = url, .dir = dir };
+    snprintf(elsewhere, sizeof elsewhere, "sqlite:%s/elsewhere.db", rig_dir);
+    struct store_opts o = { .url = elsewhere, .dir = rig_dir };
     cr_expect_eq(store_open(&o, &s, &err), ST_OK, "%s", err.msg);
-    cr_expect_eq(access(url + 7, F_OK), 0);
+    cr_expect_eq(access(elsewhere + 7, F_OK), 0);
     store_close(s);
 }
 
@@ -360,17 +145,17 @@ Test(store, urls_of_other_databases_are_refused_by_name)
 Test(store, a_locked_database_is_said_to_be_locked_and_works_again_afterwards)
 {
     struct err err = ERR_INIT, ok = ERR_INIT;
-    struct store *s = open_store();
+    struct store *s = rig_open_store();
     sqlite3 *db;
-    must_add(s, "a");
-    cr_assert_eq(sqlite3_open(file, &db), SQLITE_OK);
+    rig_must_add(s, "a");
+    cr_assert_eq(sqlite3_open(rig_file, &db), SQLITE_OK);
     cr_assert_eq(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
-    cr_expect_eq(add(s, "b", NULL, NULL, NULL, NULL, &err), ST_TIMEOUT);
+    cr_expect_eq(rig_add(s, "b", NULL, NULL, NULL, NULL, &err), ST_TIMEOUT);
     cr_expect(strstr(err.msg, "locked"), "%s", err.msg);
-    cr_expect_eq(state_in(s, "a"), JOB_QUEUED, "reading goes on");
+    cr_expect_eq(rig_state_in(s, "a"), JOB_QUEUED, "reading goes on");
     sqlite3_exec(db, "ROLLBACK", NULL, NULL, NULL);
     sqlite3_close(db);
-    cr_expect_eq(add(s, "b", NULL, NULL, NULL, NULL, &ok), ST_OK, "%s", ok.msg);
+    cr_expect_eq(rig_add(s, "b", NULL, NULL, NULL, NULL, &ok), ST_OK, "%s", ok.msg);
     store_close(s);
 }
 
@@ -378,11 +163,11 @@ Test(store, a_file_that_was_moved_away_takes_no_more_jobs)
 {
     struct err err = ERR_INIT;
     char away[128];
-    struct store *s = open_store();
-    must_add(s, "a");
-    snprintf(away, sizeof away, "%s/moved.db", dir);
-    cr_assert_eq(rename(file, away), 0);
-    cr_expect_eq(add(s, "b", NULL, NULL, NULL, NULL, &err), ST_IO);
+    struct store *s = rig_open_store();
+    rig_must_add(s, "a");
+    snprintf(away, sizeof away, "%s/moved.db", rig_dir);
+    cr_assert_eq(rename(rig_file, away), 0);
+    cr_expect_eq(rig_add(s, "b", NULL, NULL, NULL, NULL, &err), ST_IO);
     cr_expect(strstr(err.msg, "moved"), "%s", err.msg);
     store_close(s);
 }
@@ -414,7 +199,7 @@ static int full_disk(enum status want, void (*more)(void))
     struct store *s = NULL;
     unsigned n, again;
     uint64_t counts[JOB_STATES];
-    if (try_open(&s, &ok) != ST_OK)
+    if (rig_try_open(&s, &ok) != ST_OK)
         return 2;
     if (fill(s, 4000, &n, &err) != want)
         return 3;
@@ -429,7 +214,7 @@ static int full_disk(enum status want, void (*more)(void))
             return 5;
         job_row_clear(&r);
     }
-    other("DELETE FROM jobs");
+    rig_other("DELETE FROM jobs");
     if (fill(s, n, &again, &ok) != ST_OK)
         return 6;
     store_close(s);
@@ -468,14 +253,14 @@ Test(store, a_file_that_may_not_grow_refuses_jobs_and_loses_none)
 
 static void bigger_disk(void)
 {
-    mount("tmpfs", dir, "tmpfs", MS_REMOUNT, "size=64m");
+    mount("tmpfs", rig_dir, "tmpfs", MS_REMOUNT, "size=64m");
 }
 
 enum { NO_MOUNT = 50 };
 static int small_disk(void)
 {
     if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 ||
-        mount("tmpfs", dir, "tmpfs", 0, "size=2m") != 0)
+        mount("tmpfs", rig_dir, "tmpfs", 0, "size=2m") != 0)
         return NO_MOUNT;
     return full_disk(ST_FULL, bigger_disk);
 }
@@ -526,12 +311,12 @@ Test(store, after_a_flush_that_failed_nothing_is_acknowledged_any_more)
     sqlite3_vfs *v = sqlite3_vfs_find(NULL);
     real_open = v->xOpen;
     v->xOpen = open_watched;
-    struct store *s = open_store();
-    must_add(s, "a");
+    struct store *s = rig_open_store();
+    rig_must_add(s, "a");
     flush_fails = true;
-    cr_expect_eq(add(s, "b", NULL, NULL, NULL, NULL, &err), ST_IO, "%s", err.msg);
+    cr_expect_eq(rig_add(s, "b", NULL, NULL, NULL, NULL, &err), ST_IO, "%s", err.msg);
     flush_fails = false; /* a flush that works now proves nothing of the bytes before */
-    cr_expect_eq(add(s, "c", NULL, NULL, NULL, NULL, &later), ST_IO);
+    cr_expect_eq(rig_add(s, "c", NULL, NULL, NULL, NULL, &later), ST_IO);
     cr_expect(strstr(later.msg, "flushed"), "%s", later.msg);
     v->xOpen = real_open;
     store_close(s);
@@ -544,13 +329,13 @@ static void work_until_killed(int fd, unsigned from)
 {
     struct err err = ERR_INIT;
     struct store *s = NULL;
-    if (try_open(&s, &err) != ST_OK)
+    if (rig_try_open(&s, &err) != ST_OK)
         _exit(9);
     for (unsigned i = from;; i++) {
         char id[16];
         struct job_row r;
         snprintf(id, sizeof id, "k%u", i);
-        if (add(s, id, NULL, NULL, NULL, NULL, &err) != ST_OK)
+        if (rig_add(s, id, NULL, NULL, NULL, NULL, &err) != ST_OK)
             _exit(9);
         if (write(fd, &i, sizeof i) != sizeof i)
             _exit(9);
@@ -582,7 +367,7 @@ Test(store, what_was_acknowledged_survives_kill_9)
         waitpid(pid, &how, 0);
         cr_assert(WIFSIGNALED(how), "the writer failed by itself: %d", how);
         struct err err = ERR_INIT;
-        struct store *s = open_store(); /* checks the file */
+        struct store *s = rig_open_store(); /* checks the file */
         while (read(p[0], &i, sizeof i) == sizeof i) {
             char id[16];
             struct job_row r;

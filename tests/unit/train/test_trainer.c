@@ -230,10 +230,11 @@ static bool run_and_kill(const char *name, unsigned us)
 Test(trainer, a_run_killed_again_and_again_is_the_whole_run_to_the_bit, .timeout = 300)
 {
     struct rng g = { 9 };
-    unsigned kills = 0, us = 20000;
+    unsigned kills = 0, us = 2000;
     run("a.tok", "{\"checkpoint_every\":1}", "whole", false);
     for (unsigned i = 0; i < 400; i++) {
-        /* Long enough, sooner or later, to write one more checkpoint on any machine. */
+        /* Short enough for the fastest machine; sooner or later long enough for one more
+         * checkpoint. */
         if (!run_and_kill("killed", us + (unsigned)rng_below(&g, us)))
             break;
         kills++;
