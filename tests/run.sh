@@ -146,18 +146,20 @@ suite() { # name, dir, meson test options...
 }
 
 suite_failed() { # name, dir, log, how many
-    local name=$1 dir=$2 log=$3 n=$4 t
+    local name=$1 dir=$2 log=$3 n=$4 t seen=0
     if [ "$n" -eq 0 ] || [ "$n" -gt 3 ]; then
         bad "$((n > 0 ? n : 1))" "$name: $(grep -E 'FAIL|TIMEOUT' "$log" | sed 's/  */ /g' | head -n 20 | paste -sd';')"
         return
     fi
     while read -r t; do
+        seen=$((seen + 1))
         if forgiven "$name $t" "$log" meson test -C "$dir" --no-rebuild --print-errorlogs -t 4 --logbase again "$t"; then
             ok 1
         else
             bad 1 "$name $t (log: $log)"
         fi
-    done < <(sed -n -E 's#^ *[0-9]+/[0-9]+ strobe:[^/]* / (.*[^ ]) +(FAIL|TIMEOUT|UNEXPECTEDPASS) .*#\1#p' "$log" | sort -u)
+    done < <(sed -n -E 's#^ *[0-9]+/[0-9]+ (strobe:[^/]* / )?(.*[^ ]) +(FAIL|TIMEOUT|UNEXPECTEDPASS) .*#\2#p' "$log" | sort -u)
+    [ "$seen" -ge "$n" ] || bad $((n - seen)) "$name: $((n - seen)) whose names were not found (log: $log)"
 }
 
 # Of a tree only the tests of some suites: configured, built as far as they need it, and run.
