@@ -64,13 +64,27 @@ static int set_files(posix_spawn_file_actions_t *f, const char *dir, int out, in
     return e ? e : posix_spawn_file_actions_addclosefrom_np(f, STDERR_FILENO + 1);
 }
 
-/* Requests go first, and so does the server's life. A refusal changes little: not an error. */
+/* A small number in a file of /proc; 0: it cannot be read. */
+static int proc_number(const char *path)
+{
+    char text[16];
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, text, sizeof text - 1) : 0;
+    if (fd >= 0)
+        close(fd);
+    text[n > 0 ? n : 0] = '\0';
+    return (int)strtol(text, NULL, 10);
+}
+
+/* Requests go first, and so does the server's life: never before us, whatever we were started
+ * with. A refusal changes little: not an error. */
 static void step_back(pid_t pid)
 {
     char path[64], score[16];
-    setpriority(PRIO_PROCESS, (id_t)pid, NICE);
+    int nice = getpriority(PRIO_PROCESS, 0), own = proc_number("/proc/self/oom_score_adj");
+    setpriority(PRIO_PROCESS, (id_t)pid, nice > NICE ? nice : NICE);
     snprintf(path, sizeof path, "/proc/%d/oom_score_adj", (int)pid);
-    int n = snprintf(score, sizeof score, "%d", OOM_SCORE);
+    int n = snprintf(score, sizeof score, "%d", own > OOM_SCORE ? own : OOM_SCORE);
     int fd = open(path, O_WRONLY | O_CLOEXEC);
     if (fd < 0)
         return;
