@@ -5,13 +5,15 @@
  *   step_ms=N  checkpoint=N (steps)  crash_at=N (a signal at that step, every time it comes there)
  *   crash_once=N (only when not resumed)  crash_every=N (steps)  exit_at=N exit_code=C
  *   stubborn (SIGTERM is ignored)  noise=N (bytes on standard error)  hang_at=N
- *   torn (a crash leaves half a line) */
+ *   torn (a crash leaves half a line)  hold_at=N (until the file says go, or SIGTERM)
+ *   hold_end (who is told to end waits until the file says go) */
 #include "engine/base/json.h"
 #include "server/process.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,8 +22,10 @@
 #include <unistd.h>
 
 struct script {
-    long step_ms, checkpoint, crash_at, crash_once, crash_every, exit_at, exit_code, noise, hang_at;
-    bool stubborn, torn;
+    const char *path;
+    long step_ms, checkpoint, crash_at, crash_once, crash_every, exit_at, exit_code, noise, hang_at,
+        hold_at;
+    bool stubborn, torn, hold_end;
 };
 
 static volatile sig_atomic_t asked;
@@ -55,7 +59,8 @@ static struct script read_script(const char *path)
     struct buf b = BUF_INIT;
     read_text(path, &b);
     const char *t = buf_view(&b).p;
-    struct script s = { .step_ms = word(t, "step_ms", 5),
+    struct script s = { .path = path,
+                        .step_ms = word(t, "step_ms", 5),
                         .checkpoint = word(t, "checkpoint", 10),
                         .crash_at = word(t, "crash_at", 0),
                         .crash_once = word(t, "crash_once", 0),
@@ -64,6 +69,8 @@ static struct script read_script(const char *path)
                         .exit_code = word(t, "exit_code", 1),
                         .noise = word(t, "noise", 0),
                         .hang_at = word(t, "hang_at", 0),
+                        .hold_at = word(t, "hold_at", 0),
+                        .hold_end = strstr(t, "hold_end") != NULL,
                         .stubborn = strstr(t, "stubborn") != NULL,
                         .torn = strstr(t, "torn") != NULL };
     buf_clear(&b);
@@ -75,6 +82,16 @@ static void rest(long ms)
     struct timespec t = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000 };
     while (nanosleep(&t, &t) != 0 && errno == EINTR && !asked)
         ;
+}
+
+/* The test says so when it has seen what it came for. */
+static bool may_go(const struct script *s)
+{
+    struct buf b = BUF_INIT;
+    read_text(s->path, &b);
+    bool go = strstr(buf_view(&b).p, "go") != NULL;
+    buf_clear(&b);
+    return go;
 }
 
 static void save(const char *dir, long step)
@@ -157,10 +174,14 @@ static int run(const struct script *s, const char *dir, long steps, long from)
             crash(f, s, step);
         while (step == s->hang_at)
             pause();
+        while (step == s->hold_at && !asked && !may_go(s))
+            rest(5);
         put_line(f, step, false);
         if (step % s->checkpoint == 0)
             save(dir, step);
     }
+    while (s->hold_end && asked && !may_go(s))
+        poll(NULL, 0, 5);
     save(dir, step);
     fclose(f);
     if (step < steps) {

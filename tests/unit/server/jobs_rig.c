@@ -161,7 +161,7 @@ const char *rig_member(struct jobs_rig *r, const char *id, const char *name)
 void rig_wait(struct jobs_rig *r, const char *id, const char *state)
 {
     char now[32] = "";
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < RIG_PATIENCE; i++) {
         snprintf(now, sizeof now, "%s", rig_member(r, id, "state"));
         if (strcmp(now, state) == 0)
             return;
@@ -174,7 +174,7 @@ void rig_wait_step(struct jobs_rig *r, const char *id, int step)
 {
     char want[32];
     snprintf(want, sizeof want, "{\"step\":%d,", step);
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < RIG_PATIENCE; i++) {
         char *text = rig_read(r, id, "metrics.jsonl");
         bool there = strstr(text, want) != NULL;
         free(text);

@@ -5,6 +5,8 @@
 
 #include "server/jobs.h"
 
+enum { RIG_PATIENCE = 6000 }; /* looks, ten milliseconds apart, before a test gives up */
+
 struct jobs_rig {
     char dir[64];
     struct jobs *jobs;
@@ -30,7 +32,7 @@ struct jobs_ask *rig_get(struct jobs_rig *r, enum jobs_verb verb, const char *id
 
 /* A member of a job's JSON: text, number, or the JSON of others; static storage. */
 const char *rig_member(struct jobs_rig *r, const char *id, const char *name);
-/* Waits (20 s) for the job's state and fails the test if it does not come. */
+/* Waits for the job's state and fails the test if it does not come. */
 void rig_wait(struct jobs_rig *r, const char *id, const char *state);
 /* Waits for a line of the run's metrics with this step. */
 void rig_wait_step(struct jobs_rig *r, const char *id, int step);

@@ -33,7 +33,7 @@ static void teardown(void)
     pthread_mutex_destroy(&server.list_lock);
 }
 
-TestSuite(api_jobs, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(api_jobs, .init = setup, .fini = teardown, .timeout = 240);
 
 /* A call through the router, its answer waited for: status, body and Location of the call. */
 static void exchange(struct call *c, enum method m, const char *path, const char *body)
@@ -49,7 +49,7 @@ static void exchange(struct call *c, enum method m, const char *path, const char
     uint64_t waited;
     long n;
     struct buf all = BUF_INIT;
-    for (int i = 0; i < 4000 && (n = stream_take(c->stream, part, sizeof part, &waited)) >= 0; i++)
+    for (int i = 0; i < 30000 && (n = stream_take(c->stream, part, sizeof part, &waited)) >= 0; i++)
         if (n > 0)
             buf_put(&all, part, (size_t)n);
         else
@@ -218,7 +218,7 @@ Test(api_jobs, the_metrics_count_jobs_by_state)
     struct buf b = BUF_INIT;
     submit(id);
     rig_wait(&rig, id, "done");
-    for (int i = 0; i < 300; i++) { /* counted once it is stored */
+    for (int i = 0; i < RIG_PATIENCE; i++) { /* counted once it is stored */
         buf_reset(&b);
         job_families(rig.jobs, &b);
         if (strstr(b.p, "strobe_jobs{state=\"done\"} 1\n"))

@@ -1,6 +1,7 @@
 /* tests/unit/server/test_jobs.c - jobs from submission to their end, and what crashes, restarts and
  * clients do to them. Processes are fake_train; what they do stands in their script. */
 #include "server/process.h"
+#include "store/db.h"
 #include "tests/support/pg.h"
 #include "tests/unit/server/jobs_rig.h"
 
@@ -27,7 +28,7 @@ static void teardown(void)
     jobs_rig_clear(&rig);
 }
 
-TestSuite(jobs, .init = setup, .fini = teardown, .timeout = 100);
+TestSuite(jobs, .init = setup, .fini = teardown, .timeout = 240);
 
 static bool has(const char *id, const char *member, const char *part)
 {
@@ -97,7 +98,7 @@ Test(jobs, a_program_that_does_not_start_fails_the_job_and_not_the_server)
 static void wait_count(enum job_state state, uint64_t want)
 {
     uint64_t n[JOB_STATES] = { 0 };
-    for (int i = 0; i < 2000; i++) {
+    for (int i = 0; i < RIG_PATIENCE; i++) {
         jobs_counts(rig.jobs, n);
         if (n[state] == want)
             return;
@@ -111,11 +112,14 @@ Test(jobs, one_worker_takes_jobs_in_their_order)
     char id[3][JOB_ID_MAX];
     jobs_rig_open(&rig);
     for (int i = 0; i < 3; i++)
-        rig_train(&rig, "step_ms=3", 30, id[i]);
+        rig_train(&rig, "step_ms=1 hold_at=2", 5, id[i]);
     rig_wait(&rig, id[0], "running");
     cr_expect_str_eq(rig_member(&rig, id[2], "state"), "queued");
+    rig_file(&rig, "script0.txt", "step_ms=1 go");
     rig_wait(&rig, id[1], "running");
     cr_expect_str_eq(rig_member(&rig, id[0], "state"), "done");
+    rig_file(&rig, "script1.txt", "step_ms=1 go");
+    rig_file(&rig, "script2.txt", "step_ms=1 go");
     rig_wait(&rig, id[2], "done");
     wait_count(JOB_DONE, 3);
 }
@@ -207,13 +211,15 @@ Test(jobs, a_queued_job_is_cancelled_at_once)
 Test(jobs, a_running_job_is_asked_to_save_and_ends_cancelled)
 {
     char id[JOB_ID_MAX];
+    rig.opts.kill_ms = 60000;
     jobs_rig_open(&rig);
-    rig_train(&rig, "step_ms=5 checkpoint=100000", 10000, id);
+    rig_train(&rig, "step_ms=5 checkpoint=100000 hold_end", 10000, id);
     rig_wait_step(&rig, id, 5);
     struct jobs_ask *a = rig_get(&rig, JOBS_CANCEL, id);
     cr_expect_eq(a->state, JOB_RUNNING);
     cr_expect(strstr(a->body.p, "\"cancelling\":true"), "%s", a->body.p);
     jobs_ask_free(a);
+    rig_file(&rig, "script0.txt", "go");
     rig_wait(&rig, id, "cancelled");
     char *step = rig_read(&rig, id, "checkpoints/last/step");
     cr_expect_gt(strtol(step, NULL, 10), 4, "no checkpoint: '%s'", step);
@@ -252,7 +258,7 @@ Test(jobs, a_job_that_has_ended_cannot_be_cancelled)
 
 static void wait_idle(void)
 {
-    for (int i = 0; i < 1000 && !jobs_idle(rig.jobs); i++)
+    for (int i = 0; i < RIG_PATIENCE && !jobs_idle(rig.jobs); i++)
         poll(NULL, 0, 10);
     cr_assert(jobs_idle(rig.jobs));
 }
@@ -261,7 +267,7 @@ Test(jobs, a_server_that_stops_saves_its_jobs_and_the_next_one_goes_on)
 {
     char id[JOB_ID_MAX], queued[JOB_ID_MAX];
     jobs_rig_open(&rig);
-    rig_train(&rig, "step_ms=10 checkpoint=100000", 60, id);
+    rig_train(&rig, "step_ms=1 checkpoint=100000 hold_at=11", 60, id);
     rig_train(&rig, "step_ms=1", 5, queued);
     rig_wait_step(&rig, id, 10);
     jobs_stop(rig.jobs);
@@ -279,9 +285,48 @@ static void wait_restarts(const char *id, int n)
 {
     char want[16];
     snprintf(want, sizeof want, "%d", n);
-    for (int i = 0; i < 1000 && strcmp(rig_member(&rig, id, "restarts"), want) != 0; i++)
+    for (int i = 0; i < RIG_PATIENCE && strcmp(rig_member(&rig, id, "restarts"), want) != 0; i++)
         poll(NULL, 0, 10);
     cr_assert_str_eq(rig_member(&rig, id, "restarts"), want);
+}
+
+static bool take_process(void *ctx, const struct db_value *col, int n)
+{
+    *(bool *)ctx |= n == 2 && col[0].i && process_birth((pid_t)col[0].i) == col[1].i;
+    return true;
+}
+
+static int take_sqlite(void *ctx, int n, char **col, char **name)
+{
+    const struct db_value v[] = { db_int(strtoll(col[0], NULL, 10)),
+                                  db_int(strtoll(col[1], NULL, 10)) };
+    (void)name;
+    return take_process(ctx, v, n) ? 0 : 1;
+}
+
+/* Does the database know a process that lives? Only then can the next server find it. */
+static bool process_is_stored(void)
+{
+    static const char sql[] = "SELECT pid, pid_birth FROM jobs WHERE state = 'running'";
+    bool lives = false;
+    if (rig.opts.store) {
+        struct db_opts o = { .url = rig.opts.store, .what = "test", .schema = "strobe_test" };
+        struct err err = ERR_INIT;
+        struct db *db;
+        cr_assert_eq(db_open(&o, &db, &err), ST_OK, "%s", err.msg);
+        cr_assert_eq(db_run(db, sql, NULL, 0, take_process, &lives, NULL, &err), ST_OK, "%s",
+                     err.msg);
+        db_close(db);
+        return lives;
+    }
+    char path[128];
+    sqlite3 *db;
+    snprintf(path, sizeof path, "%s/strobe.db", rig.dir);
+    cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+    sqlite3_busy_timeout(db, 60000);
+    cr_assert_eq(sqlite3_exec(db, sql, take_sqlite, &lives, NULL), SQLITE_OK);
+    sqlite3_close(db);
+    return lives;
 }
 
 /* A server of its own that submits a job, or goes on with it for the nth time, and is killed with
@@ -297,7 +342,8 @@ static void killed_server(int step, const char *script, int steps, int nth, char
             rig_train(&rig, script, steps, id);
         wait_restarts(id, nth);
         rig_wait_step(&rig, id, step);
-        poll(NULL, 0, 100); /* its process's number is stored by now */
+        for (int i = 0; i < RIG_PATIENCE && !process_is_stored(); i++)
+            poll(NULL, 0, 10);
         _exit(write(fd[1], id, JOB_ID_MAX) != JOB_ID_MAX || pause());
     }
     close(fd[1]);
@@ -310,7 +356,7 @@ static void killed_server(int step, const char *script, int steps, int nth, char
 Test(jobs, a_job_survives_kill_9_of_its_server)
 {
     char id[JOB_ID_MAX] = "";
-    killed_server(25, "step_ms=10 checkpoint=10", 60, 0, id);
+    killed_server(25, "step_ms=1 checkpoint=10 hold_at=26", 60, 0, id);
     jobs_rig_open(&rig);
     rig_wait(&rig, id, "done");
     cr_expect_str_eq(rig_member(&rig, id, "restarts"), "1");
@@ -323,11 +369,11 @@ Test(jobs, the_process_of_a_killed_server_is_ended_before_another_starts)
 {
     char id[JOB_ID_MAX] = "";
     rig.opts.kill_ms = 400;
-    killed_server(5, "step_ms=10 stubborn checkpoint=1", 1000, 0, id);
+    killed_server(5, "step_ms=10 stubborn checkpoint=1", 10000, 0, id);
     jobs_rig_open(&rig);
     /* It ignores what the kernel tells it. For as long as it writes, no other one does. */
     rig_wait(&rig, id, "running");
-    for (int i = 0; i < 300; i++) {
+    for (int i = 0; i < RIG_PATIENCE; i++) {
         struct jobs_ask *a = rig_get(&rig, JOBS_LOG, id);
         bool again = strstr(a->body.p, "started again") != NULL;
         jobs_ask_free(a);
@@ -346,6 +392,7 @@ Test(jobs, the_process_of_a_killed_server_is_ended_before_another_starts)
 Test(jobs, servers_that_die_again_and_again_without_progress_fail_the_job)
 {
     char id[JOB_ID_MAX] = "";
+    rig.opts.kill_ms = 200; /* what hangs does not listen either */
     for (int i = 0; i < 5; i++)
         killed_server(3, "step_ms=1 hang_at=4 checkpoint=100000", 60, i, id);
     jobs_rig_open(&rig);
@@ -397,15 +444,17 @@ Test(jobs, a_job_runs_to_its_end_while_the_database_is_locked)
     char id[JOB_ID_MAX], path[128];
     sqlite3 *db;
     jobs_rig_open(&rig);
-    rig_train(&rig, "step_ms=10", 40, id);
+    rig_train(&rig, "step_ms=1 hold_at=6", 40, id);
     rig_wait_step(&rig, id, 5);
     snprintf(path, sizeof path, "%s/strobe.db", rig.dir);
     cr_assert_eq(sqlite3_open(path, &db), SQLITE_OK);
+    sqlite3_busy_timeout(db, 60000);
     cr_assert_eq(sqlite3_exec(db, "BEGIN IMMEDIATE", NULL, NULL, NULL), SQLITE_OK);
     rig_file(&rig, "other.txt", "");
     struct jobs_ask *a = rig_submit(&rig, "pretrain", "{\"data\":\"other.txt\",\"steps\":3}");
     cr_expect_eq(a->err.code, ST_TIMEOUT, "%s", a->err.msg);
     jobs_ask_free(a);
+    rig_file(&rig, "script0.txt", "go");
     rig_wait_step(&rig, id, 40);
     rig_wait(&rig, id, "done"); /* in memory; not stored yet */
     cr_expect_not(jobs_idle(rig.jobs), "it is kept until it is stored");
@@ -446,7 +495,7 @@ Test(jobs, a_directory_that_another_server_leaves_is_taken_over)
     cr_expect_eq(a->err.code, ST_BUSY, "%s", a->err.msg);
     jobs_ask_free(a);
     jobs_rig_close(&rig);
-    for (int i = 0; i < 300 && !jobs_store_up(second.jobs); i++)
+    for (int i = 0; i < RIG_PATIENCE && !jobs_store_up(second.jobs); i++)
         poll(NULL, 0, 10);
     cr_expect(jobs_store_up(second.jobs));
     jobs_rig_close(&second);
@@ -465,16 +514,17 @@ Test(jobs, in_postgresql_a_job_survives_its_server_and_an_outage, .timeout = 300
         return;
     }
     rig.opts.store = pg.url;
-    killed_server(25, "step_ms=10 checkpoint=10", 60, 0, id);
+    killed_server(25, "step_ms=1 checkpoint=10 hold_at=26", 60, 0, id);
     jobs_rig_open(&rig);
     rig_wait(&rig, id, "done");
     cr_expect_str_eq(rig_member(&rig, id, "restarts"), "1");
-    rig_train(&rig, "step_ms=10", 60, id);
+    rig_train(&rig, "step_ms=1 hold_at=6", 60, id);
     rig_wait_step(&rig, id, 5);
     cr_assert(pg_halt(&pg));
     struct jobs_ask *a = rig_submit(&rig, "pretrain", "{\"data\":\"script0.txt\",\"steps\":3}");
     cr_expect_eq(a->err.code, ST_IO, "%s", a->err.msg);
     jobs_ask_free(a);
+    rig_file(&rig, "script0.txt", "go");
     rig_wait_step(&rig, id, 60);
     rig_wait(&rig, id, "done"); /* in memory; not stored yet */
     cr_expect_not(jobs_idle(rig.jobs), "it is kept until it is stored");
@@ -505,13 +555,14 @@ Test(jobs, a_file_that_goes_before_its_job_starts_fails_the_job)
 {
     char first[JOB_ID_MAX], id[JOB_ID_MAX], path[128];
     jobs_rig_open(&rig);
-    rig_train(&rig, "step_ms=5", 40, first);
+    rig_train(&rig, "step_ms=1 hold_at=2", 5, first);
     rig_file(&rig, "gone.txt", "");
     struct jobs_ask *a = rig_submit(&rig, "pretrain", "{\"data\":\"gone.txt\",\"steps\":3}");
     snprintf(id, sizeof id, "%s", a->job);
     jobs_ask_free(a);
     snprintf(path, sizeof path, "%s/gone.txt", rig.dir);
     unlink(path);
+    rig_file(&rig, "script0.txt", "go");
     rig_wait(&rig, id, "failed");
     cr_expect(has(id, "error", "gone.txt"), "%s", rig_member(&rig, id, "error"));
 }
@@ -595,12 +646,12 @@ struct seen {
     bool ended;
 };
 
-/* Reads a watched stream for up to ms, or until it ends or shows a text. */
-static void read_stream(struct stream *st, struct seen *s, const char *until, int ms)
+/* Reads a watched stream until it ends or shows a text. */
+static void read_stream(struct stream *st, struct seen *s, const char *until)
 {
     char part[4096];
     uint64_t waited;
-    for (int i = 0; i < ms / 5; i++) {
+    for (int i = 0; i < 2 * RIG_PATIENCE; i++) {
         long n;
         while ((n = stream_take(st, part, sizeof part, &waited)) > 0)
             buf_put(&s->text, part, (size_t)n);
@@ -643,12 +694,13 @@ Test(jobs, watchers_get_every_line_once_the_states_and_an_end)
     char id[JOB_ID_MAX];
     struct seen a = { .ended = false }, b = { .ended = false };
     jobs_rig_open(&rig);
-    rig_train(&rig, "step_ms=10", 40, id);
+    rig_train(&rig, "step_ms=1 hold_at=21", 40, id);
     struct stream *early = watch(id, 0, ST_OK);
-    read_stream(early, &a, "{\"step\":20,", 10000);
+    read_stream(early, &a, "{\"step\":20,");
     struct stream *late = watch(id, 0, ST_OK);
-    read_stream(early, &a, NULL, 10000);
-    read_stream(late, &b, NULL, 10000);
+    rig_file(&rig, "script0.txt", "go");
+    read_stream(early, &a, NULL);
+    read_stream(late, &b, NULL);
     cr_expect(a.ended && b.ended, "the streams end with the job");
     for (int i = 0; i < 2; i++) {
         const char *t = i ? b.text.p : a.text.p;
@@ -678,7 +730,7 @@ Test(jobs, a_watcher_goes_on_behind_the_last_event_that_it_had)
     jobs_rig_open(&rig);
     rig_train(&rig, "step_ms=5", 60, id);
     struct stream *st = watch(id, 0, ST_OK);
-    read_stream(st, &a, "{\"step\":20,", 10000);
+    read_stream(st, &a, "{\"step\":20,");
     leave(st);
     /* The last event that came whole. */
     char *end = a.text.p;
@@ -689,7 +741,7 @@ Test(jobs, a_watcher_goes_on_behind_the_last_event_that_it_had)
     for (char *p = a.text.p; (p = strstr(p, "id: ")); p++)
         id_at = p;
     st = watch(id, strtoull(id_at + 4, NULL, 10), ST_OK);
-    read_stream(st, &b, NULL, 10000);
+    read_stream(st, &b, NULL);
     cr_expect(b.ended);
     for (int step = 1; step <= 60; step++) {
         char want[60];
@@ -711,7 +763,7 @@ Test(jobs, a_finished_job_is_told_from_its_files_and_an_unknown_one_is_not_found
     jobs_rig_close(&rig);
     jobs_rig_open(&rig);
     struct stream *st = watch(id, 0, ST_OK);
-    read_stream(st, &a, NULL, 5000);
+    read_stream(st, &a, NULL);
     cr_expect(a.ended);
     cr_expect_eq(count(a.text.p, "event: metrics"), 10);
     cr_expect_eq(count(a.text.p, "\"state\":\"done\""), 1);
@@ -730,7 +782,7 @@ Test(jobs, a_slow_watcher_is_waited_for_and_holds_little)
     rig_wait(&rig, id, "done"); /* over a megabyte by now */
     poll(NULL, 0, 300);
     cr_expect_leq(stream_unsent(st), (size_t)256 << 10);
-    read_stream(st, &a, NULL, 30000);
+    read_stream(st, &a, NULL);
     cr_expect(a.ended);
     cr_expect_eq(count(a.text.p, "event: metrics"), 8000);
     leave(st);
