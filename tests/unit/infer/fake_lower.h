@@ -28,7 +28,7 @@ struct fake {
     bool in_pass;
     uint32_t fail_pass; /* this one fails with ST_IO; UINT32_MAX: none */
     bool nan_logits;
-    uint32_t pass_us; /* a pass that reads takes this long */
+    uint32_t pass_us; /* a pass that reads takes this long, on the fake's clock */
     /* Of its rows, with WEIGHTS_DRAFT in force or in any case where it is a draft model, one in so
      * many is another's; 0: none. Rows of keys and values written with WEIGHTS_DRAFT in force must
      * be written again before other passes read them. */

@@ -60,7 +60,7 @@ struct rig_draft {
     enum draft_source source; /* DRAFT_MODEL or DRAFT_SELF */
     uint32_t n_ctx;           /* of the draft model */
     uint32_t wrong_one_in;    /* of its rows that are others than the model's; 0: none */
-    uint32_t pass_us;         /* what a pass of the model takes at least */
+    uint32_t pass_us;         /* what a pass of the model takes, on the fake's clock */
     uint32_t dear_tok;
     bool streaming;
 };

@@ -87,7 +87,6 @@ static void guess(uint32_t order, float temperature, uint32_t n_slot, uint32_t n
     scheduler_stats(g.s, &st);
     cr_expect_leq(st.draft_accepted, st.drafted);
     if (order == 1 && temperature == 0 && n_slot == 1)
-        /* How many are saved depends on the pass times that were measured. */
         cr_expect_lt(g.fake.n_pass, n_token * 9 / 10, "%u passes for %u tokens that loop",
                      g.fake.n_pass, n_token);
     for (uint32_t i = 0; i < n_req; i++)

@@ -169,11 +169,8 @@ Test(scheduler_draft, a_long_prompt_reaches_the_draft_model_in_parts)
     for (uint32_t i = 0; i < g.small.n_pass; i++)
         cr_expect_leq(g.small.pass[i].n_prompt_tok, 17u, "a batch and one");
     uint32_t before = g.small.n_pass;
-    /* Its rows are still there. A busy machine's times may make guesses look dear for a while. */
-    for (int turn = 0; turn < 20 && g.small.n_pass == before; turn++) {
-        seen_clear(&s);
-        run_alone(&g, prompt, 120, &p, &s);
-    }
+    seen_clear(&s);
+    run_alone(&g, prompt, 120, &p, &s); /* its rows are still there */
     cr_assert_gt(g.small.n_pass, before);
     cr_expect_eq(g.small.pass[before].n_prompt_tok, 0u, "one token, the last");
     seen_clear(&s);
