@@ -60,6 +60,16 @@ void client_event(void *ctx, const struct gen_event *ev)
         note_done(c, ev);
     }
     pthread_cond_broadcast(&c->moved);
+    while (c->hold_at && c->n_token >= c->hold_at)
+        pthread_cond_wait(&c->moved, &c->lock);
+    pthread_mutex_unlock(&c->lock);
+}
+
+void client_release(struct client *c)
+{
+    pthread_mutex_lock(&c->lock);
+    c->hold_at = 0;
+    pthread_cond_broadcast(&c->moved);
     pthread_mutex_unlock(&c->lock);
 }
 
@@ -81,9 +91,16 @@ void client_await_tokens(struct client *c, uint32_t n)
 
 void client_send(struct client *c, struct engine *e, const char *prompt, const struct gen_params *p)
 {
+    client_send_held(c, e, prompt, p, 0);
+}
+
+void client_send_held(struct client *c, struct engine *e, const char *prompt,
+                      const struct gen_params *p, uint32_t hold_at)
+{
     struct err err = ERR_INIT;
     struct token_list t = { 0 };
     client_init(c);
+    c->hold_at = hold_at;
     cr_assert_eq(engine_tokenize(e, str_c(prompt), true, false, &t, &err), ST_OK, "%s", err.msg);
     cr_assert_eq(engine_submit(e, t.id, t.n, p, client_event, c, &c->id, &err), ST_OK, "%s",
                  err.msg);

@@ -21,6 +21,7 @@ struct client {
     enum gen_finish finish;
     char stop[64], message[ERR_MSG_MAX];
     uint32_t cached, prompt_tokens;
+    uint32_t hold_at; /* the engine stands at this token until client_release(); 0: at none */
 };
 
 void client_init(struct client *c);
@@ -33,5 +34,9 @@ void client_run(struct client *c, struct engine *e, const char *prompt, const st
 /* The same without waiting. */
 void client_send(struct client *c, struct engine *e, const char *prompt,
                  const struct gen_params *p);
+/* And the engine's thread waits in the callback of token number `hold_at`: nothing moves. */
+void client_send_held(struct client *c, struct engine *e, const char *prompt,
+                      const struct gen_params *p, uint32_t hold_at);
+void client_release(struct client *c);
 
 #endif

@@ -132,7 +132,7 @@ Test(engine, any_mix_of_requests_gives_each_what_it_gets_alone)
     struct engine_stats st;
     engine_stats(busy, &st);
     cr_expect_eq(st.requests, 3 * N_MIX);
-    for (int i = 0; i < 1000 && !engine_idle(busy); i++)
+    for (int i = 0; i < 60000 && !engine_idle(busy); i++)
         usleep(1000); /* the last callback returns a moment after it told us */
     cr_expect(engine_idle(busy));
     engine_close(alone);
@@ -278,13 +278,14 @@ Test(engine, cancelling_frees_the_slot_and_closing_ends_the_rest)
     if (!e)
         return;
     p.ignore_eos = true;
-    for (int i = 0; i < 2; i++)
-        client_send(&c[i], e, opening[i], &p);
+    client_send_held(&c[0], e, opening[0], &p, 3);
+    client_send(&c[1], e, opening[1], &p);
     client_await_tokens(&c[0], 3);
     engine_cancel(e, c[0].id);
+    client_release(&c[0]);
     client_await_done(&c[0]);
     cr_expect_eq(c[0].finish, FINISH_CANCELLED);
-    cr_expect_lt(c[0].n_token, 200);
+    cr_expect_eq(c[0].n_token, 3);
     client_await_done(&c[1]);
     cr_expect_eq(c[1].finish, FINISH_LENGTH);
     cr_expect_eq(c[1].n_token, 200);
@@ -297,7 +298,9 @@ Test(engine, cancelling_frees_the_slot_and_closing_ends_the_rest)
         cr_expect_eq(c[i].n_done, 1);
         client_clear(&c[i]);
     }
-    cr_expect_eq(c[3].finish, FINISH_CANCELLED);
+    /* How far they come before the end is the engine's pace. */
+    for (int i = 2; i < 4; i++)
+        cr_expect(c[i].finish == FINISH_CANCELLED || c[i].n_token == 200, "request %d", i);
 }
 
 Test(engine, tokens_turn_back_into_the_text)

@@ -128,13 +128,66 @@ Test(generate, choices_of_a_stream_are_told_apart_and_each_ends_once)
     buf_clear(&b);
 }
 
+/* A request in whose first event the engine stands still: what comes meanwhile cannot have ended.
+ */
+struct standstill {
+    pthread_mutex_t lock;
+    pthread_cond_t moved;
+    bool here, go, done;
+};
+
+static void stand_still(void *ctx, const struct gen_event *ev)
+{
+    struct standstill *s = ctx;
+    pthread_mutex_lock(&s->lock);
+    s->here = true;
+    s->done |= ev->kind == GEN_DONE;
+    pthread_cond_broadcast(&s->moved);
+    while (!s->go)
+        pthread_cond_wait(&s->moved, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void await(struct standstill *s, const bool *what)
+{
+    pthread_mutex_lock(&s->lock);
+    while (!*what)
+        pthread_cond_wait(&s->moved, &s->lock);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void stand(struct standstill *s)
+{
+    static const int32_t prompt[] = { 40 };
+    struct err err = ERR_INIT;
+    struct gen_params p;
+    uint64_t id;
+    gen_params_init(&p);
+    p.max_tokens = 1;
+    *s = (struct standstill){ PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, false,
+                              false };
+    cr_assert_eq(engine_submit(rig.server.engine, prompt, 1, &p, stand_still, s, &id, &err), ST_OK,
+                 "%s", err.msg);
+    await(s, &s->here);
+}
+
+static void go_on(struct standstill *s)
+{
+    pthread_mutex_lock(&s->lock);
+    s->go = true;
+    pthread_cond_broadcast(&s->moved);
+    pthread_mutex_unlock(&s->lock);
+    await(s, &s->done);
+}
+
 static void cancel_one(bool by_header)
 {
     struct buf b = BUF_INIT;
     char *event[EVENTS_MAX];
-    /* More choices than slots: some of them wait and cannot have ended. */
+    struct standstill s;
     struct call c = rig_call(&rig, "{\"prompt\":\"a\",\"n\":32,\"max_tokens\":120,\"seed\":1,"
                                    "\"ignore_eos\":true,\"stream\":true}");
+    stand(&s);
     api_completions(&c);
     cr_assert_not_null(c.stream);
     struct call stop = rig_call(&rig, "");
@@ -146,6 +199,7 @@ static void cancel_one(bool by_header)
     api_cancel(&stop);
     cr_expect_eq(stop.reply.status, 200);
     buf_clear(&stop.reply.body);
+    go_on(&s);
     cr_assert(rig_drain(&c, &b));
     size_t n = 0;
     cr_expect_null(strstr(b.p, "[DONE]"));
