@@ -428,10 +428,8 @@ int main(int argc, char **argv)
 {
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t n = sizeof a;
-    const char *port = getenv("MOCK_PORT"); /* to come back where it was */
     int one = 1, s = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    a.sin_port = htons(port ? (uint16_t)strtoul(port, NULL, 10) : 0);
     arguments(argc, argv);
     if (bind(s, (struct sockaddr *)&a, n) != 0 || listen(s, 1024) != 0 ||
         getsockname(s, (struct sockaddr *)&a, &n) != 0)

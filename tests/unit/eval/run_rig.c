@@ -13,10 +13,11 @@
 
 /* ---- the endpoint ---- */
 
-void mock_start(struct mock *m, const char *const *args, unsigned port)
+void mock_start(struct mock *m, const char *const *args)
 {
     int in[2], out[2];
-    char line[64], text[16];
+    char line[64];
+    unsigned port;
     const char *argv[24] = { MOCK_LLM };
     for (int i = 0; args[i]; i++)
         argv[i + 1] = args[i];
@@ -25,9 +26,6 @@ void mock_start(struct mock *m, const char *const *args, unsigned port)
     if (m->pid == 0) {
         dup2(in[0], 0);
         dup2(out[1], 1);
-        snprintf(text, sizeof text, "%u", port);
-        if (port)
-            setenv("MOCK_PORT", text, 1);
         execv(MOCK_LLM, (char *const *)argv);
         _exit(127);
     }
@@ -35,9 +33,9 @@ void mock_start(struct mock *m, const char *const *args, unsigned port)
     close(out[1]);
     m->in = in[1];
     FILE *f = fdopen(out[0], "r");
-    cr_assert(f && fgets(line, sizeof line, f) && sscanf(line, "listening on %u", &m->port) == 1);
+    cr_assert(f && fgets(line, sizeof line, f) && sscanf(line, "listening on %u", &port) == 1);
     fclose(f);
-    snprintf(m->url, sizeof m->url, "http://127.0.0.1:%u", m->port);
+    snprintf(m->url, sizeof m->url, "http://127.0.0.1:%u", port);
 }
 
 void mock_stop(struct mock *m)

@@ -11,12 +11,11 @@
 struct mock {
     pid_t pid;
     int in; /* closed: it ends */
-    unsigned port;
     char url[64];
 };
 
-/* args end with NULL; port 0: any. */
-void mock_start(struct mock *m, const char *const *args, unsigned port);
+/* args end with NULL. */
+void mock_start(struct mock *m, const char *const *args);
 void mock_stop(struct mock *m);
 
 /* A folder of the test's own and the store in it. */
