@@ -223,7 +223,8 @@ Test(alloc_engine, text_without_memory_is_neither_tokenized_nor_put_into_a_templ
                          .ctx = &t,
                          .run = tokenize,
                          .print = print_text,
-                         .drop = free };
+                         .drop = free,
+                         .beside = true };
     nth_alloc(&op);
     op.name = "engine_apply_template";
     op.run = apply;

@@ -131,8 +131,12 @@ Test(server, a_request_without_memory_is_answered_in_full_or_with_500)
     for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
         r.handler = cases[i].handler;
         r.body = cases[i].body;
-        nth_alloc(&(struct nth_op){
-            .name = cases[i].name, .ctx = &r, .run = handle, .print = print_text, .drop = free });
+        nth_alloc(&(struct nth_op){ .name = cases[i].name,
+                                    .ctx = &r,
+                                    .run = handle,
+                                    .print = print_text,
+                                    .drop = free,
+                                    .beside = true });
     }
     request_close(&r);
 }

@@ -18,7 +18,8 @@ static _Atomic int armed; /* enum fault */
 static _Atomic uint64_t n_call, n_hit, first, last;
 static _Atomic int64_t blocks, mapped;
 /* Not while a thread starts or ends: a sanitizer cannot do without its memory. */
-static _Thread_local bool counts;
+static _Thread_local bool counts, was_started;
+static _Atomic bool alone;
 
 void fault_arm(enum fault what, uint64_t nth, bool forever)
 {
@@ -42,9 +43,15 @@ uint64_t fault_hits(void)
     return atomic_load(&n_hit);
 }
 
+void fault_alone(bool yes)
+{
+    atomic_store(&alone, yes);
+}
+
 bool fault_due(enum fault what)
 {
-    if (atomic_load_explicit(&armed, memory_order_relaxed) != (int)what || !counts)
+    if (atomic_load_explicit(&armed, memory_order_relaxed) != (int)what || !counts ||
+        (was_started && atomic_load(&alone)))
         return false;
     uint64_t n = atomic_fetch_add(&n_call, 1) + 1;
     bool due = n >= atomic_load(&first) && n <= atomic_load(&last);
@@ -240,7 +247,7 @@ static void *run_thread(void *arg)
 {
     struct start s = *(struct start *)arg;
     CALL(free, arg);
-    counts = true;
+    counts = was_started = true;
     void *r = s.fn(s.arg);
     counts = false;
     return r;

@@ -29,6 +29,9 @@ uint64_t fault_disarm(void);
 uint64_t fault_hits(void);
 /* For wrappers that a test program adds: counts a call, true when it is to fail. */
 bool fault_due(enum fault what);
+/* Calls of threads that the project started do not count: an engine that stands beside an operation
+ * may begin or end something at any time. */
+void fault_alone(bool yes);
 /* The calling thread's calls neither count nor fail between the two (a test's own callback, on a
  * thread that the project started). */
 void fault_pause(void);
