@@ -177,7 +177,7 @@ Test(stream, what_is_not_likely_is_not_read_and_what_is_known_not_to_come_costs_
         for (size_t i = 7; i < ITEMS; i++)
             expect_reads(&r, i, i == 9 ? 0 : lap, "used each lap");
     }
-    cr_expect_leq(r.reads[6], 5u);
+    cr_expect_leq(r.reads[6], 6u, "one a lap, and the sixth's may have come: %u", r.reads[6]);
     close_rig(&r);
 }
 
