@@ -13,10 +13,11 @@
 
 char rig_dir[64], rig_file[96];
 const char *rig_url;
-uint32_t rig_wait_ms = 50;
+uint32_t rig_wait_ms;
 
 void rig_setup(void)
 {
+    rig_wait_ms = 50;
     snprintf(rig_dir, sizeof rig_dir, "/tmp/strobe-store-XXXXXX");
     cr_assert_not_null(mkdtemp(rig_dir));
     snprintf(rig_file, sizeof rig_file, "%s/strobe.db", rig_dir);
