@@ -111,8 +111,10 @@ Test(chat, what_cannot_be_served_is_named)
     }
 }
 
-/* Each ends at a bound (or renders) within a second of processor time in a release build; a
- * sanitizer's build may take ten. Steps are charged by work, so the bound holds for all of them. */
+/* Each ends at a bound (or renders) in a quarter of a second of processor time, a sanitizer's build
+ * in a few; processors differ, and what is shared counts more than it gives, so far more is
+ * allowed: without the bound the first ones take days. Steps are charged by work, so the bound
+ * holds for all of them. */
 Test(chat, hostile_templates_end_at_a_bound)
 {
 #if defined(__has_feature)
@@ -121,9 +123,9 @@ Test(chat, hostile_templates_end_at_a_bound)
 #endif
 #endif
 #if defined(__SANITIZE_ADDRESS__)
-    const double limit_s = 10;
+    const double limit_s = 200;
 #else
-    const double limit_s = 1;
+    const double limit_s = 20;
 #endif
     json_t *doc = golden("hostile.json"), *c;
     size_t i;
