@@ -16,8 +16,8 @@ struct nth_op {
     void (*print)(void *ctx, void *made, struct buf *out);
     void (*drop)(void *made); /* NULL: nothing to free */
     bool threads;             /* it starts some: their stacks are cached, blocks do not add up */
-    bool beside;              /* an engine stands beside it, whose threads are not its own */
     uint32_t all;             /* so many calls fail one by one, 0: NTH_ALL*; then NTH_MORE */
+    bool beside;              /* an engine stands beside it, whose threads are not its own */
 };
 
 /* Calls of the kind fail, each alone; for allocations also with all that follow it. The first
