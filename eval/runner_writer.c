@@ -109,8 +109,11 @@ static void lease(struct writer *w, struct err *err)
         run_store_release(w->o->store, w->o->run, -1, err) == ST_OK)
         w->lost = false;
     if (err->code == ST_OK &&
-        run_store_lease(w->o->store, w->o->run, (int64_t)n, take_sample, &t, &got, err) != ST_OK)
+        run_store_lease(w->o->store, w->o->run, (int64_t)n, take_sample, &t, &got, err) != ST_OK) {
         w->lost = true;
+        while (t.n) /* they came before their transaction was sure: perhaps they are not ours */
+            work_free(t.list[--t.n]);
+    }
     if (t.nomem)
         err_set(err, ST_NOMEM, "leased samples");
     qsort(t.list, t.n, sizeof(struct work *), by_ord);

@@ -424,6 +424,42 @@ Test(crash, a_server_that_cuts_connections_and_starts_again_costs_no_answer)
     pg_stop(&pg);
 }
 
+/* Rows come before the server has committed, and the commit may fail: they are nobody's then. */
+Test(crash, samples_of_a_lease_that_failed_are_not_asked)
+{
+    enum { ITEMS = 60 };
+    static const char *const refusal[] = {
+        "CREATE SEQUENCE leases",
+        "CREATE FUNCTION refuse_first() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN IF "
+        "nextval(''leases'') = 1 THEN RAISE EXCEPTION ''not yet'' USING ERRCODE = ''55P03''; END "
+        "IF; RETURN NULL; END'",
+        "CREATE CONSTRAINT TRIGGER at_commit AFTER UPDATE ON eval_samples DEFERRABLE INITIALLY "
+        "DEFERRED FOR EACH ROW WHEN (OLD.state = 0 AND NEW.state = 1) EXECUTE FUNCTION "
+        "refuse_first()",
+    };
+    struct mock m;
+    struct pg pg;
+    struct setting t = { .concurrency = 2 };
+    struct run_progress p;
+    char note[240];
+    struct err e = ERR_INIT;
+    if (!start_server(&pg))
+        return;
+    run_store_close(store);
+    store = rig_store(pg.url);
+    for (size_t i = 0; i < sizeof refusal / sizeof refusal[0]; i++)
+        cr_assert_eq(db_run(store->db, refusal[i], NULL, 0, NULL, NULL, NULL, &e), ST_OK, "%s",
+                     e.msg);
+    mock_start(&m, (const char *const[]){ NULL });
+    make_run("lease", ITEMS);
+    cr_expect_eq(work(store, "lease", m.url, &t, &p, note), RUN_ENDED_DONE, "%s", note);
+    expect_all_right("lease", ITEMS);
+    mock_stop(&m);
+    run_store_close(store);
+    store = rig_store(NULL);
+    pg_stop(&pg);
+}
+
 Test(crash, of_three_runners_on_one_queue_one_is_killed_and_the_others_do_its_work)
 {
     enum { ITEMS = 300, N = 3 };
