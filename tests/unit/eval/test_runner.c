@@ -40,8 +40,9 @@ Test(runner, a_well_behaved_endpoint_is_worked_through_by_chat_and_by_completion
 Test(runner, an_endpoint_that_misbehaves_in_every_way_costs_attempts_and_no_answer)
 {
     struct mock m;
-    struct setting t = { .total_ms =
-                             2000 }; /* of what hangs: the machine may stand still as well */
+    /* The limit is for what hangs: the machine may stand still as well. After a while that is all
+     * that is left, and no outage. */
+    struct setting t = { .total_ms = 2000, .outage_after = 1000 };
     struct run_progress p;
     char note[240];
     mock_start(&m, (const char *const[]){ "500:11", "503:11", "429:11", "hang:29", "drip:31",
