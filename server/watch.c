@@ -30,8 +30,8 @@ struct watch {
     void (*tick)(void *ctx);
     void *ctx;
     pthread_mutex_t lock;   /* guards what follows */
-    uint32_t n_half, *half; /* sockets that left without a stream: shut at the next tick... */
-    uint32_t *half_gen;     /* ...if they are still the same connection */
+    uint32_t n_half, *half; /* sockets that left without a stream: shut at each tick... */
+    uint32_t *half_gen;     /* ...as long as they are the same connection */
     struct slot slot[];
 };
 
@@ -59,16 +59,22 @@ static void client_left(struct watch *w, uint64_t key)
     stream_drop(s);
 }
 
-/* Nothing more can arrive on these; what has arrived stays readable. */
+/* Nothing more can arrive on these; what has arrived stays readable. The library looks for the end
+ * only when something happens behind its last read, and shutting makes that happen: again at each
+ * tick, for a net thread that was kept waiting reads the last bytes after it. */
 static void shut_halves(struct watch *w)
 {
+    uint32_t n = 0;
     pthread_mutex_lock(&w->lock);
     for (uint32_t i = 0; i < w->n_half; i++) {
         const struct slot *at = &w->slot[w->half[i]];
-        if (at->open && at->generation == w->half_gen[i])
-            shutdown((int)w->half[i], SHUT_RD);
+        if (!at->open || at->generation != w->half_gen[i])
+            continue;
+        shutdown((int)w->half[i], SHUT_RD);
+        w->half[n] = w->half[i];
+        w->half_gen[n++] = w->half_gen[i];
     }
-    w->n_half = 0;
+    w->n_half = n;
     pthread_mutex_unlock(&w->lock);
 }
 
