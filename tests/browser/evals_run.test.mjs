@@ -104,7 +104,7 @@ test('repeats, the self-test and reuse are asked for by keyboard at 320 px', opt
   assert.deepEqual([asked.repeats, asked.self_test, asked.reuse], [3, 2, true]);
   await page.waitForURL(/#\/evals\/run-/);
   const id = page.url().split('/').pop();
-  await until('the run ends', async () => (await get(`/api/evals/runs/${id}`)).state === 'done', 120000 * slow);
+  await until('the run ends', async () => (await get(`/api/evals/runs/${id}`)).state === 'done', 120000);
   const doc = await get(`/api/evals/runs/${id}/report`);
   assert.equal(doc.counts.scored, 9);
   assert.ok(doc.conditions.every((c) => c.repeats.most === 3 && c.repeats.questions === 1 && c.repeats.answers === 3));

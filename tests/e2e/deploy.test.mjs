@@ -5,7 +5,7 @@ import { execFileSync, spawnSync } from 'node:child_process';
 import { copyFileSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { haveModel, model, startServer, strobe } from './lib.mjs';
+import { haveModel, model, slow, startServer, strobe } from './lib.mjs';
 
 const deploy = new URL('../../deploy/', import.meta.url).pathname;
 const read = (name) => readFileSync(join(deploy, name), 'utf8');
@@ -134,7 +134,7 @@ test('the image copies what the build makes and installs what the program is lin
 test('the health check of the image tells a served model from none', opts, async () => {
   const [, json] = /^HEALTHCHECK [^\n]*CMD (\[[\s\S]*?\])\n/m.exec(read('Containerfile').replaceAll('\\\n', ''));
   const [shell, flag, script] = JSON.parse(json);
-  const check = (url) => spawnSync(shell, [flag, script.replace('/8080', `/${new URL(url).port}`)], { timeout: 30000 }).status;
+  const check = (url) => spawnSync(shell, [flag, script.replace('/8080', `/${new URL(url).port}`)], { timeout: 30000 * slow }).status;
   const bare = await startServer();
   try {
     assert.equal(check(server.url), 0);

@@ -1,5 +1,9 @@
 // HTTP on a bare socket: what a client library would hide or refuse to send.
 import net from 'node:net';
+import { slow } from './lib.mjs';
+
+// Shorter than the server's idle time-out, which would hide a connection that was forgotten.
+const PATIENCE_MS = 10000 * slow;
 
 // One connection. send(bytes), reply() -> the next whole reply, until(text) -> what came up to text, closed() -> when the peer ends it.
 export function dial(url) {
@@ -12,7 +16,7 @@ export function dial(url) {
   socket.on('end', () => { ended = true; wake(); });
   socket.on('close', () => { ended = true; wake(); });
   socket.on('error', () => { ended = true; wake(); });
-  async function wait(what, take, ms = 10000) {
+  async function wait(what, take, ms = PATIENCE_MS) {
     const end = Date.now() + ms;
     for (;;) {
       const v = take();
@@ -25,20 +29,20 @@ export function dial(url) {
   return {
     socket,
     send: (text) => socket.write(text),
-    reply: (noBody = false, ms = 10000) => wait('reply', () => {
+    reply: (noBody = false, ms = PATIENCE_MS) => wait('reply', () => {
       const r = parseReply(bytes, noBody, ended);
       if (!r) return undefined;
       bytes = bytes.subarray(r.length);
       return r;
     }, ms),
-    until: (text, ms = 10000) => wait(`'${text}'`, () => {
+    until: (text, ms = PATIENCE_MS) => wait(`'${text}'`, () => {
       const at = bytes.indexOf(text);
       if (at < 0) return undefined;
       const got = bytes.subarray(0, at + text.length).toString();
       bytes = bytes.subarray(at + text.length);
       return got;
     }, ms),
-    async closed(ms = 10000, what = 'connection') {
+    async closed(ms = PATIENCE_MS, what = 'connection') {
       const end = Date.now() + ms;
       while (!ended) {
         if (Date.now() > end) throw new Error(`${what}: not closed within ${ms} ms after ${JSON.stringify(bytes.toString('latin1').slice(0, 300))}`);

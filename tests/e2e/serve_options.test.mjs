@@ -2,10 +2,10 @@
 import { test } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { strobe } from './lib.mjs';
+import { slow, strobe } from './lib.mjs';
 
 const run = (...args) => new Promise((resolve) => {
-  execFile(strobe, ['serve', ...args], { timeout: 60000 }, (e, stdout, stderr) => resolve({ code: e ? e.code : 0, stdout, stderr }));
+  execFile(strobe, ['serve', ...args], { timeout: 60000 * slow }, (e, stdout, stderr) => resolve({ code: e ? e.code : 0, stdout, stderr }));
 });
 // An absent model file ends a run whose options were fine: exit code 3.
 const absent = ['-m', '/no/such/model.gguf', '--port', '0'];

@@ -5,7 +5,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { strobe } from './lib.mjs';
+import { slow, strobe } from './lib.mjs';
 
 const dir = mkdtempSync(join(tmpdir(), 'strobe-ranks-'));
 const env = { ...process.env, OMPI_ALLOW_RUN_AS_ROOT: '1', OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: '1' };
@@ -14,7 +14,7 @@ const STEPS = 12;
 const probe = spawnSync('mpirun', ['--oversubscribe', '-n', '1', strobe, 'train', '--out', join(dir, 'none')], { env, encoding: 'utf8' });
 const why = probe.error ? 'no mpirun' : /MPI|libmpi/.test(probe.stderr) && !/no folder|data/.test(probe.stderr) ? probe.stderr.split('\n')[0] : null;
 if (why) console.error(`SKIPPED: training on several processes (${why})`);
-const opts = { skip: why ?? false, timeout: 240000 };
+const opts = { skip: why ?? false, timeout: 240000 * slow };
 
 before(() => {
   const animals = ['cat', 'dog', 'hen', 'cow', 'owl'];
@@ -31,7 +31,7 @@ function train(n, run, ...args) {
   const own = ['train', '--config', join(dir, 'c.json'), '--json', '-q', ...args];
   const command = n ? ['mpirun', '--oversubscribe', '--bind-to', 'none', '-n', String(n), strobe, ...own] : [strobe, ...own];
   if (!args.includes('--resume')) command.push('--out', join(dir, run));
-  return spawnSync(command[0], command.slice(1), { env, encoding: 'utf8', timeout: 120000 });
+  return spawnSync(command[0], command.slice(1), { env, encoding: 'utf8', timeout: 120000 * slow });
 }
 function trained(n, run, ...args) {
   const r = train(n, run, ...args);
