@@ -103,6 +103,7 @@ void events_snapshot(struct server *s, uint64_t sequence, struct buf *out)
 
 void server_keep(struct server *s, struct stream *st, enum keep list)
 {
+    st->endless = list != KEEP_PINGED;
     pthread_mutex_lock(&s->list_lock);
     struct stream **head = list == KEEP_LIVE     ? &s->live
                            : list == KEEP_PINGED ? &s->pinged

@@ -77,9 +77,19 @@ static void collect(struct exchange *x, const char *data, size_t n)
         buf_put(&x->body, data, n);
 }
 
+static void count_reply(struct exchange *x, bool on)
+{
+    if (on && !x->counted)
+        atomic_fetch_add(&x->http->srv.replies, 1);
+    else if (!on && x->counted)
+        atomic_fetch_sub(&x->http->srv.replies, 1);
+    x->counted = on;
+}
+
 static void handle(struct exchange *x)
 {
     struct call *c = &x->call;
+    count_reply(x, true);
     if (x->too_large) {
         refuse_body(x);
         return;
@@ -89,6 +99,8 @@ static void handle(struct exchange *x)
         reply_error(c, 500, "internal", NULL, "out of memory");
     else
         x->route->handler(c);
+    if (c->stream && c->stream->endless)
+        count_reply(x, false);
 }
 
 static void resume_connection(void *ctx)
@@ -214,6 +226,7 @@ void on_completed(void *ctx, struct MHD_Connection *conn, void **slot,
     if (!x || x == &bad_uri)
         return;
     log_exchange(x, how);
+    count_reply(x, false);
     metrics_time(&x->http->srv.metrics->duration, clock_ms_since(x->start_ns) / 1e3);
     if (x->call.stream) {
         watch_detach(x->http->watch, x->fd);

@@ -70,6 +70,7 @@ struct server {
     bool allow_paths;
     atomic_uint errands; /* threads of api_duo.c */
     atomic_bool tracing; /* one of them computes */
+    atomic_uint replies; /* to whole requests, not all sent yet; endless ones apart */
 };
 
 /* Case-insensitive request header, or query value; NULL: absent. Valid during the handler. */

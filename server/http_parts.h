@@ -38,6 +38,7 @@ struct exchange {
     struct buf body;
     char *path;
     bool refused, too_large, handled, queued, bad_uri;
+    bool counted; /* in the server's replies */
     int fd;
     uint64_t start_ns;
 };

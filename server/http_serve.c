@@ -181,11 +181,12 @@ static enum status start(struct http *h, int fd, struct err *err)
 static bool at_rest(const struct server *s)
 {
     return (!s->engine || engine_idle(s->engine)) && (!s->jobs || jobs_idle(s->jobs)) &&
-           (!s->evals || eval_reader_idle(s->evals)) && atomic_load(&s->errands) == 0;
+           (!s->evals || eval_reader_idle(s->evals)) && atomic_load(&s->errands) == 0 &&
+           atomic_load(&s->replies) == 0;
 }
 
-/* No new work; running requests get up to `seconds`, and so do jobs to save where they are. A
- * second signal ends the wait. */
+/* No new work; running requests get up to `seconds` until their last byte is sent, and so do jobs
+ * to save where they are. A second signal ends the wait. */
 static void drain(struct http *h, uint32_t seconds)
 {
     atomic_store(&h->srv.draining, true);

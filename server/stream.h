@@ -24,6 +24,7 @@ struct stream {
     bool gone;        /* the client left */
     bool suspended;   /* the connection sleeps until resume() */
     bool sse;         /* event stream: pings while quiet */
+    bool endless;     /* tells news as long as somebody listens */
     atomic_bool held; /* not even the status may be sent yet: stream_release() */
     void (*resume)(void *conn);
     void *conn;
