@@ -2,22 +2,22 @@
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
 import OpenAI from 'openai';
-import { haveModel, model, startServer, until } from './lib.mjs';
+import { haveModel, metric, model, startServer, until } from './lib.mjs';
 
 const have = haveModel('openai client');
 const opts = { skip: have ? false : 'shared data absent' };
 let server;
+let roomy; // a long context
 let client;
 
 before(async () => {
   if (!have) return;
   server = await startServer(['-m', model, '--slots', '2', '--queue', '4', '--ctx', '512']);
+  roomy = await startServer(['-m', model, '--slots', '2', '--queue', '4', '--ctx', '16384']);
   client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 0 });
 });
 after(async () => {
-  if (!server) return;
-  const how = await server.stop();
-  assert.deepEqual(how, { code: 0, signal: null }, server.log());
+  for (const s of [server, roomy]) if (s) assert.deepEqual(await s.stop(), { code: 0, signal: null }, s.log());
 });
 
 const ask = { model: 'stories260K', messages: [{ role: 'user', content: 'Once upon a time' }], temperature: 0, max_tokens: 24 };
@@ -102,33 +102,42 @@ test('several choices and several prompts are numbered', opts, async () => {
   assert.deepEqual(r.choices.map((c) => c.index).sort(), [0, 1, 2, 3]);
 });
 
-test('an abort frees the slot within 100 ms', opts, async () => {
-  const stop = new AbortController();
-  const stream = await client.chat.completions.create({ ...ask, max_tokens: 480, stream: true }, { signal: stop.signal });
-  for await (const c of stream) {
-    if (c.choices[0]?.delta?.content) break;
-  }
-  stop.abort();
-  const start = Date.now();
-  await until('all slots idle', async () => {
-    const slots = await (await fetch(`${server.url}/slots`)).json();
-    return slots.every((s) => !s.is_processing);
-  }, 2000);
-  assert.ok(Date.now() - start < 300, `took ${Date.now() - start} ms`); // 100 ms for us, the rest is polling
+// Answers that take seconds, which a test on a busy machine may all the same see end before it has looked.
+const endless = { ...ask, max_tokens: 15000, ignore_eos: true, stream: true };
+
+test('an abort ends the request and frees the slot', opts, async () => {
+  const client = new OpenAI({ baseURL: `${roomy.url}/v1`, apiKey: 'none', maxRetries: 0 });
+  const before = await metric(roomy, 'cancelled_total');
+  await until('an abort before the end', async () => {
+    const stop = new AbortController();
+    const stream = await client.chat.completions.create(endless, { signal: stop.signal });
+    for await (const c of stream) {
+      if (c.choices[0]?.delta?.content) break;
+    }
+    stop.abort();
+    await until('all slots idle', async () => (await (await fetch(`${roomy.url}/slots`)).json()).every((s) => !s.is_processing));
+    return await metric(roomy, 'cancelled_total') > before;
+  });
 });
 
 test('a full queue answers 429 with Retry-After and the client retries', opts, async () => {
-  const long = { model: 'm', prompt: 'a', max_tokens: 400, temperature: 1, ignore_eos: true };
-  const many = await Promise.all(Array.from({ length: 40 }, () => fetch(`${server.url}/v1/completions`, {
-    method: 'POST', headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(long) })
-    .then(async (r) => ({ status: r.status, retry: r.headers.get('retry-after'), body: await r.json() }))));
-  const busy = many.filter((r) => r.status === 429);
-  assert.ok(busy.length > 0, 'no request was refused');
-  assert.ok(busy.every((r) => Number(r.retry) >= 1 && r.body.error.code === 'queue_full'));
-  assert.ok(many.every((r) => r.status === 200 || r.status === 429));
-  const patient = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: 'none', maxRetries: 4 });
-  const all = await Promise.all(Array.from({ length: 8 }, () => patient.completions.create({ ...long, max_tokens: 40 })));
-  assert.equal(all.length, 8);
+  const stop = new AbortController();
+  const refused = await until('a refusal', async () => { // two in slots, four in the queue, and one more
+    const r = await fetch(`${roomy.url}/v1/chat/completions`, { method: 'POST', signal: stop.signal, body: JSON.stringify(endless) });
+    if (r.status === 200) return false;
+    assert.equal(r.status, 429);
+    return r;
+  });
+  assert.ok(Number(refused.headers.get('retry-after')) >= 1);
+  assert.equal((await refused.json()).error.code, 'queue_full');
+  const before = await metric(roomy, 'rejected_total');
+  const patient = new OpenAI({ baseURL: `${roomy.url}/v1`, apiKey: 'none', maxRetries: 100 });
+  let n = 0;
+  const all = Promise.all(Array.from({ length: 8 }, () => patient.completions.create({ model: 'm', prompt: 'a', max_tokens: 40 }).then(() => { n += 1; })));
+  await until('the client was refused', async () => n > 0 || await metric(roomy, 'rejected_total') > before);
+  stop.abort();
+  await all;
+  assert.equal(n, 8);
 });
 
 test('a prompt longer than the context is refused with both numbers', opts, async () => {
