@@ -6,7 +6,7 @@ import { execFileSync, spawn, spawnSync } from 'node:child_process';
 import { closeSync, existsSync, ftruncateSync, mkdtempSync, openSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { haveModel, model, startServer, strobe } from './lib.mjs';
+import { haveModel, model, slow, startServer, strobe, until } from './lib.mjs';
 
 const opts = { skip: haveModel('flash faults') ? false : 'shared data absent' };
 const prompt = 'Once upon a time there was a little girl';
@@ -113,7 +113,9 @@ test('a model copied over the one that is served is an error, not other text', o
       assert.equal(before.status, 200, before.error);
       writeFileSync(file, whole); // touched, not changed
       assert.deepEqual(await complete(s), before, source);
-      writeFileSync(file, other, { flag: 'r+' });
+      // The time of a change has steps of some milliseconds: what is written within the step of the last look is not seen.
+      const seen = statSync(file, { bigint: true }).mtimeNs;
+      await until('a later time', () => { writeFileSync(file, other, { flag: 'r+' }); return statSync(file, { bigint: true }).mtimeNs > seen; });
       for (const text of [prompt, `${prompt} who`]) {
         const after = await complete(s, text);
         assert.equal(after.status, 500, `${source}: ${after.text}`);
@@ -142,7 +144,7 @@ test('64 kB of memory that may be locked are enough', opts, () => withFolder((di
 test('a budget below the least is refused before it reads, and the least that is named works', opts, () => withFolder((dir) => {
   const packed = pack(dir, 'least.gguf');
   const run = (verb, ram, ...more) => spawnSync(strobe, [verb, '-m', packed, '--flash', 'sparse', '--ctx', '256', '--ram', String(ram), ...more],
-    { encoding: 'utf8', timeout: 60000 });
+    { encoding: 'utf8', timeout: 60000 * slow });
   const once = ['-p', prompt, '-n', '4', '--temp', '0', '-q'];
   const named = (r) => Number(/--ram (\d+)/.exec(r.stderr)?.[1]);
   const refused = run('generate', 1, ...once);
