@@ -198,6 +198,7 @@ static json_t *make_now(struct errand *e, const json_t *config, struct err *err)
     if (engine_duo_trace(config, path, go_on, e, err) == ST_OK &&
         engine_duo_document(path, true, &doc, err) == ST_OK) {
         json_object_set_new(doc, "id", json_string(e->id));
+        duo_store_date(path);
         duo_store_trim(e->srv->data_dir, e->srv->duo_most, e->srv->duo_bytes);
     } else {
         struct err ignore = ERR_INIT;

@@ -1,11 +1,15 @@
 /* server/duo_store.c - see duo_store.h. */
 #include "server/duo_store.h"
 
+#include "engine/base/log.h"
+
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *const homes[] = { "duo", "runs" };
@@ -103,6 +107,16 @@ enum status duo_store_list(const char *data_dir, struct duo_stored **ret, size_t
     qsort(all, *n, sizeof *all, newest);
     *ret = all;
     return ST_OK;
+}
+
+void duo_store_date(const char *path)
+{
+    struct timespec now[2];
+    if (clock_gettime(CLOCK_REALTIME, &now[0]) != 0)
+        return;
+    now[1] = now[0];
+    if (utimensat(AT_FDCWD, path, now, 0) != 0)
+        log_line(LOG_DEBUG, "duo", NULL, "trace not dated", "errno=%d", errno);
 }
 
 void duo_store_trim(const char *data_dir, uint64_t most, uint64_t bytes)

@@ -28,6 +28,9 @@ enum status duo_store_find(const char *data_dir, const char *id, char path[FILE_
                            struct err *err);
 /* Errors: ST_NOTFOUND, ST_IO. */
 enum status duo_store_remove(const char *data_dir, const char *id, struct err *err);
+/* Gives a new file the time to the nanosecond: the system's own has steps of some milliseconds, in
+ * which two are made. */
+void duo_store_date(const char *path);
 /* Removes the oldest of those that were answered at once until at most `most` are left, with at
  * most `bytes`; the newest stays in any case. What cannot be removed stays. */
 void duo_store_trim(const char *data_dir, uint64_t most, uint64_t bytes);
