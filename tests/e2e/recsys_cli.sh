@@ -1,5 +1,5 @@
 #!/bin/bash
-# `strobe recsys` from outside: files, exit codes, JSON, signals, kills. Usage: recsys.sh STROBE_BINARY
+# `strobe recsys` from outside: files, exit codes, JSON, signals, kills. Usage: recsys_cli.sh STROBE_BINARY
 set -u
 strobe=$1
 tmp=$(mktemp -d)
@@ -101,7 +101,7 @@ n=$((n + 1))
 # Stopped by a signal, killed, resumed; another file's checkpoint is refused.
 $R fit "$tmp/e.tsv" -o "$tmp/r.rpf" -k 16 -n 1000000 --checkpoint-every 5 -q -t 1 &
 pid=$!
-for _ in $(seq 600); do [ -s "$tmp/r.rpf.checkpoint" ] && break; sleep 0.1; done
+for _ in $(seq 2400); do [ -s "$tmp/r.rpf.checkpoint" ] && break; sleep 0.1; done
 kill -9 $pid
 wait $pid 2>/dev/null
 check "after a kill" 0 test -s "$tmp/r.rpf.checkpoint" -a ! -e "$tmp/r.rpf"
@@ -109,7 +109,7 @@ check "foreign checkpoint" 2 $R fit "$tmp/t.tsv" -o "$tmp/r.rpf" -k 16 -n 50 --r
 has "foreign checkpoint" err 'other events'
 $R fit "$tmp/e.tsv" -o "$tmp/r.rpf" -k 16 -n 1000000 --resume -t 1 --metrics "$tmp/r.jsonl" 2>"$tmp/stopped" &
 pid=$!
-for _ in $(seq 600); do [ -s "$tmp/r.jsonl" ] && break; sleep 0.1; done
+for _ in $(seq 2400); do [ -s "$tmp/r.jsonl" ] && break; sleep 0.1; done
 kill -TERM $pid
 wait $pid
 has "a stopped fit" stopped '--resume goes on'
