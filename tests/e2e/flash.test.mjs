@@ -57,8 +57,10 @@ test('a traced request names its trace, whose figures agree with each other and 
       assert.ok(l.start_ns >= at);
       at = l.start_ns + PHASES.reduce((n, k) => n + l[k], 0);
       assert.ok(l.missed <= l.needed && l.active <= l.needed && l.needed > 0, JSON.stringify(l));
-      assert.ok((l.reads > 0) === (l.missed > 0) && (l.bytes > 0) === (l.missed > 0), JSON.stringify(l));
+      assert.equal(l.reads > 0, l.bytes > 0, JSON.stringify(l));
     }
+    // A layer's reads may have come while the one before was computed: where the disk is slow they are guessed.
+    assert.ok(sum(p.layers, 'missed') === 0 || sum(p.layers, 'reads') > 0, JSON.stringify(p));
     assert.ok(at <= end, 'the layers end within the pass');
   }
   for (const p of t.passes) for (const k of PHASES) assert.ok(sum(p.layers, k) <= p.total_ns);
