@@ -10,6 +10,7 @@ const axeSource = readFileSync(createRequire(import.meta.url).resolve('axe-core/
 
 export function launch() {
   return chromium.launch({
+    timeout: 60000 * slow,
     executablePath: process.env.STROBE_CHROMIUM || '/usr/bin/chromium',
     args: ['--headless=new', '--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run',
       '--disable-background-networking', '--disable-component-update', '--disable-sync'],
@@ -39,6 +40,13 @@ export async function openPage(t, browser, { url, screen = 'overview', width = 1
 export async function clean({ page, faults }) {
   assert.deepEqual(faults, []);
   assert.deepEqual(await page.evaluate(() => window.violations), []);
+}
+
+// The figure's file as rows of cells. The button is pressed by keyboard: while a page moves, a mouse may go down on it and up beside it.
+export async function csvOf(page, fig) {
+  const download = page.waitForEvent('download', { timeout: 60000 * slow });
+  await fig.getByRole('button', { name: 'CSV' }).press('Enter');
+  return readFileSync(await (await download).path(), 'utf8').trim().split('\r\n').map((l) => l.split(','));
 }
 
 export const noScroll = (page) => page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);

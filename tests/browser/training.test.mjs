@@ -2,11 +2,11 @@
 // file that the setting `data` names; the last test is with the real trainer.
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { slow, startServer, strobe, until } from '../e2e/lib.mjs';
-import { axe, clean, launch, noScroll, openPage, shot } from './lib.mjs';
+import { axe, clean, csvOf, launch, noScroll, openPage, shot } from './lib.mjs';
 
 const fake = join(dirname(strobe), '../tests/support/fake_train');
 const have = existsSync(fake);
@@ -20,7 +20,7 @@ let server;
 before(async () => {
   browser = await launch();
   if (!have) return;
-  const scripts = { 'fast.txt': 'step_ms=2', 'slow.txt': 'step_ms=40', 'fails.txt': 'step_ms=5 exit_at=30', 'crashes.txt': 'step_ms=5 checkpoint=10 crash_once=35' };
+  const scripts = { 'fast.txt': 'step_ms=2', 'slow.txt': 'step_ms=40', 'gated.txt': 'step_ms=5 hold_at=60', 'cut.txt': 'step_ms=5 hold_at=30', 'fails.txt': 'step_ms=5 exit_at=30', 'crashes.txt': 'step_ms=5 checkpoint=10 crash_once=35' };
   for (const [name, text] of Object.entries(scripts)) writeFileSync(join(data, name), text);
   server = await startServer(['--jobs', '3'], { data, env: { STROBE_JOB_PROGRAM: fake } });
 });
@@ -70,16 +70,14 @@ test('without a job the screen says what it is for', opts, async (t) => {
 test('a training is started, followed live and ends with its figures', opts, async (t) => {
   const p = await open(t);
   const { page } = p;
-  const id = await start(page, 'slow.txt', 120);
+  const id = await start(page, 'gated.txt', 120);
   const sent = (await get(`/api/jobs/${id}`)).params;
-  assert.equal(sent.data, 'slow.txt');
+  assert.equal(sent.data, 'gated.txt');
   assert.equal(sent.steps, 120);
   assert.ok(sent.n_layer && sent.d_model % sent.n_head === 0 && sent.n_vocab === 512);
   await figure(page, 'Loss').locator('canvas').waitFor();
   const note = () => tile(page, 'Progress').locator('.n').innerText();
-  await until('a step', async () => /step \d+ of 120/.test(await note()));
-  const first = await note();
-  await until('the next steps', async () => (await note()) !== first);
+  await until('the steps before the gate', async () => /step 59 of 120/.test(await note()));
   await tile(page, 'Time left').waitFor();
   for (const width of WIDTHS) {
     await page.setViewportSize({ width, height: 900 });
@@ -87,6 +85,7 @@ test('a training is started, followed live and ends with its figures', opts, asy
     await shot(page, `training-running-${width}`);
   }
   await page.setViewportSize({ width: 1440, height: 900 });
+  appendFileSync(join(data, 'gated.txt'), ' go');
   await chosen(page).getByRole('status').getByText('done').waitFor({ timeout: 20000 * slow });
   assert.equal(await tile(page, 'Progress').locator('.v').innerText(), '100.0 %');
   await figure(page, 'Final figures').getByText(`runs/${id}/model.gguf`).waitFor();
@@ -95,18 +94,6 @@ test('a training is started, followed live and ends with its figures', opts, asy
   await shot(page, 'training-done');
   await clean(p);
 });
-
-// A click between two renderings may meet a button that is just replaced: asked again.
-async function csvOf(page, fig, tries = 3) {
-  const download = page.waitForEvent('download', { timeout: 5000 * slow }).catch((e) => e);
-  await fig.getByRole('button', { name: 'CSV' }).click();
-  const got = await download;
-  if (got instanceof Error) {
-    if (tries > 1) return csvOf(page, fig, tries - 1);
-    throw got;
-  }
-  return readFileSync(await got.path(), 'utf8').trim().split('\r\n').map((l) => l.split(','));
-}
 
 test('curves have the server\'s numbers, over each axis, as a table and as a file', opts, async (t) => {
   const id = await post({ data: 'fast.txt', steps: 60, price_per_hour: 1 });
@@ -173,11 +160,12 @@ test('a stream that breaks goes on where it was', opts, async (t) => {
   const { page } = p;
   let cuts = 0;
   await page.route('**/api/jobs/*/events**', (route) => (cuts++ < 2 ? route.abort() : route.continue()));
-  const id = await start(page, 'slow.txt', 60);
+  const id = await start(page, 'cut.txt', 60);
+  await until('a stream that is not cut', () => cuts > 2);
+  appendFileSync(join(data, 'cut.txt'), ' go');
   await chosen(page).getByRole('status').getByText('done').waitFor({ timeout: 20000 * slow });
   await until('all 60 steps', async () => (await csvOf(page, figure(page, 'Loss'))).length === 61, 20000 * slow);
   assert.equal((await get(`/api/jobs/${id}`)).progress.step, 60);
-  assert.ok(cuts > 2);
   assert.ok(p.faults.every((f) => /Failed to load resource/.test(f)), p.faults.join());
 });
 
@@ -255,7 +243,7 @@ test('the real trainer is started and followed', { timeout: 120000 * slow }, asy
     const r = await (await fetch(`${real.url}/api/jobs/${relufy.id}`)).json();
     result = r.state === 'done' && r.result;
     return Boolean(result);
-  }, 90000 * slow);
+  }, 90000);
   const rows = await csvOf(page, figure(page, 'Zeros before down, by layer'));
   assert.deepEqual(rows.slice(1).map((r) => Number(r[3])), result.after.sparsity.layers.map((l) => l.down_in));
   await figure(page, 'Quality and sparsity').getByText(result.after.perplexity.toFixed(3)).waitFor();
