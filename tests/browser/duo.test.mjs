@@ -1,9 +1,8 @@
 // The Duo screen on the bundled Duo model: a trace is made, its figures are those of the API, in step with the text, as tables and files.
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
 import { slow, startServer } from '../e2e/lib.mjs';
-import { axe, clean, launch, noScroll, openPage, shot } from './lib.mjs';
+import { axe, clean, csvOf, launch, noScroll, openPage, shot } from './lib.mjs';
 
 const duo = new URL('../../deploy/model/strobe-duo.gguf', import.meta.url).pathname;
 const opts = { timeout: 120000 * slow };
@@ -30,12 +29,6 @@ const open = async (t, more) => {
 };
 const figure = (page, name) => page.getByRole('region', { name, exact: true });
 const get = async (name) => (await fetch(`${server.url}/api/duo/traces/${id}/aggregate?figure=${name}`)).json();
-
-async function csvOf(page, fig) {
-  const download = page.waitForEvent('download', { timeout: 30000 * slow });
-  await fig.getByRole('button', { name: 'CSV' }).click();
-  return readFileSync(await (await download).path(), 'utf8').trim().split('\r\n').map((l) => l.split(','));
-}
 
 test('the figures are those of the trace', opts, async (t) => {
   const p = await open(t);

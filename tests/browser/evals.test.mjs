@@ -3,10 +3,10 @@
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { existsSync, readFileSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { slow, startServer, strobe, until } from '../e2e/lib.mjs';
-import { axe, clean, launch, noScroll, openPage, shot } from './lib.mjs';
+import { axe, clean, csvOf, launch, noScroll, openPage, shot } from './lib.mjs';
 
 const dump = join(dirname(strobe), '../tests/unit/evalreport/planted_dump');
 const have = existsSync(dump);
@@ -81,12 +81,6 @@ async function both(p, name, check = true) {
     await shot(p.page, `${name}-${width}`);
   }
   if (check) assert.deepEqual(await axe(p.page), []);
-}
-
-async function csvOf(page, fig) {
-  const download = page.waitForEvent('download');
-  await fig.getByRole('button', { name: 'CSV' }).click();
-  return readFileSync(await (await download).path(), 'utf8').trim().split('\r\n').map((l) => l.split(','));
 }
 
 test('the list of runs shows how far each is', opts, async (t) => {

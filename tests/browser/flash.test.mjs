@@ -5,7 +5,7 @@ import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { haveModel, model, packedModel, ramFor, slow, startServer, until } from '../e2e/lib.mjs';
-import { axe, clean, launch, noScroll, openPage, shot } from './lib.mjs';
+import { axe, clean, csvOf, launch, noScroll, openPage, shot } from './lib.mjs';
 
 const dir = mkdtempSync(join(tmpdir(), 'strobe-flash-'));
 const packed = packedModel('flash screen', dir);
@@ -31,22 +31,12 @@ const figure = (page, name) => page.getByRole('region', { name, exact: true });
 const timeline = (page) => figure(page, "Where each token's time went");
 const get = async (path) => (await fetch(server.url + path)).json();
 
+// Guessed tokens would make it fewer passes than tokens; whether any are guessed depends on how long passes take.
 async function traceOne(page, tokens) {
+  await page.route('**/v1/completions', (route) => route.continue({ postData: JSON.stringify({ ...route.request().postDataJSON(), draft_max: 0 }) }));
   await page.getByLabel('New tokens').fill(String(tokens));
   await page.getByRole('button', { name: 'Trace the next answer' }).click();
   await timeline(page).getByText(new RegExp(`Pass \\d+ of ${tokens}:`)).waitFor();
-}
-
-// A click between two renderings may meet a button that is just replaced: asked again.
-async function csvOf(page, fig, tries = 3) {
-  const download = page.waitForEvent('download', { timeout: 5000 * slow }).catch((e) => e);
-  await fig.getByRole('button', { name: 'CSV' }).click();
-  const got = await download;
-  if (got instanceof Error) {
-    if (tries > 1) return csvOf(page, fig, tries - 1);
-    throw got;
-  }
-  return readFileSync(await got.path(), 'utf8').trim().split('\r\n').map((l) => l.split(','));
 }
 
 test('an answer is traced, and its passes are those that the server tells', opts, async (t) => {

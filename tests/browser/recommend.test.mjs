@@ -1,11 +1,10 @@
 // The Recommend screen against a real server: a newcomer loads the demo with one click and sees all of it work.
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
-import { startServer, until } from '../e2e/lib.mjs';
-import { axe, clean, launch, noScroll, openPage, shot } from './lib.mjs';
+import { slow, startServer, until } from '../e2e/lib.mjs';
+import { axe, clean, csvOf, launch, noScroll, openPage, shot } from './lib.mjs';
 
-const opts = { timeout: 180000 };
+const opts = { timeout: 180000 * slow };
 const WIDTHS = [320, 1440];
 let browser;
 let server;
@@ -26,14 +25,8 @@ const post = async (path, body) => (await fetch(server.url + path, { method: 'PO
 
 async function loaded(t, more) {
   const p = await open(t, more);
-  await part(p.page, 'Top items now').locator('ol.tops > li').first().waitFor({ timeout: 60000 });
+  await part(p.page, 'Top items now').locator('ol.tops > li').first().waitFor({ timeout: 60000 * slow });
   return p;
-}
-
-async function csvOf(page, fig) {
-  const download = page.waitForEvent('download');
-  await fig.getByRole('button', { name: 'CSV' }).click();
-  return readFileSync(await (await download).path(), 'utf8').trim().split('\r\n');
 }
 
 test('an empty server says how to begin, and one click loads the demo, fits and shows it', opts, async (t) => {
@@ -44,7 +37,7 @@ test('an empty server says how to begin, and one click loads the demo, fits and 
   assert.deepEqual(await axe(page), []);
   await shot(page, 'recommend-empty');
   await begin.getByRole('button', { name: 'Load demo data and fit' }).click();
-  await part(page, 'Top items now').locator('ol.tops > li').first().waitFor({ timeout: 90000 });
+  await part(page, 'Top items now').locator('ol.tops > li').first().waitFor({ timeout: 90000 * slow });
   const stats = await get('/api/recsys/stats');
   await page.getByText(stats.active, { exact: true }).first().waitFor();
   await part(page, 'Health of the data').getByText(/of 240 users on 96 items/).waitFor();
@@ -62,13 +55,17 @@ test('items, shares and times are those that the server tells', opts, async (t) 
   assert.equal(names.length, 10);
   const rows = await csvOf(page, part(page, 'Top items now'));
   assert.equal(rows.length, 11);
-  const told = await get(`/api/recsys/users/${user}/recommend?n=10`);
+  // Asked as the page did, for the same second: the rates fall as time goes by.
+  const asked = await page.evaluate(() => performance.getEntriesByType('resource').map((e) => new URL(e.name)).filter((u) => u.pathname.endsWith('/recommend'))
+    .map((u) => [Number(u.searchParams.get('at')), u.pathname + u.search]).sort((a, b) => a[0] - b[0])[0][1]);
+  const told = await get(asked);
+  assert.ok(asked.includes(encodeURIComponent(user)), asked);
   assert.deepEqual(names.slice(0, 3), told.items.slice(0, 3).map((x) => x.item));
   await part(page, 'Top items now').getByText(/habit: \d+ own event/).first().waitFor();
   const back = part(page, 'When the next event comes');
   await back.getByText('50 %').waitFor();
   const curve = await csvOf(page, part(page, `Rate of ${user}`));
-  assert.match(curve[0], /^time,all,taste,own habit.*,events \(\d+\)$/);
+  assert.match(curve[0].join(), /^time,all,taste,own habit.*,events \(\d+\)$/);
   assert.ok(curve.length > 300);
   await clean(p);
 });
@@ -101,7 +98,7 @@ test('an event that comes in while somebody looks is seen', opts, async (t) => {
   const user = 'somebody <b>new</b>';
   await post('/api/recsys/events', { events: [1, 2, 3].map((i) => ({ user, item: '<img src=x onerror=alert(1)>', time: Date.now() / 1000 - i * 4000 })) });
   await page.goto(`${server.url}/#/recommend/${encodeURIComponent(user)}`);
-  await part(page, `Rate of ${user}`).waitFor({ timeout: 60000 });
+  await part(page, `Rate of ${user}`).waitFor({ timeout: 60000 * slow });
   await part(page, 'Top items now').getByText('<img src=x onerror=alert(1)>').first().waitFor();
   await clean(p);
 });
@@ -116,8 +113,8 @@ test('a second model is fitted and put into use from the screen', opts, async (t
   await fit.getByLabel('Sweeps at most').fill('15');
   await fit.getByRole('button', { name: /^Fit to all/ }).click();
   const second = await until('the new one in use', async () => { const { active } = await get('/api/recsys/stats'); return active !== first && active; }, 60000);
-  await part(page, 'Models').getByText(second).waitFor({ timeout: 60000 });
-  await part(page, 'Influence').waitFor({ timeout: 60000 });
+  await part(page, 'Models').getByText(second).waitFor({ timeout: 60000 * slow });
+  await part(page, 'Influence').waitFor({ timeout: 60000 * slow });
   await part(page, 'Models').getByRole('row', { name: new RegExp(first) }).getByRole('button', { name: 'Use' }).click();
   await until('the first one in use', async () => (await get('/api/recsys/stats')).active === first, 60000);
   await part(page, 'Models').getByRole('row', { name: new RegExp(second) }).getByRole('button', { name: 'Use' }).click();
