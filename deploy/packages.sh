@@ -31,6 +31,12 @@ else
     exit 1
 fi
 echo "installing:$missing" >&2
-$as_root apt-get update -qq
+# A mirror that stumbles is asked again, another installation that runs is waited for.
+apt() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Acquire::Retries=5 -o DPkg::Lock::Timeout=600 "$@"; }
+apt update || apt update
 # shellcheck disable=SC2086
-$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $missing >/dev/null
+apt install -y --no-install-recommends $missing >/dev/null || {
+    apt update
+    # shellcheck disable=SC2086
+    apt install -y --no-install-recommends $missing >/dev/null
+}
