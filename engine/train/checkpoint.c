@@ -1,9 +1,10 @@
 /* engine/train/checkpoint.c - see checkpoint.h.
  *
- *   write .tmp-step-N --fsync--> rename to step-N --> last.tmp renamed to last --> (best) --> sweep
+ *   write .tmp-step-N --fsync--> rename to step-N --> (best) --> last.tmp renamed to last --> sweep
  *
  * A crash before the second arrow leaves a .tmp folder, before the third a state that nothing
- * points at; checkpoint_sweep() removes both. */
+ * points at; checkpoint_sweep() removes both. `best` first: behind a crash between the two the step
+ * is computed again, while a `last` that knows of a better loss than `best` has would stay so. */
 #include "engine/train/checkpoint.h"
 
 #include "engine/base/file.h"
@@ -195,13 +196,14 @@ enum status checkpoint_sweep(const char *run, uint64_t keep_every, struct err *e
     return file_is_dir(dir) ? sweep(dir, keep_every, err) : ST_OK;
 }
 
-/* Writes dir/name unless `last` points there already: the state of a step is always the same. */
+/* Writes dir/name unless a link points there already: the state of a step is always the same. */
 static enum status add_state(const char *dir, const char *name, const struct checkpoint *c,
                              const struct checkpoint_arrays *a, struct err *err)
 {
-    char tmp[FILE_PATH_MAX], path[FILE_PATH_MAX], last[NAME_BYTES];
+    char tmp[FILE_PATH_MAX], path[FILE_PATH_MAX], last[NAME_BYTES], best[NAME_BYTES];
     target_of(dir, "last", last);
-    if (strcmp(last, name) == 0)
+    target_of(dir, "best", best);
+    if (strcmp(last, name) == 0 || strcmp(best, name) == 0)
         return ST_OK;
     if (file_path(tmp, err, "%s/.tmp-%s", dir, name) != ST_OK ||
         file_path(path, err, "%s/%s", dir, name) != ST_OK)
@@ -225,8 +227,8 @@ enum status checkpoint_save(const char *run, const struct checkpoint *c,
     state_name(c->step, name);
     if (file_path(dir, err, "%s/checkpoints", run) != ST_OK ||
         file_make_dirs(dir, 0755, err) != ST_OK || add_state(dir, name, c, a, err) != ST_OK ||
-        point(dir, "last", name, err) != ST_OK ||
-        (best && point(dir, "best", name, err) != ST_OK) || sweep(dir, keep_every, err) != ST_OK)
+        (best && point(dir, "best", name, err) != ST_OK) ||
+        point(dir, "last", name, err) != ST_OK || sweep(dir, keep_every, err) != ST_OK)
         return err_ctx(err, "checkpoint of step %" PRIu64, c->step);
     return ST_OK;
 }

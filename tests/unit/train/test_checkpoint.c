@@ -264,6 +264,10 @@ Test(checkpoint, a_disk_that_cannot_sync_leaves_the_old_state)
         cr_assert_eq(checkpoint_peek(in_run("checkpoints/last"), &c, (err_clear(&err), &err)),
                      ST_OK, "%s", err.msg);
         expect_state("checkpoints/last", c.step);
+        uint64_t last = c.step;
+        cr_assert_eq(checkpoint_peek(in_run("checkpoints/best"), &c, &err), ST_OK, "%s", err.msg);
+        cr_expect_geq(c.step, last, "each is the best so far, and the last one knows that");
+        expect_state("checkpoints/best", c.step);
     }
     cr_expect_eq(n, SYNCS, "four files, the state's folder, its name, two links: %d", n);
 }
