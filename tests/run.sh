@@ -126,7 +126,7 @@ build() { # dir, compiler, meson options...
 suite() { # name, dir, meson test options...
     local name=$1 dir=$2 log=$out/suite-$1.log n
     shift 2
-    meson test -C "$dir" --no-rebuild --print-errorlogs -t 4 "$@" >"$log" 2>&1
+    meson test -C "$dir" --no-rebuild --print-errorlogs -t 10 "$@" >"$log" 2>&1
     grep -q 'No suitable tests' "$log" && return
     n=$(sed -n 's/^Ok: *\([0-9]*\).*/\1/p' "$log" | tail -n 1)
     ok "${n:-0}"

@@ -79,7 +79,7 @@ static void drop_picks(void *made)
     duo_committed_clear(&p->committed);
 }
 
-Test(alloc_duo, searches_without_memory_say_so, .timeout = 240)
+Test(alloc_duo, searches_without_memory_say_so, .timeout = 600)
 {
     struct duo_rig r;
     duo_rig_open(&r, 3, false);
@@ -128,7 +128,7 @@ static void drop_router(void *made)
 }
 
 /* Most of its calls are those of many alike passes. */
-Test(alloc_duo, a_router_without_memory_says_so, .timeout = 240)
+Test(alloc_duo, a_router_without_memory_says_so, .timeout = 600)
 {
     struct duo_rig r;
     duo_rig_open(&r, 2, false);
@@ -214,7 +214,7 @@ static void drop_figure(void *made)
     json_free(made);
 }
 
-Test(alloc_duo, traces_and_figures_without_memory_say_so, .timeout = 240)
+Test(alloc_duo, traces_and_figures_without_memory_say_so, .timeout = 600)
 {
     struct duo_trace *t = small();
     struct buf text = BUF_INIT, bytes = BUF_INIT;

@@ -22,7 +22,7 @@ static void teardown(void)
     place_clear(&at);
 }
 
-TestSuite(alloc_engine, .init = setup, .fini = teardown, .timeout = 240);
+TestSuite(alloc_engine, .init = setup, .fini = teardown, .timeout = 600);
 
 static struct engine_opts small(const char *path)
 {

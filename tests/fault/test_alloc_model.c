@@ -90,7 +90,7 @@ static void drop_folder(void *made)
     safetensors_close(made);
 }
 
-Test(alloc_model, a_safetensors_folder_without_memory_is_not_opened, .timeout = 240)
+Test(alloc_model, a_safetensors_folder_without_memory_is_not_opened, .timeout = 600)
 {
     struct nth_op op = { .name = "safetensors_open",
                          .ctx = at.folder,
@@ -123,7 +123,7 @@ static void drop_model(void *made)
     model_close(made);
 }
 
-Test(alloc_model, a_model_without_memory_is_not_opened, .timeout = 240)
+Test(alloc_model, a_model_without_memory_is_not_opened, .timeout = 600)
 {
     struct nth_op op = { .name = "model_open, GGUF",
                          .ctx = at.gguf,
@@ -193,14 +193,14 @@ static void fail_gguf_tokenizer(const char *path)
     gguf_close(g);
 }
 
-Test(alloc_model, a_gguf_tokenizer_without_memory_is_not_loaded, .timeout = 240)
+Test(alloc_model, a_gguf_tokenizer_without_memory_is_not_loaded, .timeout = 600)
 {
     fail_gguf_tokenizer(at.gguf);
     fail_gguf_tokenizer(at.gguf_bpe);
     fail_gguf_tokenizer(at.stories);
 }
 
-Test(alloc_model, a_tokenizer_folder_without_memory_is_not_loaded, .timeout = 240)
+Test(alloc_model, a_tokenizer_folder_without_memory_is_not_loaded, .timeout = 600)
 {
     nth_alloc(&(struct nth_op){ .name = "tokenizer_from_dir",
                                 .ctx = at.folder,
@@ -398,7 +398,7 @@ static void drop_weights(void *made)
 }
 
 /* A source that cannot be opened falls back to another: the result is the same. */
-Test(alloc_model, weights_without_memory_are_not_loaded, .timeout = 240)
+Test(alloc_model, weights_without_memory_are_not_loaded, .timeout = 600)
 {
     static const enum source_kind kinds[] = { SOURCE_AUTO, SOURCE_URING, SOURCE_PREAD,
                                               SOURCE_BUFFERED, SOURCE_MMAP };

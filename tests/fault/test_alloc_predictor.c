@@ -34,7 +34,7 @@ static void teardown(void)
     place_clear(&at);
 }
 
-TestSuite(alloc_predictor, .init = setup, .fini = teardown, .timeout = 240);
+TestSuite(alloc_predictor, .init = setup, .fini = teardown, .timeout = 600);
 
 /* ---- one layer ---- */
 

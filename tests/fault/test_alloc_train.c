@@ -33,7 +33,7 @@ static void tear_down(void)
     tmp_remove(dir);
 }
 
-TestSuite(alloc_train, .init = set_up, .fini = tear_down, .timeout = 300);
+TestSuite(alloc_train, .init = set_up, .fini = tear_down, .timeout = 600);
 
 static void print_text(void *ctx, void *made, struct buf *out)
 {

@@ -91,7 +91,7 @@ static void print_file(void *ctx, void *made, struct buf *text)
     unlink(made);
 }
 
-Test(alloc_train_files, a_vocabulary_without_memory_is_not_learned_nor_written, .timeout = 240)
+Test(alloc_train_files, a_vocabulary_without_memory_is_not_learned_nor_written, .timeout = 600)
 {
     struct err err = ERR_INIT;
     void *b = NULL;
@@ -156,7 +156,7 @@ static void drop_network(void *made)
     free(n);
 }
 
-Test(alloc_train_files, a_network_without_memory_is_not_written_nor_read, .timeout = 240)
+Test(alloc_train_files, a_network_without_memory_is_not_written_nor_read, .timeout = 600)
 {
     struct err err = ERR_INIT;
     void *b = NULL;

@@ -66,7 +66,7 @@ static void teardown(void)
     unlink(path);
 }
 
-TestSuite(file, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(file, .init = setup, .fini = teardown, .timeout = 600);
 
 /* What a caller must not see: every call takes half of what is left, or the first is interrupted.
  */

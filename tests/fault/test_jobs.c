@@ -43,7 +43,7 @@ static void teardown(void)
     nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
 }
 
-TestSuite(jobs, .init = setup, .fini = teardown, .timeout = 240);
+TestSuite(jobs, .init = setup, .fini = teardown, .timeout = 600);
 
 static void print_text(void *ctx, void *made, struct buf *out)
 {

@@ -85,7 +85,7 @@ static void teardown(void)
     place_clear(&at);
 }
 
-TestSuite(read, .init = setup, .fini = teardown, .timeout = 240);
+TestSuite(read, .init = setup, .fini = teardown, .timeout = 600);
 
 static void expect_cause(const struct err *err)
 {

@@ -24,7 +24,7 @@ static void teardown(void)
     place_clear(&at);
 }
 
-TestSuite(server, .init = setup, .fini = teardown, .timeout = 240);
+TestSuite(server, .init = setup, .fini = teardown, .timeout = 600);
 
 /* ---- handlers ---- */
 

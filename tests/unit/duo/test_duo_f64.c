@@ -95,7 +95,7 @@ static void check_routed(bool skip_layer, bool recompute, uint64_t seed)
     rig_close(&r);
 }
 
-Test(duo_f64, gradients_through_mixed_routes_are_derivatives, .timeout = 120)
+Test(duo_f64, gradients_through_mixed_routes_are_derivatives, .timeout = 600)
 {
     check_routed(false, false, 5);
     check_routed(true, false, 6);
@@ -181,7 +181,7 @@ static void check_soft(uint32_t choices, uint32_t hidden, bool skip_layer)
     rig_close(&r);
 }
 
-Test(duo_f64, the_soft_routers_gradient_is_the_derivative_of_loss_and_budget, .timeout = 120)
+Test(duo_f64, the_soft_routers_gradient_is_the_derivative_of_loss_and_budget, .timeout = 600)
 {
     check_soft(2, 0, false);
     check_soft(3, 0, false);

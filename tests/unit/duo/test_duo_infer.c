@@ -143,7 +143,7 @@ static void expect_same(float *a, float *b, const char *what)
     free(b);
 }
 
-Test(duo_infer, all_big_is_the_dense_model_bit_for_bit, .timeout = 180)
+Test(duo_infer, all_big_is_the_dense_model_bit_for_bit, .timeout = 600)
 {
     static const enum dtype types[] = { DT_F32, DT_F16, DT_Q8_0 };
     struct net_shape duo = shape(true, false), dense = shape(false, false);
@@ -162,7 +162,7 @@ Test(duo_infer, all_big_is_the_dense_model_bit_for_bit, .timeout = 180)
     free(q);
 }
 
-Test(duo_infer, ways_do_not_depend_on_cuts_nor_on_where_weights_are, .timeout = 180)
+Test(duo_infer, ways_do_not_depend_on_cuts_nor_on_where_weights_are, .timeout = 600)
 {
     for (uint32_t hidden = 0; hidden <= 8; hidden += 8) {
         struct net_shape s = shape(true, hidden > 0);
@@ -301,7 +301,7 @@ static double distance(const float *a, const real *b, size_t n)
     return worst;
 }
 
-Test(duo_infer, the_engine_goes_the_ways_of_the_network_and_everything_comes_back, .timeout = 180)
+Test(duo_infer, the_engine_goes_the_ways_of_the_network_and_everything_comes_back, .timeout = 600)
 {
     for (int skip = 0; skip < 2; skip++) {
         struct net_shape s = shape(true, skip), back;

@@ -52,7 +52,7 @@ static void check(bool skip_layer, uint32_t choices, enum duo_router_kind kind)
     duo_rig_close(&r);
 }
 
-Test(duo_router, two_and_three_choices_and_both_scopes_are_trained_and_calibrated, .timeout = 180)
+Test(duo_router, two_and_three_choices_and_both_scopes_are_trained_and_calibrated, .timeout = 600)
 {
     for (int kind = 0; kind < DUO_R_KINDS; kind++)
         for (int k = 0; k < 4; k++)

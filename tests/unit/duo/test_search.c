@@ -74,14 +74,14 @@ static void trie_is_naive(uint32_t n_layer, uint32_t choices, bool skip_layer)
     duo_rig_close(&r);
 }
 
-Test(duo_search, the_trie_is_every_route_by_itself_bit_for_bit, .timeout = 180)
+Test(duo_search, the_trie_is_every_route_by_itself_bit_for_bit, .timeout = 600)
 {
     trie_is_naive(6, 2, false);
     trie_is_naive(3, 3, false);
     trie_is_naive(3, 3, true);
 }
 
-Test(duo_search, restricted_random_and_beam_find_a_part_of_all, .timeout = 180)
+Test(duo_search, restricted_random_and_beam_find_a_part_of_all, .timeout = 600)
 {
     struct duo_rig r;
     duo_rig_open(&r, 5, false);
@@ -131,7 +131,7 @@ Test(duo_search, log_z_is_zero_for_one_route_and_bounded_by_their_number)
     duo_rig_close(&r);
 }
 
-Test(duo_search, greedy_and_additive_searches_make_the_passes_of_their_formulas, .timeout = 180)
+Test(duo_search, greedy_and_additive_searches_make_the_passes_of_their_formulas, .timeout = 600)
 {
     struct duo_rig r;
     struct err err = ERR_INIT;

@@ -27,7 +27,7 @@ static void setup(void)
         text[i] = (char)(' ' + (i * i + i / 7) % 90);
 }
 
-TestSuite(predictor, .init = setup, .timeout = 120);
+TestSuite(predictor, .init = setup, .timeout = 600);
 
 static const char *file(const char *name)
 {

@@ -28,7 +28,7 @@ static void teardown(void)
     engine_close(engine);
     tmp_remove(dir);
 }
-TestSuite(backend_engine, .init = setup, .fini = teardown, .timeout = 120);
+TestSuite(backend_engine, .init = setup, .fini = teardown, .timeout = 600);
 
 struct got {
     struct buf text[N];

@@ -517,7 +517,7 @@ Test(extract, any_bytes_are_accepted)
 }
 
 /* A megabyte of what would make a careless matcher quadratic ends. */
-Test(extract, hostile_megabytes_end, .timeout = 120)
+Test(extract, hostile_megabytes_end, .timeout = 600)
 {
     static const char *const bits[] = { "answer is ", "####", "\\boxed{", "1,",
                                         "1.1",        "**",   "9",        "the " };

@@ -460,7 +460,7 @@ static void together(const char *url)
     run_store_close(s);
 }
 
-Test(run_store, postgres_does_the_same_and_ends_with_the_same_bytes, .timeout = 300)
+Test(run_store, postgres_does_the_same_and_ends_with_the_same_bytes, .timeout = 600)
 {
     struct pg pg;
     bool broken;

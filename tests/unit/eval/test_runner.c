@@ -17,7 +17,7 @@ static void teardown(void)
 {
     rig_close();
 }
-TestSuite(runner, .init = setup, .fini = teardown, .timeout = 120);
+TestSuite(runner, .init = setup, .fini = teardown, .timeout = 600);
 
 Test(runner, a_well_behaved_endpoint_is_worked_through_by_chat_and_by_completions)
 {

@@ -320,7 +320,7 @@ Test(evalstat, the_mixed_model_is_lme4s)
 }
 
 /* Where R is there, the committed numbers are still what it says. */
-Test(evalstat, the_committed_numbers_are_reproduced, .timeout = 300)
+Test(evalstat, the_committed_numbers_are_reproduced, .timeout = 600)
 {
     char out[64], command[1024];
     if (system("Rscript --version >/dev/null 2>&1") != 0) {

@@ -279,7 +279,7 @@ Test(evalstat_shrink, posterior_rates_lie_between_their_own_and_the_mean)
 
 /* ---- questions that were asked more than once ---- */
 
-TestSuite(evalstat_repeats, .timeout = 60);
+TestSuite(evalstat_repeats, .timeout = 600);
 
 /* The outcome of one way to choose which of a template's three numbers is the original's. */
 static int sum_of(const int32_t v[3][3], int way)

@@ -6,7 +6,7 @@
 #include <criterion/criterion.h>
 #include <stdio.h>
 
-Test(fuzz_neuron_trace, a_damaged_trace_never_breaks_the_reader, .timeout = 60)
+Test(fuzz_neuron_trace, a_damaged_trace_never_breaks_the_reader, .timeout = 600)
 {
     char plain[256], packed[256], path[300];
     size_t n;

@@ -264,7 +264,7 @@ static void live_cases(const char *packed, const char *trace)
 }
 
 /* Masks of both kinds, passes that learn, and a cache that starts with rates of the file. */
-Test(replay, the_live_engine_s_misses_come_out_again, .timeout = 100)
+Test(replay, the_live_engine_s_misses_come_out_again, .timeout = 600)
 {
     for (int mask = PACK_MASK_RESIDENT; mask <= PACK_MASK_SKETCH; mask++) {
         char plain[256], packed[256], trace[300], warm[300], replayed[300];

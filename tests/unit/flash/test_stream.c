@@ -269,7 +269,7 @@ static void lap_at_random(struct rig *r, struct rng *rng)
     }
 }
 
-Test(stream, pieces_hold_their_rows_in_any_order, .timeout = 120)
+Test(stream, pieces_hold_their_rows_in_any_order, .timeout = 600)
 {
     static const enum source_kind kinds[] = { SOURCE_AUTO, SOURCE_PREAD, SOURCE_BUFFERED };
     struct rng rng = { 4 };

@@ -97,7 +97,7 @@ static void cuts(struct flavour fl)
     bench_close(&b);
 }
 
-Test(forward, logits_do_not_depend_on_how_the_prompt_is_cut, .timeout = 60)
+Test(forward, logits_do_not_depend_on_how_the_prompt_is_cut, .timeout = 600)
 {
     for (unsigned i = 0; i < N_FLAVOUR; i++)
         cuts(flavours[i]);
@@ -105,7 +105,7 @@ Test(forward, logits_do_not_depend_on_how_the_prompt_is_cut, .timeout = 60)
         cuts((struct flavour){ toy_preset(i), DT_F32 });
 }
 
-Test(forward, logits_do_not_depend_on_threads_or_instruction_set, .timeout = 60)
+Test(forward, logits_do_not_depend_on_threads_or_instruction_set, .timeout = 600)
 {
     for (unsigned i = 0; i < N_FLAVOUR; i++) {
         struct bench b;
@@ -172,7 +172,7 @@ static void mix(struct bench *b, struct flavour fl, struct rng *rng)
     }
 }
 
-Test(forward, logits_do_not_depend_on_who_else_is_in_the_batch, .timeout = 60)
+Test(forward, logits_do_not_depend_on_who_else_is_in_the_batch, .timeout = 600)
 {
     struct rng rng = { 1234 };
     for (unsigned i = 0; i < N_FLAVOUR; i++) {
@@ -257,7 +257,7 @@ static void spans(struct flavour fl, unsigned threads)
     bench_close(&b);
 }
 
-Test(forward, a_span_has_the_bits_of_one_batch, .timeout = 60)
+Test(forward, a_span_has_the_bits_of_one_batch, .timeout = 600)
 {
     for (unsigned i = 0; i < N_FLAVOUR; i++)
         spans(flavours[i], 1 + i % 3);

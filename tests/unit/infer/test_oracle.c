@@ -118,7 +118,7 @@ static double measure(struct subject *s)
     return deviation(s->oracle, &s->toy->hp, s->token, s->n_tok, s->logits);
 }
 
-Test(oracle, logits_of_every_architecture_are_within_the_rounding_bound, .timeout = 120)
+Test(oracle, logits_of_every_architecture_are_within_the_rounding_bound, .timeout = 600)
 {
     for (unsigned i = 0; toy_preset(i); i++) {
         double d[2];
@@ -226,7 +226,7 @@ static void alter_numbers(struct subject *s, const char *preset)
     ALTER(hp->act_up == ACT_RELU, hp->act_up = ACT_IDENTITY);
 }
 
-Test(oracle, leaving_out_any_ingredient_is_noticed, .timeout = 300)
+Test(oracle, leaving_out_any_ingredient_is_noticed, .timeout = 600)
 {
     for (unsigned i = 0; toy_preset(i); i++) {
         struct subject s;

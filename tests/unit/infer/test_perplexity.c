@@ -75,7 +75,7 @@ static double perplexity(const struct loaded *l, struct str text, size_t n_windo
     return exp(sum / (double)n);
 }
 
-Test(perplexity, every_weight_format_is_within_half_a_percent_of_the_reference, .timeout = 120)
+Test(perplexity, every_weight_format_is_within_half_a_percent_of_the_reference, .timeout = 600)
 {
     size_t n_json, n_text;
     char *json = shared_file("vectors/reference-vectors.json", &n_json),

@@ -137,7 +137,7 @@ static void compare(const char *arch, enum dtype type, uint64_t extra, unsigned 
     unlink(path);
 }
 
-Test(span, logits_are_those_of_chunks_and_weights_are_read_once, .timeout = 120)
+Test(span, logits_are_those_of_chunks_and_weights_are_read_once, .timeout = 600)
 {
     static const char *const arch[] = {
         "llama", "gpt2", "falcon", "gemma2", "opt", "phi3", "qwen3"

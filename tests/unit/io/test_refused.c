@@ -201,7 +201,7 @@ static void read_long(const char *path, const unsigned char *tail, unsigned char
     source_close(s);
 }
 
-Test(refused, a_request_beyond_two_gigabytes_is_read_in_parts, .timeout = 60)
+Test(refused, a_request_beyond_two_gigabytes_is_read_in_parts, .timeout = 600)
 {
     const size_t skip = (size_t)2 << 30, range = 2 << 20, all = skip + range;
     char path[] = "/tmp/strobe-long-XXXXXX";

@@ -367,7 +367,7 @@ Test(gguf_bad, getters_check_types_and_ranges)
     buf_clear(&b);
 }
 
-Test(gguf_bad, things_that_are_not_files, .timeout = 10)
+Test(gguf_bad, things_that_are_not_files, .timeout = 600)
 {
     char dir[] = "/tmp/test_gguf_bad.XXXXXX", path[64];
     cr_assert_not_null(mkdtemp(dir));

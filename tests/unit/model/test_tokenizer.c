@@ -391,7 +391,7 @@ static bool can_tell(const bool *has, struct str text)
     return true;
 }
 
-Test(tokenizer, naughty_strings_come_back_from_every_vocabulary, .timeout = 300)
+Test(tokenizer, naughty_strings_come_back_from_every_vocabulary, .timeout = 600)
 {
     json_t *list = naughty_strings(), *s;
     size_t k;
@@ -418,7 +418,7 @@ Test(tokenizer, naughty_strings_come_back_from_every_vocabulary, .timeout = 300)
 }
 
 /* Any pre-tokenizer cuts, none loses a byte; a name that is not known is refused by its name. */
-Test(tokenizer, every_pre_tokenizer_keeps_every_byte, .timeout = 300)
+Test(tokenizer, every_pre_tokenizer_keeps_every_byte, .timeout = 600)
 {
     static const char *const names[] = {
         "llama-bpe",   "dbrx",   "chatglm-bpe", "qwen2",        "qwen35",
@@ -442,7 +442,7 @@ Test(tokenizer, every_pre_tokenizer_keeps_every_byte, .timeout = 300)
 
 /* A square of the length would be some 3e10 steps for each text: the timeout ends thirty of those,
  * on any machine. How fast it is says tests/bench. */
-Test(tokenizer, a_long_text_costs_its_length, .timeout = 300)
+Test(tokenizer, a_long_text_costs_its_length, .timeout = 600)
 {
     static const char *const units[] = { "a",       " ", "\xF0\x9F\x98\x80", "\xE4\xB8\xAD",
                                          "ab1 ,\n", "1" };

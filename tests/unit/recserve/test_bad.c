@@ -198,7 +198,7 @@ static void save_until_killed(const char *dir, int fd)
     }
 }
 
-Test(bad, killed_while_it_saves_and_changes_models_all_that_are_listed_are_whole, .timeout = 120)
+Test(bad, killed_while_it_saves_and_changes_models_all_that_are_listed_are_whole, .timeout = 600)
 {
     char dir[FILE_PATH_MAX], id[RECSYS_ID_MAX], last[RECSYS_ID_MAX] = "", why[ERR_MSG_MAX];
     cr_assert(tmp_make(dir));

@@ -363,7 +363,7 @@ static uint64_t lines_of(uint64_t batches)
     return n;
 }
 
-Test(keep, killed_at_any_moment_it_comes_back_bit_for_bit, .timeout = 300)
+Test(keep, killed_at_any_moment_it_comes_back_bit_for_bit, .timeout = 600)
 {
     char dir[FILE_PATH_MAX], other[FILE_PATH_MAX];
     cr_assert(tmp_make(dir) && tmp_make(other));

@@ -221,7 +221,7 @@ Test(wal, a_full_disk_loses_nothing_acknowledged)
 }
 
 /* kill -9 at any moment: what the child said to be durable is there. */
-Test(wal, kill_9_keeps_what_was_acknowledged, .timeout = 180)
+Test(wal, kill_9_keeps_what_was_acknowledged, .timeout = 600)
 {
     char dir[FILE_PATH_MAX];
     cr_assert(tmp_make(dir));

@@ -33,7 +33,7 @@ static void teardown(void)
     pthread_mutex_destroy(&server.list_lock);
 }
 
-TestSuite(api_jobs, .init = setup, .fini = teardown, .timeout = 240);
+TestSuite(api_jobs, .init = setup, .fini = teardown, .timeout = 600);
 
 /* A call through the router, its answer waited for: status, body and Location of the call. */
 static void exchange(struct call *c, enum method m, const char *path, const char *body)

@@ -23,7 +23,7 @@ static void teardown(void)
     unlink(path);
 }
 
-TestSuite(job_metrics, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(job_metrics, .init = setup, .fini = teardown, .timeout = 600);
 
 static void append(const char *text)
 {

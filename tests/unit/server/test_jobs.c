@@ -28,7 +28,7 @@ static void teardown(void)
     jobs_rig_clear(&rig);
 }
 
-TestSuite(jobs, .init = setup, .fini = teardown, .timeout = 240);
+TestSuite(jobs, .init = setup, .fini = teardown, .timeout = 600);
 
 static bool has(const char *id, const char *member, const char *part)
 {
@@ -502,7 +502,7 @@ Test(jobs, a_directory_that_another_server_leaves_is_taken_over)
 }
 
 /* The server is killed; then the database goes away while a job runs, and comes back. */
-Test(jobs, in_postgresql_a_job_survives_its_server_and_an_outage, .timeout = 300)
+Test(jobs, in_postgresql_a_job_survives_its_server_and_an_outage, .timeout = 600)
 {
     char id[JOB_ID_MAX] = "";
     struct pg pg;

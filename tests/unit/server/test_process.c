@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-TestSuite(process, .timeout = 240);
+TestSuite(process, .timeout = 600);
 
 static void start_shell(const char *script, struct process *p)
 {

@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-TestSuite(store, .init = rig_setup, .fini = rig_teardown, .timeout = 240);
+TestSuite(store, .init = rig_setup, .fini = rig_teardown, .timeout = 600);
 
 Test(store, sqlite_keeps_its_promises)
 {

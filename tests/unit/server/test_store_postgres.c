@@ -280,7 +280,7 @@ static void a_spoilt_name_is_told(void)
 
 TestSuite(store, .init = rig_setup, .fini = rig_teardown);
 
-Test(store, postgresql_keeps_the_same_promises_for_many_servers, .timeout = 300)
+Test(store, postgresql_keeps_the_same_promises_for_many_servers, .timeout = 600)
 {
     struct pg pg;
     bool broken;

@@ -196,7 +196,7 @@ static char *shared(const char *test, const char *rel, struct str *ret)
     return p;
 }
 
-Test(bpe, merges_equal_those_of_a_learner_that_counts_anew_for_each, .timeout = 120)
+Test(bpe, merges_equal_those_of_a_learner_that_counts_anew_for_each, .timeout = 600)
 {
     static const struct {
         const char *rel, *pre;
@@ -227,7 +227,7 @@ Test(bpe, merges_equal_those_of_a_learner_that_counts_anew_for_each, .timeout = 
 
 /* Words over two or three letters: many ties, runs of one letter, strings that several merges make.
  */
-Test(bpe, ties_runs_and_repeated_strings_are_decided_alike, .timeout = 120)
+Test(bpe, ties_runs_and_repeated_strings_are_decided_alike, .timeout = 600)
 {
     for (uint64_t seed = 1; seed <= 21; seed++) {
         struct rng rng = { seed };

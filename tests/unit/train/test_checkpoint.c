@@ -302,7 +302,7 @@ static void kill_a_writer(uint64_t n_sync, uint64_t first)
     cr_assert(WIFSIGNALED(status), "the writer failed by itself");
 }
 
-Test(checkpoint, a_kill_at_any_moment_leaves_a_whole_last_state, .timeout = 120)
+Test(checkpoint, a_kill_at_any_moment_leaves_a_whole_last_state, .timeout = 600)
 {
     struct err err = ERR_INIT;
     struct checkpoint c = { 0 };

@@ -322,7 +322,7 @@ static double distance(const float *a, const real *b, size_t n)
     return worst;
 }
 
-Test(export, the_engine_computes_what_the_network_computes, .timeout = 120)
+Test(export, the_engine_computes_what_the_network_computes, .timeout = 600)
 {
     struct variant v[VARIANTS];
     variants(v);
@@ -378,7 +378,7 @@ static void check_import(const char *path, const char *what)
     free(p);
 }
 
-Test(export, files_of_others_become_networks, .timeout = 120)
+Test(export, files_of_others_become_networks, .timeout = 600)
 {
     static const char *const files[] = { "models/stories260K/stories260K.gguf",
                                          "models/stories260K/stories260K.F16.gguf",

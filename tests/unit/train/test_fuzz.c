@@ -10,7 +10,7 @@
 #include <unistd.h>
 
 #ifdef FUZZ_SHARD
-Test(fuzz_shard, a_damaged_shard_never_breaks_the_reader, .timeout = 120)
+Test(fuzz_shard, a_damaged_shard_never_breaks_the_reader, .timeout = 600)
 {
     const uint32_t len[] = { 3, 40, 1, 9, 30 };
     char dir[FILE_PATH_MAX];
@@ -26,7 +26,7 @@ Test(fuzz_shard, a_damaged_shard_never_breaks_the_reader, .timeout = 120)
     tmp_remove(dir);
 }
 #else
-Test(fuzz_manifest, a_damaged_manifest_never_breaks_the_reader, .timeout = 120)
+Test(fuzz_manifest, a_damaged_manifest_never_breaks_the_reader, .timeout = 600)
 {
     struct err err = ERR_INIT;
     struct buf text = BUF_INIT;

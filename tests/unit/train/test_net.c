@@ -45,7 +45,7 @@ static real *grads_with(struct net_opts o, unsigned n_thread, double *loss)
     return g;
 }
 
-Test(net, any_number_of_threads_and_recomputing_give_the_same_bits, .timeout = 120)
+Test(net, any_number_of_threads_and_recomputing_give_the_same_bits, .timeout = 600)
 {
     struct net_shape s = wide_shape();
     for (int form = 0; form < 3; form++) {

@@ -88,7 +88,7 @@ static double check(const int v[7], int seed)
     return worst;
 }
 
-Test(net_float, agrees_with_the_double_build_within_the_rounding_of_its_operations, .timeout = 120)
+Test(net_float, agrees_with_the_double_build_within_the_rounding_of_its_operations, .timeout = 600)
 {
     double worst = 0;
     for (int i = 0; i < 30; i++) {

@@ -317,7 +317,7 @@ static const char *const cases[] = {
     "opt_relu", "squared_relu", "shifted_relu",    "fat_relu", "drelu_stage2", "layer_norm_rope",
 };
 
-Test(torch, logits_loss_gradients_and_ten_adamw_steps_are_those_of_pytorch, .timeout = 180)
+Test(torch, logits_loss_gradients_and_ten_adamw_steps_are_those_of_pytorch, .timeout = 600)
 {
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
         for (int other_way = 0; other_way < 2; other_way++)

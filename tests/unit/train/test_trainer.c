@@ -53,7 +53,7 @@ static void tear_down(void)
     tmp_remove(dir);
 }
 
-TestSuite(trainer, .init = set_up, .fini = tear_down, .timeout = 120);
+TestSuite(trainer, .init = set_up, .fini = tear_down, .timeout = 600);
 
 static const char base[] =
     "{\"n_layer\":2,\"d_model\":16,\"n_head\":2,\"ctx\":16,\"batch\":4,\"steps\":20,\"lr\":0.01,"
@@ -239,7 +239,7 @@ static bool run_and_kill(const char *name, unsigned us, uint64_t wait_at)
     return WIFSIGNALED(status);
 }
 
-Test(trainer, a_run_killed_again_and_again_is_the_whole_run_to_the_bit, .timeout = 300)
+Test(trainer, a_run_killed_again_and_again_is_the_whole_run_to_the_bit, .timeout = 600)
 {
     struct rng g = { 9 };
     unsigned kills = 0, us = 2000;
