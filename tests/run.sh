@@ -153,7 +153,7 @@ suite_failed() { # name, dir, log, how many
     fi
     while read -r t; do
         seen=$((seen + 1))
-        if forgiven "$name $t" "$log" meson test -C "$dir" --no-rebuild --print-errorlogs -t 4 --logbase again "$t"; then
+        if forgiven "$name $t" "$log" meson test -C "$dir" --no-rebuild --print-errorlogs -t 10 --logbase again "$t"; then
             ok 1
         else
             bad 1 "$name $t (log: $log)"
