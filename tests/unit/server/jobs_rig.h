@@ -5,7 +5,7 @@
 
 #include "server/jobs.h"
 
-enum { RIG_PATIENCE = 6000 }; /* looks, ten milliseconds apart, before a test gives up */
+enum { RIG_PATIENCE = 30000 }; /* looks, ten milliseconds apart, before a test gives up */
 
 struct jobs_rig {
     char dir[64];

@@ -777,7 +777,7 @@ Test(jobs, a_slow_watcher_is_waited_for_and_holds_little)
     char id[JOB_ID_MAX];
     struct seen a = { .ended = false };
     jobs_rig_open(&rig);
-    rig_train(&rig, "step_ms=0", 8000, id);
+    rig_train(&rig, "step_ms=0 checkpoint=100000", 8000, id);
     struct stream *st = watch(id, 0, ST_OK);
     rig_wait(&rig, id, "done"); /* over a megabyte by now */
     poll(NULL, 0, 300);
