@@ -98,6 +98,10 @@ Test(streamed, a_truncated_file_is_an_error_and_its_return_is_served_again)
     cr_expect_eq(st, ST_FORMAT, "%s", status_name(st));
     cr_expect(strstr(err.msg, "truncated"), "'%s'", err.msg);
     cr_assert(copy_file(real, copy));
+    /* What was read ahead while it was short may cost one pass more. */
+    err_clear(&err);
+    st = forward_run(r.f, &s, 1, &y, &err);
+    cr_expect(st == ST_OK || st == ST_FORMAT, "%s", err.msg);
     rig_run(&r, 0, 0, token, 1, got);
     cr_expect_eq(memcmp(got, want, n * sizeof *got), 0);
     unlink(copy);
