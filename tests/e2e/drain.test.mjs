@@ -7,17 +7,17 @@ import { dial, exchange, request } from './raw.mjs';
 const opts = { skip: haveModel('drain') ? false : 'shared data absent' };
 const common = { ignore_eos: true, stream: true, seed: 1 };
 const ask = (n) => request('POST', '/v1/completions', { body: JSON.stringify({ prompt: 'One', max_tokens: n, ...common }) });
-// 6 MB: more than the system takes for a client that does not read, less than the server keeps for it.
-const large = request('POST', '/v1/chat/completions', { body: JSON.stringify({ messages: [{ role: 'user', content: 'One' }], max_tokens: 4300, logprobs: true, top_logprobs: 20, ...common }) });
+// 4.6 MB: more than the system takes for a client that does not read, less than the server keeps for it.
+const large = request('POST', '/v1/chat/completions', { body: JSON.stringify({ messages: [{ role: 'user', content: 'One' }], max_tokens: 3200, logprobs: true, top_logprobs: 20, ...common }) });
 
 test('running and waiting streams end whole, new requests get 503 with Retry-After', opts, async () => {
-  const s = await startServer(['-m', model, '--slots', '1', '--queue', '16', '--ctx', '16384', '--drain', '3600']);
+  const s = await startServer(['-m', model, '--slots', '1', '--queue', '16', '--ctx', '16384', '--drain', '3600', '--threads', '1']);
   const slow = dial(s.url); // the server is not at rest before this client reads
   slow.socket.pause();
   slow.send(large);
   await until('it is accepted', async () => await metric(s, 'generated_tokens_total') > 0);
   const streams = Array.from({ length: 4 }, () => dial(s.url));
-  for (const c of streams) c.send(ask(900));
+  for (const c of streams) c.send(ask(200));
   for (const c of streams) await c.until('HTTP/1.1 200');
   const ended = s.stop();
   await until('draining', async () => (await exchange(s.url, request('GET', '/health'))).status === 503);

@@ -71,7 +71,7 @@ export async function startServer(args = [], { data: folder, env } = {}) {
     },
     async stop() {
       child.kill('SIGTERM');
-      const timer = setTimeout(() => child.kill('SIGKILL'), 15000 * slow);
+      const timer = setTimeout(() => child.kill('SIGKILL'), 60000 * slow);
       const how = await ended;
       clearTimeout(timer);
       if (!folder) rmSync(home, { recursive: true, force: true });
