@@ -60,6 +60,10 @@ static int fault_of(const struct jobs_ask *a, const char **code)
         *code = "job_ended";
         return 409;
     }
+    if (a->err.code == ST_CLOSED && a->verb == JOBS_RESUME) {
+        *code = "not_resumable";
+        return 409;
+    }
     switch (a->err.code) {
     case ST_ARG:
     case ST_RANGE:
@@ -242,6 +246,17 @@ void api_job_cancel(struct call *c)
     struct jobs_ask a = { .verb = JOBS_CANCEL };
     if (path_job(c, a.id))
         ask(c, &a, 200);
+}
+
+void api_job_resume(struct call *c)
+{
+    struct jobs_ask a = { .verb = JOBS_RESUME };
+    if (!path_job(c, a.id))
+        return;
+    if (atomic_load(&c->srv->draining))
+        reply_error(c, 503, "shutting_down", NULL, "the server is shutting down");
+    else
+        ask(c, &a, 202);
 }
 
 /* Browsers send Last-Event-ID by themselves; `from` is for those who know the place already. */

@@ -156,6 +156,7 @@ void api_train(struct call *c);
 void api_jobs(struct call *c);
 void api_job(struct call *c);
 void api_job_cancel(struct call *c);
+void api_job_resume(struct call *c);
 void api_job_events(struct call *c);
 void api_job_metrics(struct call *c);
 void api_job_log(struct call *c);

@@ -191,16 +191,12 @@ static enum job_state cancel_active(struct jobs *j, const char *id)
 {
     enum job_state s = JOB_RUNNING;
     pthread_mutex_lock(&j->lock);
-    for (size_t i = 0; i < j->n_active; i++) {
-        struct job *job = j->active[i];
-        if (strcmp(job->row.id, id) != 0)
-            continue;
-        if (is_over(job->row.state)) {
-            s = job->row.state;
-        } else {
-            job->row.cancel = true;
-            atomic_store(&job->cancel, true);
-        }
+    struct job *job = jobs_active(j, id);
+    if (job && is_over(job->row.state)) {
+        s = job->row.state;
+    } else if (job) {
+        job->row.cancel = true;
+        atomic_store(&job->cancel, true);
     }
     pthread_mutex_unlock(&j->lock);
     return s;
@@ -225,6 +221,38 @@ static void cancel(struct jobs *j, struct jobs_ask *a)
     if (a->state == JOB_CANCELLED)
         jobs_recount(j);
     job_write(&r, &a->body);
+    job_row_clear(&r);
+}
+
+/* Cancelled and failed jobs go on where their last checkpoint is. Functions keep none. */
+static enum status check_resume(struct jobs *j, struct jobs_ask *a)
+{
+    struct job_row r;
+    bool can = false;
+    jobs_settle(j, a->id);
+    if (store_job_get(j->store, a->id, &r, &a->err) != ST_OK)
+        return a->err.code;
+    const struct job_kind *k = jobs_kind(j, r.kind, &can);
+    if (!k || !can || k->run)
+        err_set(&a->err, ST_CLOSED, "jobs of kind '%s' cannot go on after their end", r.kind);
+    else if (r.state == JOB_DONE)
+        err_set(&a->err, ST_CLOSED, "the job is done, nothing is left of it");
+    else if (!is_over(r.state))
+        err_set(&a->err, ST_CLOSED, "the job has not ended: it is %s", job_state_name(r.state));
+    else if (atomic_load(&j->counts[JOB_QUEUED]) >= j->o.queue_max)
+        err_set(&a->err, ST_BUSY, "%u jobs are queued already, try again later", j->o.queue_max);
+    job_row_clear(&r);
+    return a->err.code;
+}
+
+static void resume(struct jobs *j, struct jobs_ask *a)
+{
+    struct job_row r;
+    if (check_resume(j, a) != ST_OK || store_job_resume(j->store, a->id, &r, &a->err) != ST_OK)
+        return;
+    job_write(&r, &a->body); /* nobody watches: streams end with their job */
+    jobs_recount(j);
+    j->look = true;
     job_row_clear(&r);
 }
 
@@ -318,6 +346,9 @@ void job_answer(struct jobs *j, struct jobs_ask *a)
         break;
     case JOBS_CANCEL:
         cancel(j, a);
+        break;
+    case JOBS_RESUME:
+        resume(j, a);
         break;
     case JOBS_WATCH:
         watch(j, a);

@@ -63,6 +63,10 @@ void jobs_recount(struct jobs *j);
 /* Paths of a run; free both. ST_NOMEM. */
 enum status job_paths(const struct jobs *j, const char *id, char **dir, char **metrics,
                       struct err *err);
+/* An active job; NULL: none. The lock is held. */
+struct job *jobs_active(struct jobs *j, const char *id);
+/* A job that has ended in memory is ended in the store too, if that takes it; keeper. */
+void jobs_settle(struct jobs *j, const char *id);
 /* Deep copy of an active job's row and its tail; false: not active, or no memory (err). */
 bool jobs_active_row(struct jobs *j, const char *id, struct job_row *ret, uint64_t *tail,
                      struct err *err);

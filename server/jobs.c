@@ -98,19 +98,22 @@ enum status job_paths(const struct jobs *j, const char *id, char **dir, char **m
     return ST_OK;
 }
 
+struct job *jobs_active(struct jobs *j, const char *id)
+{
+    for (size_t i = 0; i < j->n_active; i++)
+        if (strcmp(j->active[i]->row.id, id) == 0)
+            return j->active[i];
+    return NULL;
+}
+
 bool jobs_active_row(struct jobs *j, const char *id, struct job_row *ret, uint64_t *tail,
                      struct err *err)
 {
-    bool hit = false;
     pthread_mutex_lock(&j->lock);
-    for (size_t i = 0; i < j->n_active && !hit; i++) {
-        struct job *job = j->active[i];
-        if (strcmp(job->row.id, id) != 0)
-            continue;
-        hit = job_row_copy(&job->row, ret, err) == ST_OK;
+    struct job *job = jobs_active(j, id);
+    bool hit = job && job_row_copy(&job->row, ret, err) == ST_OK;
+    if (job)
         *tail = job->tail;
-        break;
-    }
     pthread_mutex_unlock(&j->lock);
     return hit;
 }
@@ -267,6 +270,19 @@ static void save_all(struct jobs *j)
             return;
         }
     }
+}
+
+void jobs_settle(struct jobs *j, const char *id)
+{
+    pthread_mutex_lock(&j->lock);
+    struct job *job = jobs_active(j, id);
+    /* Its worker closes files at most, between the end of the row and its own. */
+    while (job && job->row.state != JOB_RUNNING && !job->ended)
+        pthread_cond_wait(&j->woken, &j->lock);
+    bool over = job && job->ended;
+    pthread_mutex_unlock(&j->lock);
+    if (over)
+        save_all(j);
 }
 
 void jobs_recount(struct jobs *j)

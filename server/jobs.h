@@ -4,7 +4,8 @@
  *   queued --worker free--> running --> done | failed | cancelled
  *     ^                       |
  *     +--server stops---------+     a job's process that a signal killed runs again from its last
- *                                   checkpoint; three attempts in a row without progress fail it
+ *     |                             checkpoint; three attempts in a row without progress fail it
+ *     +--JOBS_RESUME---------- failed | cancelled: from the last checkpoint too
  *
  * Threads: the keeper owns the store and answers what clients ask; each worker runs one job at a
  * time (a child process, or a function); "feeds" writes event streams. A net thread only leaves a
@@ -60,6 +61,7 @@ enum jobs_verb {
     JOBS_LIST,   /* id: after it, "" the newest; limit */
     JOBS_GET,    /* id */
     JOBS_CANCEL, /* id */
+    JOBS_RESUME, /* id */
     JOBS_WATCH,  /* id, stream, from: offset */
     JOBS_SERIES, /* id, from: step; limit: stride, 0 chooses */
     JOBS_LOG     /* id, limit: bytes from the end */
@@ -79,8 +81,9 @@ struct jobs_ask {
     void (*done)(struct jobs_ask *a);
     void *ctx;
 
-    /* ST_OK; ST_NOTFOUND: no such job; ST_BUSY: too many queued; ST_CLOSED: it has ended, or the
-     * server stops; ST_ARG, ST_RANGE: settings; else the store's. */
+    /* ST_OK; ST_NOTFOUND: no such job; ST_BUSY: too many queued; ST_CLOSED: it has ended
+     * (JOBS_RESUME: it has not, or cannot go on), or the server stops; ST_ARG, ST_RANGE: settings;
+     * else the store's. */
     struct err err;
     bool no_store; /* err says why there is none */
     bool conflict; /* the key came before with another request */

@@ -40,6 +40,7 @@ static const struct route routes[] = {
     { METHOD_GET, "/api/jobs", api_jobs, 0 },
     { METHOD_GET, "/api/jobs/{id}", api_job, 0 },
     { METHOD_POST, "/api/jobs/{id}/cancel", api_job_cancel, 0 },
+    { METHOD_POST, "/api/jobs/{id}/resume", api_job_resume, 0 },
     { METHOD_GET, "/api/jobs/{id}/events", api_job_events, 0 },
     { METHOD_GET, "/api/jobs/{id}/metrics", api_job_metrics, 0 },
     { METHOD_GET, "/api/jobs/{id}/log", api_job_log, 0 },

@@ -100,6 +100,9 @@ enum status store_job_save(struct store *s, const struct job_row *row, int64_t n
 /* Cancels a queued job, or notes the wish where it runs. *ret is the row behind it; ST_NOTFOUND. */
 enum status store_job_cancel(struct store *s, const char *id, int64_t now, struct job_row *ret,
                              struct err *err);
+/* Queues a cancelled or failed job again. *ret is the row behind it, another state where it was
+ * neither; ST_NOTFOUND. */
+enum status store_job_resume(struct store *s, const char *id, struct job_row *ret, struct err *err);
 /* Prolongs the leases of all our running jobs. */
 enum status store_job_renew(struct store *s, int64_t now, struct err *err);
 enum status store_job_counts(struct store *s, uint64_t counts[JOB_STATES], struct err *err);

@@ -396,27 +396,43 @@ enum status store_job_save(struct store *s, const struct job_row *r, int64_t now
     return err->code;
 }
 
-enum status store_job_cancel(struct store *s, const char *id, int64_t now, struct job_row *ret,
-                             struct err *err)
+/* Changes job ?1 of place ?2, and reads it. now: ?3. */
+static enum status change_job(struct store *s, const char *sql, const char *id, int64_t now,
+                              struct job_row *ret, struct err *err)
 {
-    struct db_value v[] = { db_z(id), db_int(now), db_z(s->place) };
+    struct db_value v[] = { db_z(id), db_z(s->place), db_int(now) };
     struct job_row r = { 0 };
     if (!is_id(id))
         return err_set(err, ST_NOTFOUND, "there is no such job");
     if (db_begin(s->db, err) != ST_OK)
         return err->code;
-    if (db_run(s->db,
-               "UPDATE jobs SET cancel = CASE WHEN state = 'running' THEN 1 ELSE 0 END,"
-               " finished = CASE WHEN state = 'queued' THEN ?2 ELSE finished END,"
-               " state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END"
-               " WHERE id = ?1 AND place = ?3 AND state IN ('queued', 'running')",
-               v, 3, NULL, NULL, NULL, err) == ST_OK)
+    if (db_run(s->db, sql, v, 3, NULL, NULL, NULL, err) == ST_OK)
         store_job_get(s, id, &r, err);
     if (db_end(s->db, err) == ST_OK)
         *ret = r;
     else
         job_row_clear(&r);
     return err->code;
+}
+
+enum status store_job_cancel(struct store *s, const char *id, int64_t now, struct job_row *ret,
+                             struct err *err)
+{
+    return change_job(s,
+                      "UPDATE jobs SET cancel = CASE WHEN state = 'running' THEN 1 ELSE 0 END,"
+                      " finished = CASE WHEN state = 'queued' THEN ?3 ELSE finished END,"
+                      " state = CASE WHEN state = 'queued' THEN 'cancelled' ELSE state END"
+                      " WHERE id = ?1 AND place = ?2 AND state IN ('queued', 'running')",
+                      id, now, ret, err);
+}
+
+enum status store_job_resume(struct store *s, const char *id, struct job_row *ret, struct err *err)
+{
+    return change_job(s,
+                      "UPDATE jobs SET state = 'queued', cancel = 0, finished = ?3, error = NULL,"
+                      " resume = 1, idle_tries = 0"
+                      " WHERE id = ?1 AND place = ?2 AND state IN ('cancelled', 'failed')",
+                      id, 0, ret, err);
 }
 
 enum status store_job_renew(struct store *s, int64_t now, struct err *err)

@@ -136,6 +136,35 @@ test('a running job is cancelled by keyboard and says so', opts, async (t) => {
   await clean(p);
 });
 
+test('a cancelled job goes on where it was, one that fails may be tried again', opts, async (t) => {
+  const p = await open(t);
+  const { page } = p;
+  const id = await start(page, 'slow.txt', 100000);
+  const step = async () => (await get(`/api/jobs/${id}`)).progress?.step ?? 0;
+  await until('a step', async () => (await step()) > 2);
+  assert.equal(await chosen(page).getByRole('button', { name: 'Go on' }).count(), 0);
+  await chosen(page).getByRole('button', { name: 'Cancel' }).click();
+  await chosen(page).getByRole('status').getByText('cancelled').waitFor();
+  const at = await step();
+  await shot(page, 'training-cancelled');
+  await chosen(page).getByRole('button', { name: 'Go on' }).focus();
+  await page.keyboard.press('Enter');
+  await chosen(page).getByRole('status').getByText('running').waitFor();
+  await until('the next steps', async () => (await step()) > at + 2);
+  await until('they are on the page', async () => Number((await tile(page, 'Progress').locator('.n').innerText()).replace(/^step ([\d,]+).*/, '$1').replace(/,/g, '')) > at);
+  await chosen(page).getByRole('button', { name: 'Cancel' }).click();
+  await chosen(page).getByRole('status').getByText('cancelled').waitFor();
+  const bad = await start(page, 'fails.txt', 100);
+  await chosen(page).getByRole('alert').getByText('the loss is no number').waitFor();
+  writeFileSync(join(data, 'fails.txt'), 'step_ms=5'); // the reason is mended
+  t.after(() => writeFileSync(join(data, 'fails.txt'), 'step_ms=5 exit_at=30'));
+  await chosen(page).getByRole('button', { name: 'Go on' }).click();
+  await chosen(page).getByRole('status').getByText('done').waitFor({ timeout: 20000 * slow });
+  assert.equal((await get(`/api/jobs/${bad}`)).progress.step, 100);
+  assert.equal(await chosen(page).getByRole('alert').count(), 0);
+  await clean(p);
+});
+
 test('what went wrong is shown: a failed job, a refused setting, a lost stream', opts, async (t) => {
   const p = await open(t);
   const { page } = p;

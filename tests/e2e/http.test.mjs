@@ -292,6 +292,7 @@ const asked = {
   'get /api/jobs': [null, '200'],
   'get /api/jobs/{id}': [null, '404'],
   'post /api/jobs/{id}/cancel': [null, '404'],
+  'post /api/jobs/{id}/resume': [null, '404'],
   'get /api/jobs/{id}/events': [null, '404'],
   'get /api/jobs/{id}/metrics': [null, '404'],
   'get /api/jobs/{id}/log': [null, '404'],

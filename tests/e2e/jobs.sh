@@ -172,6 +172,20 @@ PY
 ask POST "/api/jobs/$long/cancel"
 expect "cancelling a running job" 202 'd["cancelling"]'
 wait_for "it ends cancelled" "$long" 'd["state"] == "cancelled"'
+at=$(tail -n 1 "$data/runs/$long/metrics.jsonl" | sed 's/.*"step":\([0-9]*\).*/\1/')
+ask POST "/api/jobs/$long/resume"
+expect "going on with it" 202 'd["state"] == "queued" and d["finished"] is None'
+wait_for "it goes on" "$long" "(d['progress'] or {}).get('step', 0) > $at"
+ask POST "/api/jobs/$long/resume"
+expect "going on with one that runs" 409 'd["error"]["code"] == "not_resumable"'
+ask POST "/api/jobs/$long/cancel"
+wait_for "it ends cancelled again" "$long" 'd["state"] == "cancelled"'
+n=$((n + 1))
+python3 - "$data/runs/$long/metrics.jsonl" <<'PY' || fail "the steps of the resumed run are not each logged once"
+import json, sys
+steps = [json.loads(l)['step'] for l in open(sys.argv[1])]
+sys.exit(0 if steps == list(range(1, len(steps) + 1)) else 1)
+PY
 ask POST "/api/jobs/$id/cancel"
 expect "cancelling one that has ended" 409 'd["error"]["code"] == "job_ended"'
 ask GET "/api/jobs?limit=2"

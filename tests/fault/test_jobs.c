@@ -108,6 +108,10 @@ static enum status use_store(void *ctx, void **ret, struct err *err)
             buf_z(&out, job_state_name(r.state));
             job_row_clear(&r);
         }
+        if (err->code == ST_OK && store_job_resume(s, "b", &r, err) == ST_OK) {
+            buf_z(&out, job_state_name(r.state));
+            job_row_clear(&r);
+        }
     }
     store_close(s);
     if (err->code == ST_OK && buf_ok(&out, "test", err) == ST_OK)

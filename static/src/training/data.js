@@ -146,14 +146,9 @@ async function follow(id, from, paint, stop) {
   }
 }
 
-export async function choose(id) {
-  if (watching) watching.abort();
-  watching = id ? new AbortController() : null;
-  job.value = null;
-  curves.value = null;
-  jobError.value = null;
-  logText.value = '';
-  if (!id) return;
+// From what the server knows now to the job's end.
+async function watch(id) {
+  watching = new AbortController();
   const stop = watching.signal;
   const paint = painter(stop);
   try {
@@ -166,6 +161,15 @@ export async function choose(id) {
   } catch (e) {
     if (!stop.aborted) jobError.value = e;
   }
+}
+
+export async function choose(id) {
+  if (watching) watching.abort();
+  job.value = null;
+  curves.value = null;
+  jobError.value = null;
+  logText.value = '';
+  if (id) await watch(id);
 }
 
 export async function loadLog() {
@@ -184,6 +188,21 @@ export async function cancel() {
     const j = await postJson(`/api/jobs/${encodeURIComponent(job.value.id)}/cancel`, {});
     if (job.value && job.value.id === j.id) job.value = j;
     patchList(j);
+  } catch (e) {
+    jobError.value = e;
+  }
+}
+
+// A cancelled or failed job goes on from its last checkpoint.
+export async function resume() {
+  try {
+    const j = await postJson(`/api/jobs/${encodeURIComponent(job.value.id)}/resume`, {});
+    patchList(j);
+    if (!job.value || job.value.id !== j.id) return;
+    if (watching) watching.abort();
+    job.value = j;
+    jobError.value = null;
+    await watch(j.id);
   } catch (e) {
     jobError.value = e;
   }

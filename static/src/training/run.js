@@ -3,7 +3,7 @@ import { useEffect, useState } from 'preact/hooks';
 import { html } from '../lib/html.js';
 import { bytes, count, duration, money, percent } from '../lib/format.js';
 import { Alert, Facts, Tile } from '../ui/basic.js';
-import { cancel, curves, isOver, job, jobError, loadLog, logText } from './data.js';
+import { cancel, curves, isOver, job, jobError, loadLog, logText, resume } from './data.js';
 import { Curves } from './curves.js';
 import { Sparsity, hasSparsity } from './sparsity.js';
 
@@ -14,6 +14,9 @@ const STATES = { queued: 'waiting', running: 'running', done: 'done', failed: 'f
 export function stateName(j) {
   return j.cancelling ? 'ending' : STATES[j.state] || j.state;
 }
+
+// Kinds whose process keeps checkpoints.
+const goesOn = (j) => ['failed', 'cancelled'].includes(j.state) && ['pretrain', 'relufy'].includes(j.kind);
 
 const fixed = (v, digits) => (Number.isFinite(v) ? v.toFixed(digits) : 'no data yet');
 
@@ -76,6 +79,7 @@ export function Run() {
   const ended = when(j.finished);
   return html`<section aria-label="Chosen job"><div class="row head"><h3 class="grow">${j.kind} <span class="soft">${j.id}</span></h3>
       <span class="state-${j.state}" role="status">${stateName(j)}</span>
+      ${goesOn(j) ? html`<button class="small" onClick=${resume}>Go on</button>` : null}
       ${isOver(j) ? null : html`<button class="small" disabled=${j.cancelling} onClick=${cancel}>${j.cancelling ? 'Saving and ending' : 'Cancel'}</button>`}</div>
     <p class="note">queued ${when(j.created)}${j.started ? `, started ${when(j.started)}` : ''}${ended ? `, ended ${ended}` : ''}${j.restarts ? `, started again ${j.restarts} time${j.restarts === 1 ? '' : 's'} after a crash` : ''}</p>
     <${Alert} error=${jobError.value} />

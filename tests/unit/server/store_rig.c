@@ -300,6 +300,42 @@ static void cancelled(void)
     store_close(s);
 }
 
+/* Only what ended short of its goal is queued again; why it ended is forgotten, how far it came
+ * not. */
+static void resumed(void)
+{
+    static const enum job_state ends[] = { JOB_FAILED, JOB_CANCELLED, JOB_DONE };
+    struct err err = ERR_INIT, none = ERR_INIT;
+    struct job_row r, got;
+    struct store *s = rig_open_store();
+    rig_must_add(s, "a");
+    cr_assert_eq(store_job_resume(s, "a", &r, &err), ST_OK, "%s", err.msg);
+    cr_expect(r.state == JOB_QUEUED && !r.resume, "it never began");
+    job_row_clear(&r);
+    for (size_t i = 0; i < 3; i++) {
+        cr_assert_eq(store_job_claim(s, 1000, &r, &err), ST_OK, "%s", err.msg);
+        cr_assert_eq(store_job_resume(s, "a", &got, &err), ST_OK, "%s", err.msg);
+        cr_expect_eq(got.state, JOB_RUNNING);
+        job_row_clear(&got);
+        r.state = ends[i];
+        r.finished = 2000;
+        r.restarts = r.idle_tries = 4;
+        r.best_step = 7;
+        job_row_text(&r.error, STR("why"));
+        cr_assert_eq(store_job_save(s, &r, 2000, &err), ST_OK, "%s", err.msg);
+        job_row_clear(&r);
+        cr_assert_eq(store_job_resume(s, "a", &r, &err), ST_OK, "%s", err.msg);
+        bool done = ends[i] == JOB_DONE;
+        cr_expect_eq(r.state, done ? JOB_DONE : JOB_QUEUED);
+        cr_expect_eq(r.finished, done ? 2000 : 0);
+        cr_expect_eq(r.error == NULL, !done);
+        cr_expect(r.best_step == 7 && r.restarts == 4 && r.idle_tries == (done ? 4 : 0));
+        job_row_clear(&r);
+    }
+    cr_expect_eq(store_job_resume(s, "nobody", &r, &none), ST_NOTFOUND);
+    store_close(s);
+}
+
 /* A server that has not heard of it saves what it knows. */
 static void wished(void)
 {
@@ -381,6 +417,7 @@ static const struct {
     { "a lease that ran out frees a job, and renewing keeps it", leased },
     { "the same request twice is one job, another under its key is refused", keyed },
     { "cancelling ends a queued job and marks a running one", cancelled },
+    { "what ended short of its goal is queued again, for the asking", resumed },
     { "a wish to cancel outlives the saves of a server that has not heard of it", wished },
     { "bytes that are no text", foreign_bytes },
     { "a directory has one server", locked },

@@ -141,6 +141,9 @@ Test(api_jobs, a_job_is_made_and_found_under_its_location)
     snprintf(path, sizeof path, "/api/jobs/%s/cancel", id);
     exchange(&c, METHOD_POST, path, "");
     expect_error(&c, 409, "job_ended", NULL);
+    snprintf(path, sizeof path, "/api/jobs/%s/resume", id);
+    exchange(&c, METHOD_POST, path, "");
+    expect_error(&c, 409, "not_resumable", NULL);
 }
 
 Test(api_jobs, what_is_wrong_is_said_with_its_status_and_name)
@@ -166,6 +169,7 @@ Test(api_jobs, what_is_wrong_is_said_with_its_status_and_name)
         { METHOD_GET, "/api/jobs/job-nobody/metrics", "", 404, "not_found", NULL },
         { METHOD_GET, "/api/jobs/job-nobody/log", "", 404, "not_found", NULL },
         { METHOD_POST, "/api/jobs/job-nobody/cancel", "", 404, "not_found", NULL },
+        { METHOD_POST, "/api/jobs/job-nobody/resume", "", 404, "not_found", NULL },
         { METHOD_GET, "/api/jobs/../../etc/passwd", "", 404, "route_not_found", NULL },
         { METHOD_GET, "/api/jobs/0123456789012345678901234567890123456789", "", 404, "not_found",
           NULL },

@@ -254,6 +254,71 @@ Test(jobs, a_job_that_has_ended_cannot_be_cancelled)
     jobs_ask_free(a);
 }
 
+/* ---- going on after an end ---- */
+
+static void go_on(const char *id)
+{
+    struct jobs_ask *a = rig_get(&rig, JOBS_RESUME, id);
+    cr_assert_eq(a->err.code, ST_OK, "%s", a->err.msg);
+    cr_expect(strstr(a->body.p, "\"state\":\"queued\"") && strstr(a->body.p, "\"finished\":null"),
+              "%s", a->body.p);
+    jobs_ask_free(a);
+}
+
+static void expect_no_resume(const char *id, enum status st, const char *part)
+{
+    struct jobs_ask *a = rig_get(&rig, JOBS_RESUME, id);
+    cr_expect_eq(a->err.code, st, "%s", a->err.msg);
+    cr_expect(strstr(a->err.msg, part), "%s", a->err.msg);
+    jobs_ask_free(a);
+}
+
+/* Asked as soon as it is told to have ended, which may be before the store knows. */
+Test(jobs, a_cancelled_job_goes_on_from_its_checkpoint)
+{
+    char id[JOB_ID_MAX];
+    rig.opts.kill_ms = 60000;
+    jobs_rig_open(&rig);
+    rig_train(&rig, "step_ms=5 checkpoint=100000", 100000, id); /* longer than the test */
+    for (int i = 1; i <= 3; i++) {
+        rig_wait_step(&rig, id, 4 * i);
+        expect_no_resume(id, ST_CLOSED, "has not ended");
+        jobs_ask_free(rig_get(&rig, JOBS_CANCEL, id));
+        rig_wait(&rig, id, "cancelled");
+        char *step = rig_read(&rig, id, "checkpoints/last/step");
+        long at = strtol(step, NULL, 10);
+        free(step);
+        go_on(id);
+        rig_wait_step(&rig, id, (int)at + 1);
+        cr_expect_eq(times(id, (int)at), 1, "the step of the checkpoint is not made again");
+        cr_expect_geq(times(id, (int)at + 1), 1);
+    }
+    cr_expect_str_eq(rig_member(&rig, id, "restarts"), "0", "nothing crashed");
+}
+
+Test(jobs, a_job_that_is_done_or_unknown_does_not_go_on)
+{
+    char id[JOB_ID_MAX];
+    jobs_rig_open(&rig);
+    rig_train(&rig, "step_ms=1", 3, id);
+    rig_wait(&rig, id, "done");
+    expect_no_resume(id, ST_CLOSED, "is done");
+    expect_no_resume("job-nobody", ST_NOTFOUND, "no such job");
+}
+
+Test(jobs, a_failed_job_is_tried_again_without_its_error)
+{
+    char id[JOB_ID_MAX];
+    jobs_rig_open(&rig);
+    rig_train(&rig, "step_ms=1 exit_at=5", 10, id);
+    for (int i = 0; i < 2; i++) {
+        rig_wait(&rig, id, "failed");
+        go_on(id);
+    }
+    rig_wait(&rig, id, "failed");
+    cr_expect(strstr(rig_member(&rig, id, "error"), "step 5"), "%s", rig_member(&rig, id, "error"));
+}
+
 /* ---- restarts ---- */
 
 static void wait_idle(void)

@@ -28,6 +28,7 @@ Test(router, paths_find_their_handler)
         { METHOD_GET, "/api/jobs/job-1", api_job, "job-1" },
         { METHOD_GET, "/api/jobs/job-1/", api_job, "job-1" },
         { METHOD_POST, "/api/jobs/job-1/cancel", api_job_cancel, "job-1" },
+        { METHOD_POST, "/api/jobs/job-1/resume", api_job_resume, "job-1" },
         { METHOD_GET, "/api/jobs/job-1/events/", api_job_events, "job-1" },
         { METHOD_GET, "/", api_asset, "" },
         { METHOD_GET, "/no/such/asset", api_asset, "no/such/asset" },
