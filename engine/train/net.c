@@ -190,7 +190,9 @@ void net_grad(struct net *n, const struct net_batch *b, double scale, struct net
     *ret = (struct net_loss){ 0 };
     if (n->rows * n->cols == 0)
         return;
+    n->keeping = true;
     forward(n, b);
     net_loss_grad(n, b, scale, ret);
     backward(n, b);
+    n->keeping = false;
 }

@@ -72,11 +72,19 @@ void net_tensors(const struct net_shape *s, struct net_tensor *t);
 enum net_gemm { NET_GEMM_F32, NET_GEMM_BF16, NET_GEMM_BLAS };
 enum net_attn { NET_ATTN_TILED, NET_ATTN_NAIVE };
 
+/* What a gradient's forward pass keeps for its backward pass. BF16: each number rounded, half the
+ * bytes; a layer works in f32 and leaves its results rounded behind. The residual stream and the
+ * loss stay as they are in f32 (attention reads the rounded queries, keys and values, else its
+ * probabilities would not be those of the backward pass); derivatives are taken at the rounded
+ * activations. Passes without gradients round nothing. */
+enum net_keep { NET_KEEP_REAL, NET_KEEP_BF16 };
+
 struct net_opts {
     struct net_shape shape;
     uint32_t batch, n_tok; /* the largest batch: sequences x tokens, n_tok <= n_ctx */
     bool recompute;        /* keep each layer's input only, run its forward part again */
-    bool infer;            /* no gradients, no activations kept: for evaluation only */
+    enum net_keep keep;
+    bool infer; /* no gradients, no activations kept: for evaluation only */
     enum net_attn attn;
     enum net_gemm gemm;
     uint32_t vocab_chunk; /* columns of logits held at a time; 0: chosen */

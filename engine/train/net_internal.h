@@ -65,6 +65,14 @@ struct net_acts {
                        tokens, then those of small ones, narrower */
 };
 
+/* Activations as bf16 (NET_KEEP_BF16): of every layer, while struct net_acts holds those of the
+ * layer at work. The softmax sums in `kept` stay as they are. */
+enum net_kept { KEPT_X, KEPT_QKV, KEPT_ATTN, KEPT_MID, KEPT_PRE, KEPT_UP, N_KEPT };
+struct net_store {
+    uint16_t *at; /* [n_layer, N, width]; NULL: not kept */
+    size_t width;
+};
+
 struct net {
     struct net_opts o;
     struct net_layout lay;
@@ -73,7 +81,10 @@ struct net {
     struct arena arena;
     real *params, *grads;
     struct net_acts acts; /* of layer 0; strides below */
-    size_t n_kept, n_x;   /* layers whose activations are kept, and inputs */
+    size_t n_kept, n_x;   /* layers whose activations lie there, and inputs */
+    size_t n_lse;         /* and `kept` */
+    struct net_store store[N_KEPT];
+    bool keeping; /* this pass is one of a gradient's */
     /* scratch */
     real *norm, *act;  /* [N, d_model], [N, d_ff] */
     real *stat, *part; /* norms: [N, 2], ops_norm_part() */
@@ -105,6 +116,14 @@ struct net_acts net_acts_of(const struct net *n, uint32_t layer);
 real *net_x(const struct net *n, uint32_t layer);
 
 /* Helpers of net_layer.c that net_ffn.c and net_parts.c use too. */
+/* net_keep.c. Which of a layer's activations are stored as bf16, with their widths. */
+void net_store_widths(struct net *n);
+/* Stores all of the layer's but q k v; brings them back into `a`. */
+void net_store_layer(struct net *n, uint32_t layer, const struct net_acts *a);
+void net_fetch_layer(struct net *n, uint32_t layer, const struct net_acts *a);
+/* Stores q k v, and rounds them where they are. */
+void net_store_qkv(struct net *n, uint32_t layer, const struct net_acts *a);
+
 const real *net_param(const struct net *n, uint32_t layer, enum net_slot slot);
 real *net_grad_of(const struct net *n, uint32_t layer, enum net_slot slot);
 struct pass_norm net_layer_norm(const struct net *n, uint32_t layer, enum net_slot gain,

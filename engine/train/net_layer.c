@@ -23,13 +23,13 @@ static size_t qkv_width(const struct net_shape *s)
 real *net_x(const struct net *n, uint32_t layer)
 {
     size_t each = (size_t)n->o.batch * n->o.n_tok * n->o.shape.d_model;
-    return n->acts.x + (n->n_x > 1 ? layer * each : 0);
+    return n->acts.x + layer % n->n_x * each; /* two: those of the layer at work and the next */
 }
 
 struct net_acts net_acts_of(const struct net *n, uint32_t layer)
 {
     const struct net_shape *s = &n->o.shape;
-    size_t tok = (size_t)n->o.batch * n->o.n_tok, i = n->n_kept > 1 ? layer : 0;
+    size_t tok = (size_t)n->o.batch * n->o.n_tok, i = layer % n->n_kept;
     struct net_acts a = n->acts;
     struct ops_attn most = {
         .rows = n->o.batch, .cols = n->o.n_tok, .n_head = s->n_head, .kind = n->o.attn
@@ -37,7 +37,7 @@ struct net_acts net_acts_of(const struct net *n, uint32_t layer)
     a.x = net_x(n, layer);
     a.qkv += i * tok * qkv_width(s);
     a.attn += i * tok * s->n_head * s->d_head;
-    a.kept += i * ops_attn_kept(&most);
+    a.kept += layer % n->n_lse * ops_attn_kept(&most);
     a.mid += i * tok * s->d_model;
     a.pre += i * tok * s->d_ff;
     if (a.up)
@@ -133,6 +133,8 @@ void net_attention(struct net *n, uint32_t layer, const struct net_acts *a, bool
         n->on_norm(n->norm_user, layer, false, n_tok(n), n->norm);
     ops_linear(&n->ops, &in, n->norm, a->qkv, false);
     ops_rope(&n->ops, &rope, a->qkv);
+    if (n->keeping)
+        net_store_qkv(n, layer, a);
     ops_attn(&n->ops, &attn, a->qkv, a->attn, a->kept);
     ops_linear_onto(&n->ops, &out, a->attn, a->mid, a->x, net_param(n, layer, SLOT_ATTN_OUT_BIAS));
 }
@@ -155,6 +157,8 @@ void net_layer(struct net *n, uint32_t layer, bool again)
     net_attention(n, layer, &a, again);
     skip_layer(n, layer, &a);
     net_ffn(n, layer, &a, net_x(n, layer + 1), again);
+    if (n->keeping && !again)
+        net_store_layer(n, layer, &a);
 }
 
 /* Through a norm: n->dnorm is the derivative by its output, n->dx gets that by its input. */
@@ -213,6 +217,7 @@ void net_attention_back(struct net *n, uint32_t layer, const struct net_acts *a)
 void net_layer_back(struct net *n, uint32_t layer)
 {
     struct net_acts a = net_acts_of(n, layer);
+    net_fetch_layer(n, layer, &a);
     if (n->o.recompute)
         net_layer(n, layer, true);
     net_ffn_back(n, layer, &a);

@@ -50,18 +50,24 @@ static void place_acts(struct net *n, struct carve *c, size_t tok)
     struct net_acts *a = &n->acts;
     size_t heads = (size_t)s->n_head + 2 * (size_t)s->n_kv_head;
     struct ops_attn most = attn_most(n);
-    n->n_kept = n->o.infer || n->o.recompute ? 1 : s->n_layer;
-    n->n_x = n->o.infer ? 1 : (size_t)s->n_layer + 1;
+    bool bf16 = n->o.keep == NET_KEEP_BF16;
+    n->n_lse = n->o.infer || n->o.recompute ? 1 : s->n_layer;
+    n->n_kept = bf16 ? 1 : n->n_lse;
+    n->n_x = n->o.infer ? 1 : bf16 ? 2 : (size_t)s->n_layer + 1;
     a->x = carve(c, tok, s->d_model, n->n_x);
     a->qkv = carve(c, tok, heads * s->d_head, n->n_kept);
     a->attn = carve(c, tok, (size_t)s->n_head * s->d_head, n->n_kept);
     if (n->o.attn == NET_ATTN_NAIVE)
-        a->kept = carve(c, tok, (size_t)s->n_head * n->o.n_tok, n->n_kept);
+        a->kept = carve(c, tok, (size_t)s->n_head * n->o.n_tok, n->n_lse);
     else
-        a->kept = carve(c, ops_attn_kept(&most), 1, n->n_kept);
+        a->kept = carve(c, ops_attn_kept(&most), 1, n->n_lse);
     a->mid = carve(c, tok, s->d_model, n->n_kept);
     a->pre = carve(c, tok, s->d_ff, n->n_kept);
     a->up = s->gated ? carve(c, tok, s->d_ff, n->n_kept) : NULL;
+    net_store_widths(n);
+    for (struct net_store *k = n->store; k < n->store + N_KEPT; k++)
+        if (k->width)
+            k->at = carve_bytes(c, tok, k->width, s->n_layer, sizeof *k->at);
 }
 
 static size_t more(size_t a, size_t b)

@@ -119,7 +119,7 @@ enum status net_soft_create(struct net *n, uint32_t n_choice, uint32_t n_hidden,
 {
     const struct net_shape *sh = &n->o.shape;
     size_t tok = (size_t)n->o.batch * n->o.n_tok, l = sh->n_layer;
-    assert(!n->o.infer && !n->o.recompute);
+    assert(!n->o.infer && !n->o.recompute && n->o.keep == NET_KEEP_REAL);
     if (!sh->d_small)
         return err_set(err, ST_UNSUPPORTED, "a router needs a Duo network");
     struct net_soft *s = calloc(1, sizeof *s);

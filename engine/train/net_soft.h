@@ -30,8 +30,8 @@ void net_router_back(const struct net_shape *s, const struct net_router *r, uint
                      const struct net_router_back *b, struct net_router *d);
 
 struct net_soft; /* opaque: activations that a soft pass keeps */
-/* For a network with gradients (not `infer`, not `recompute`). Errors: ST_UNSUPPORTED (no Duo
- * network), ST_NOMEM. */
+/* For a network with gradients (not `infer`, not `recompute`, kept as they are). Errors:
+ * ST_UNSUPPORTED (no Duo network), ST_NOMEM. */
 enum status net_soft_create(struct net *n, uint32_t n_choice, uint32_t n_hidden,
                             struct net_soft **ret, struct err *err);
 void net_soft_free(struct net_soft *s);

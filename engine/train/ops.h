@@ -43,6 +43,10 @@ void ops_columns(const struct ops *o, const real *dy, size_t rows, size_t cols, 
 void ops_copy_bias(const struct ops *o, real *y, const real *x, const real *bias, size_t rows,
                    size_t d);
 
+/* n numbers to bf16 and back: struct passes. */
+void ops_narrow(const struct ops *o, uint16_t *y, const real *x, size_t n);
+void ops_widen(const struct ops *o, real *y, const uint16_t *x, size_t n);
+
 /* x [n_tok, d] = embed[token] + place_embed[place] (NULL: without). */
 struct ops_embed {
     size_t n_tok, d;

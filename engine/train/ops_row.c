@@ -155,6 +155,39 @@ void ops_act_back(const struct ops *o, const struct pass_act *a)
     act_run(o, a, true);
 }
 
+struct width_job {
+    const struct ops *o;
+    real *wide;
+    uint16_t *narrow;
+    const real *from_wide; /* NULL: to wide, from narrow */
+    const uint16_t *from_narrow;
+    size_t n;
+};
+enum { WIDTH_STEP = 16384 }; /* numbers of a task */
+
+static void width_task(void *arg, size_t i, unsigned worker)
+{
+    const struct width_job *j = arg;
+    size_t at = i * WIDTH_STEP, n = ops_left(j->n, at, WIDTH_STEP);
+    (void)worker;
+    if (j->from_wide)
+        j->o->pass->narrow(j->narrow + at, j->from_wide + at, n);
+    else
+        j->o->pass->widen(j->wide + at, j->from_narrow + at, n);
+}
+
+void ops_narrow(const struct ops *o, uint16_t *y, const real *x, size_t n)
+{
+    struct width_job j = { .o = o, .narrow = y, .from_wide = x, .n = n };
+    pool_run(o->pool, ops_tasks(n, WIDTH_STEP), width_task, &j);
+}
+
+void ops_widen(const struct ops *o, real *y, const uint16_t *x, size_t n)
+{
+    struct width_job j = { .o = o, .wide = y, .from_narrow = x, .n = n };
+    pool_run(o->pool, ops_tasks(n, WIDTH_STEP), width_task, &j);
+}
+
 struct rope_job {
     const struct ops *o;
     const struct pass_rope *a;

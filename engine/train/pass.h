@@ -71,6 +71,9 @@ struct passes {
     void (*copy_bias)(real *y, const real *x, const real *bias, size_t rows, size_t d);
     void (*add)(real *y, const real *x, size_t n); /* y += x */
     void (*scale)(real *y, real by, size_t n);     /* y *= by */
+    /* To bf16, nearest even (NaN stays one), and back, which is exact. */
+    void (*narrow)(uint16_t *y, const real *x, size_t n);
+    void (*widen)(real *y, const uint16_t *x, size_t n);
     real (*dot)(const real *a, const real *b, size_t n);
     /* sum[c] += x[0][c] + x[1][c] + ..., c < cols. Sixty-four rows at a time, then their sums. */
     void (*columns)(real *sum, const real *x, size_t rows, size_t cols, size_t ld);

@@ -32,6 +32,7 @@ struct row {
 static const char *const norm_words[] = { "rms", "layer", NULL };
 static const char *const pos_words[] = { "rope", "learned", NULL };
 static const char *const act_words[] = { "silu", "gelu", "relu", "relu2", "fatrelu", NULL };
+static const char *const keep_words[] = { "f32", "bf16", NULL };
 static const char *const gemm_words[] = { "f32", "bf16", "blas", NULL };
 static const char *const attn_words[] = { "tiled", "naive", NULL };
 static const char *const schedule_words[] = { "constant", "cosine", "linear", "wsd", NULL };
@@ -104,6 +105,7 @@ static const struct row rows[] = {
     R(clip, 1, 0, 1e6, NULL, 0, "largest global norm of the gradient; 0: any"),
     R(seed, 1, 0, SEED_MAX, NULL, 0, "of parameters and order"),
     R(gemm, NET_GEMM_F32, 0, 0, gemm_words, 0, "matrix products: f32, bf16 (operands rounded; AVX-512 BF16), blas (f32 by OpenBLAS, for comparison)"),
+    R(activations, NET_KEEP_REAL, 0, 0, keep_words, 0, "as what they are kept for the backward pass; bf16: rounded, half the memory"),
     R(attn, NET_ATTN_TILED, 0, 0, attn_words, 0, "attention kernel"),
     R(recompute, 0, 0, 0, NULL, FREE, "keep each layer's input only: less memory, a third more time"),
     R(zero1, 0, 0, 0, NULL, FREE, "several processes: each keeps the moments of its share of the parameters only"),
@@ -434,6 +436,10 @@ enum status train_config_same_run(const struct train_config *old, const struct t
     for (int i = 0; i < N_ROWS; i++)
         if (!(rows[i].flags & FREE) && !same_value(old, now, &rows[i]))
             return differs(&rows[i], old, now, err);
+    /* What is computed again from rounded inputs is not what was rounded. */
+    const struct row *recompute = find(STR("recompute"));
+    if (now->activations == NET_KEEP_BF16 && !same_value(old, now, recompute))
+        return differs(recompute, old, now, err);
     return ST_OK;
 }
 

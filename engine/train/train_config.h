@@ -36,7 +36,7 @@ struct train_config {
     uint32_t schedule; /* enum schedule_kind */
     uint64_t seed;
     /* computing */
-    uint32_t gemm, attn; /* enums of net.h */
+    uint32_t gemm, activations, attn; /* enums of net.h: net_gemm, net_keep, net_attn */
     bool recompute, zero1;
     uint32_t vocab_chunk, threads; /* 0: chosen */
     /* watching and keeping */

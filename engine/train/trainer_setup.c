@@ -189,6 +189,7 @@ static enum status make_net(struct trainer *t, struct err *err)
 static enum status share_rows(struct trainer *t, struct err *err)
 {
     uint64_t batch = t->config->batch, n = t->reduce->n_rank, rank = t->reduce->rank;
+                          .keep = (enum net_keep)c->activations,
     if (batch < n)
         return err_set(err, ST_ARG, "batch is %u, but %u processes train together",
                        t->config->batch, t->reduce->n_rank);

@@ -64,6 +64,8 @@ expect "the plan is told before, the peak after" '"memory" in e and 0 < d["peak_
 expect "who computed" 'json.load(open(tmp + "/a/run.json"))["products"].startswith(("strobe ", "openblas ", "plain C")) and json.load(open(tmp + "/a/run.json"))["threads"] == 1'
 check "a run of some 100 MB" 0 "$strobe" train --config "$tmp/c.json" --out "$tmp/mb" --steps 2 --d-model 384 --n-head 6 --n-layer 4 --batch 16 --eval-every 0 --checkpoint-every 0 --model-type none --threads 2 --json
 expect "peak memory is within 10 % of the plan" 'd["planned_bytes"] > 1e8 and abs(d["peak_bytes"] / d["planned_bytes"] - 1) < 0.1'
+check "with activations kept as bf16" 0 "$strobe" train --config "$tmp/c.json" --out "$tmp/half" --steps 2 --d-model 384 --n-head 6 --n-layer 4 --batch 16 --eval-every 0 --checkpoint-every 0 --model-type none --threads 2 --activations bf16 --json
+expect "memory is less, and as planned" 'd["planned_bytes"] < 0.9 * sum(json.load(open(tmp + "/mb/run.json"))["memory"][k] for k in ("params", "grads", "moments", "activations", "scratch", "batch", "program")) and abs(d["peak_bytes"] / d["planned_bytes"] - 1) < 0.1'
 check "products by BLAS, or plain C where there is none" 0 "$strobe" train --config "$tmp/c.json" --out "$tmp/blas" --gemm blas --steps 2 --json
 expect "who computed, and a word where it is plain C" 'json.load(open(tmp + "/blas/run.json"))["products"].startswith("openblas ") or "plain C" in e'
 expect "its log" '[r["step"] for r in metrics("a")] == list(range(1, 41)) and [r["step"] for r in metrics("a") if "val_loss" in r] == [10, 20, 30, 40] and all(k in metrics("a")[0] for k in ("tokens", "loss", "lr", "grad_norm", "tok_s", "seconds", "dollars", "rss"))'

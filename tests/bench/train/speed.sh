@@ -1,7 +1,8 @@
 #!/bin/bash
 # Trained tokens per second of the 12.3 M GPT-2 shape (d 384, 6 layers and heads, 8 x 256 tokens, 4096
-# words, AdamW): strobe in f32 and bf16, PyTorch where a python has it, llm.c where its folder is
-# given; each run in turn, several rounds, because the rate of a shared machine moves.
+# words, AdamW): strobe in f32, in bf16, and in bf16 with activations kept as that too; PyTorch where
+# a python has it, llm.c where its folder is given; each run in turn, several rounds, because the
+# rate of a shared machine moves.
 #   speed.sh STROBE GEMM_BENCH [--rounds 3] [--steps 4] [--threads 2] [--llmc DIR] [--coretype NAME]
 # --coretype sets OPENBLAS_CORETYPE for those who use OpenBLAS (old versions guess wrong on young
 # processors). STROBE and GEMM_BENCH: server/strobe and tests/bench/gemm_bench of a release build.
@@ -11,7 +12,7 @@
 # planner had said. Fails when that is more than 10 % off.
 set -u
 die() { echo "speed.sh: $*" >&2; exit 2; }
-[ $# -ge 2 ] || { sed -n '2,13s/^# \{0,1\}//p' "$0"; exit 2; }
+[ $# -ge 2 ] || { sed -n '2,14s/^# \{0,1\}//p' "$0"; exit 2; }
 strobe=$(realpath "$1") || exit 2
 gemm=$(realpath "$2") || exit 2
 here=$(realpath "$(dirname "$0")")
@@ -51,11 +52,11 @@ field() { sed -n "s/.*\"$1\":\([0-9.e+]*\).*/\1/p"; } # of one-line JSON
 median() { sort -g | awk '{ v[NR] = $1 } END { if (NR) print (NR % 2) ? v[(NR + 1) / 2] : (v[NR / 2] + v[NR / 2 + 1]) / 2 }'; }
 
 # Appends "TOKENS_PER_SECOND PEAK [PLANNED]" to the engine's file.
-run_strobe() { # gemm
+run_strobe() { # gemm, activations
     rm -rf run
-    "$strobe" train --config shape.json --out run --gemm "$1" --steps $((steps + 1)) --threads "$threads" -q --json \
-        >result.json || die "strobe train --gemm $1 failed"
-    echo "$(tail -n +2 run/metrics.jsonl | field tok_s | median) $(field peak_bytes <result.json) $(field planned_bytes <result.json)" >>"strobe_$1"
+    "$strobe" train --config shape.json --out run --gemm "$1" --activations "$2" --steps $((steps + 1)) --threads "$threads" -q --json \
+        >result.json || die "strobe train --gemm $1 --activations $2 failed"
+    echo "$(tail -n +2 run/metrics.jsonl | field tok_s | median) $(field peak_bytes <result.json) $(field planned_bytes <result.json)" >>"strobe_$1_$2"
 }
 python=
 for p in python3 /usr/bin/python3; do
@@ -76,9 +77,10 @@ fi
 bf16=
 grep -qw avx512_bf16 /proc/cpuinfo && bf16=1
 for ((r = 0; r < rounds; r++)); do
-    run_strobe f32
+    run_strobe f32 f32
     [ -z "$python" ] || run_torch f32
-    [ -z "$bf16" ] || run_strobe bf16
+    [ -z "$bf16" ] || run_strobe bf16 f32
+    [ -z "$bf16" ] || run_strobe bf16 bf16
     [ -z "$python" ] || run_torch bf16
     [ -z "$llmc" ] || OMP_NUM_THREADS=$threads ./llmc_bench "$steps" >>llmc_f32
     "$gemm" --threads "$threads" --only square --seconds 0.2 >peak.json || true
@@ -109,10 +111,11 @@ line() { # file, name, precision
 bad=
 echo "threads $threads, rounds $rounds, steps $steps; load $(cut -d' ' -f1 /proc/loadavg); $(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1)"
 [ ! -s peak_f32 ] || echo "peaks, GFLOP/s: f32 $(peak f32), bf16 $(peak bf16); best sgemm $(sort -g sgemm | tail -n 1); OpenBLAS $(sed -n 's/.*"blas":"\([^"]*\)".*/\1/p' peak.json | head -n 1)"
-line strobe_f32 "strobe f32" f32
+line strobe_f32_f32 "strobe f32" f32
 line torch_f32 "PyTorch f32" f32
 line llmc_f32 "llm.c f32" f32
-line strobe_bf16 "strobe bf16" bf16
+line strobe_bf16_f32 "strobe bf16" bf16
+line strobe_bf16_bf16 "and kept bf16" bf16
 line torch_bf16 "PyTorch bf16" bf16
 [ -n "$python" ] || echo "SKIPPED: PyTorch (no python here has torch; Debian: python3-torch)"
 [ -n "$llmc" ] || echo "SKIPPED: llm.c (give its folder with --llmc)"

@@ -202,7 +202,7 @@ int __wrap_munmap(void *at, size_t n)
 
 Test(net_shape, what_is_allocated_is_the_plan_and_a_step_allocates_nothing)
 {
-    for (int form = 0; form < 16; form++) {
+    for (int form = 0; form < 32; form++) {
         struct net_shape s = rig_shape();
         struct err err = ERR_INIT;
         struct net_bytes b;
@@ -214,6 +214,7 @@ Test(net_shape, what_is_allocated_is_the_plan_and_a_step_allocates_nothing)
         o.recompute = form & 2;
         o.infer = form & 4;
         o.attn = form & 8 ? NET_ATTN_NAIVE : NET_ATTN_TILED;
+        o.keep = form & 16 ? NET_KEEP_BF16 : NET_KEEP_REAL;
         cr_assert_eq(net_plan(&o, &b, &err), ST_OK, "%s", err.msg);
         cr_expect_eq(b.params + b.grads + b.activations + b.scratch, b.total);
         struct net *n;
@@ -229,6 +230,34 @@ Test(net_shape, what_is_allocated_is_the_plan_and_a_step_allocates_nothing)
         cr_expect_eq(n_call, 0u, "form %d: %zu allocations in a step", form, n_call);
         rig_close(&r);
     }
+}
+
+/* A token keeps in each layer its input, q k v, attention, mid, gate and up: 2 bytes of each, and 4
+ * of a head's sum, where f32 has 4 of all; what one layer works on, and the next one's input, comes
+ * on top. All sizes here are multiples of what buffers are rounded up to. */
+Test(net_shape, kept_as_bf16_activations_are_half_and_those_of_one_layer)
+{
+    struct net_shape s = rig_shape();
+    struct err err = ERR_INIT;
+    struct net_bytes wide, half, again;
+    s.n_layer = 6;
+    s.d_model = 64;
+    s.d_ff = 96;
+    s.n_head = 16;
+    struct net_opts o = rig_opts(&s);
+    o.batch = 8;
+    o.n_tok = 8;
+    uint64_t tok = 64, x = 64, lse = 16 * 4, rest = (16 + 2 * 2) * 4 + 16 * 4 + 64 + 2 * 96;
+    cr_assert_eq(net_plan(&o, &wide, &err), ST_OK, "%s", err.msg);
+    o.keep = NET_KEEP_BF16;
+    cr_assert_eq(net_plan(&o, &half, &err), ST_OK, "%s", err.msg);
+    o.recompute = true;
+    cr_assert_eq(net_plan(&o, &again, &err), ST_OK, "%s", err.msg);
+    cr_expect_eq(wide.activations, tok * (6 * (4 * rest + lse) + 7 * 4 * x));
+    cr_expect_eq(half.activations, tok * (6 * (2 * rest + 2 * x + lse) + 4 * rest + 2 * 4 * x),
+                 "%lu", half.activations);
+    cr_expect_eq(again.activations, tok * (6 * 2 * x + 4 * rest + lse + 2 * 4 * x));
+    cr_expect(again.total <= half.total && half.total <= wide.total);
 }
 
 static size_t resident(void)

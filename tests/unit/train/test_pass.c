@@ -100,6 +100,54 @@ Test(pass, sums_and_extremes_hold_at_every_length_and_level)
         }
 }
 
+/* Nearest even of the upper sixteen bits, from the two neighbours' distances. */
+static uint16_t nearest_bf16(float x)
+{
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    uint32_t down = bits >> 16, rest = bits & 0xFFFF;
+    return (uint16_t)(down + (rest > 0x8000 || (rest == 0x8000 && (down & 1))));
+}
+
+Test(pass, narrow_numbers_are_the_nearest_even_ones_and_widen_to_themselves)
+{
+    static const uint32_t ends[] = { 0,          0x80000000, 1,          0x00018000, 0x00008000,
+                                     0x3F808000, 0x3F818000, 0x3F808001, 0x3F807FFF, 0x7F7FFFFF,
+                                     0x7F800000, 0xFF800000, 0xBF818000, 0x007FFFFF };
+    struct rng r = { 3 };
+    for (int lv = 0; lv <= (int)cpu_level_max(); lv++)
+        for (size_t n = 0; n <= N_MAX; n++) {
+            float *x = draw_array(&r, n, 4), *back = draw_array(&r, n, 1);
+            uint16_t *y = guard_alloc((n ? n : 1) * sizeof *y);
+            for (size_t i = 0; i < n; i += 3)
+                memcpy(&x[i], &ends[rng_below(&r, sizeof ends / sizeof *ends)], sizeof *x);
+            level(lv)->narrow(y, x, n);
+            level(lv)->widen(back, y, n);
+            for (size_t i = 0; i < n; i++) {
+                uint32_t wide = (uint32_t)nearest_bf16(x[i]) << 16;
+                cr_expect_eq(y[i], wide >> 16, "level %d, %zu of %zu: %a", lv, i, n, (double)x[i]);
+                cr_expect_eq(memcmp(&back[i], &wide, sizeof wide), 0, "level %d", lv);
+            }
+            guard_free(x);
+            guard_free(back);
+            guard_free(y);
+        }
+}
+
+Test(pass, a_narrow_nan_is_still_none)
+{
+    static const uint32_t nan[] = { 0x7FC00000, 0x7F800001, 0xFFFFFFFF, 0xFF80FFFF };
+    for (int lv = 0; lv <= (int)cpu_level_max(); lv++)
+        for (size_t i = 0; i < sizeof nan / sizeof *nan; i++) {
+            float x;
+            uint16_t y;
+            memcpy(&x, &nan[i], sizeof x);
+            level(lv)->narrow(&y, &x, 1);
+            level(lv)->widen(&x, &y, 1);
+            cr_expect(isnan(x), "level %d: %08x becomes %04x", lv, nan[i], y);
+        }
+}
+
 Test(pass, columns_add_every_row_at_every_width_and_level)
 {
     struct rng r = { 2 };

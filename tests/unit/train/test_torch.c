@@ -312,6 +312,34 @@ static void check(const char *name, bool other_way)
     close_oracle(&k);
 }
 
+#ifndef TRAIN_F64
+/* Kept as bf16: derivatives are taken at activations that are off by up to 2^-9 of themselves. Six
+ * a layer, each met at most twice, three layers. */
+static void check_kept_bf16(const char *name)
+{
+    struct oracle k;
+    struct err err = ERR_INIT;
+    struct net *n = NULL;
+    open_oracle(&k, name);
+    k.o.keep = NET_KEEP_BF16;
+    cr_assert_eq(net_create(&k.o, &n, &err), ST_OK, "%s: %s", name, err.msg);
+    draw_params(&k, net_params(n));
+    double tol = 6 * 2 * 3 * 0x1p-9, off = 0, size = 0, loss = run_grad(&k, n, 0);
+    for (uint64_t i = 0; i < k.n_param; i++) {
+        double d = (double)net_grads(n)[i] - k.grad[i];
+        off += d * d;
+        size += k.grad[i] * k.grad[i];
+    }
+    cr_expect(fabs(loss - k.loss[0]) <= 0x1p-8 * k.loss[0], "%s: loss %g, not %g", name, loss,
+              k.loss[0]);
+    cr_expect(sqrt(off / size) <= tol, "%s: gradient off by %g of itself, may be %g", name,
+              sqrt(off / size), tol);
+    cr_log_info("%s: gradient off by %g of itself", name, sqrt(off / size));
+    net_free(n);
+    close_oracle(&k);
+}
+#endif
+
 static const char *const cases[] = {
     "llama",    "llama_smooth", "mha_untied_bias", "mqa_docs", "gpt2",         "gpt2_smooth",
     "opt_relu", "squared_relu", "shifted_relu",    "fat_relu", "drelu_stage2", "layer_norm_rope",
@@ -323,3 +351,11 @@ Test(torch, logits_loss_gradients_and_ten_adamw_steps_are_those_of_pytorch, .tim
         for (int other_way = 0; other_way < 2; other_way++)
             check(cases[i], other_way);
 }
+
+#ifndef TRAIN_F64
+Test(torch, gradients_of_activations_kept_as_bf16_are_near_those_of_pytorch, .timeout = 60)
+{
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        check_kept_bf16(cases[i]);
+}
+#endif

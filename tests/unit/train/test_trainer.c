@@ -200,6 +200,30 @@ Test(trainer, resuming_a_finished_run_changes_nothing)
     run("a.tok", "{}", "r", false);
     run("a.tok", "{}", "s", false);
     struct train_result r = run("a.tok", "{}", "r", true);
+Test(trainer, activations_kept_as_bf16_learn_as_well_and_go_on_to_the_bit)
+{
+    static const char kept[] = "{\"activations\":\"bf16\",\"steps\":150,\"eval_every\":50}";
+    struct err err = ERR_INIT;
+    struct train_result wide = run("a.tok", "{\"steps\":150,\"eval_every\":50}", "f32", false);
+    struct train_result half = run("a.tok", kept, "whole", false), r;
+    cr_expect_lt(fabs(half.val_loss - wide.val_loss), 0.05, "%g, in f32 %g", half.val_loss,
+                 wide.val_loss);
+    run("a.tok", "{\"activations\":\"bf16\",\"steps\":150,\"eval_every\":50,\"stop_at\":73}", "cut",
+        false);
+    cr_expect_eq(try_run("a.tok", "{\"steps\":150,\"eval_every\":50}", "cut", true, &r, &err),
+                 ST_ARG, "went on in f32");
+    cr_expect_not_null(strstr(err.msg, "activations"), "%s", err.msg);
+    err_clear(&err);
+    cr_expect_eq(
+        try_run("a.tok",
+                "{\"activations\":\"bf16\",\"steps\":150,\"eval_every\":50,\"recompute\":true}",
+                "cut", true, &r, &err),
+        ST_ARG, "what is computed again differs");
+    cr_expect_not_null(strstr(err.msg, "recompute"), "%s", err.msg);
+    run("a.tok", kept, "cut", true);
+    expect_same_runs("whole", "cut", "cut at 73");
+}
+
     cr_expect_eq(r.step, 20);
     cr_expect(!r.stopped);
     cr_expect(!isnan(r.val_loss), "from the checkpoint");
