@@ -75,7 +75,7 @@ struct train_result {
  * checkpoint), ST_NOTFOUND, ST_UNSUPPORTED, ST_BUSY (another process in the folder), ST_IO (disk
  * full: the last checkpoint stays), ST_DIVERGED (a loss or gradient that is not finite: the last
  * checkpoint stays, the message names the step), ST_CANCELLED (stopped before the first step),
- * ST_NOMEM. */
+ * ST_BUDGET (the plan is more than the machine, or its cgroup, has), ST_NOMEM. */
 enum status train_run(const struct train_opts *o, struct train_result *ret, struct err *err);
 
 #endif

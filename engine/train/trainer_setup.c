@@ -2,8 +2,10 @@
  * network, the memory plan, the state to go on from. See trainer.h. */
 #include "engine/base/clock.h"
 #include "engine/base/file.h"
+#include "engine/base/num.h"
 #include "engine/base/rng.h"
 #include "engine/base/rss.h"
+#include "engine/flash/plan.h"
 #include "engine/train/export.h"
 #include "engine/train/shape_json.h"
 #include "engine/train/trainer_internal.h"
@@ -122,6 +124,21 @@ static enum status make_batch(struct trainer *t, struct err *err)
 static enum status make_plan(struct trainer *t, const struct net_opts *o, struct err *err)
 {
     struct net_bytes b;
+/* Refused before a page is touched: else the kernel ends this process, or another, hours later. */
+static enum status check_memory(const struct train_plan *p, struct err *err)
+{
+    char need[32], have[32], acts[32];
+    uint64_t limit = plan_memory_limit();
+    if (p->total <= limit)
+        return ST_OK;
+    return err_set(err, ST_BUDGET,
+                   "the run needs %s of memory, this machine gives %s; a smaller batch (with "
+                   "accumulate, the same step), a shorter ctx, recompute and activations bf16 save "
+                   "of the %s that activations take",
+                   num_size_text(p->total, need), num_size_text(limit, have),
+                   num_size_text(p->activations, acts));
+}
+
     if (net_plan(o, &b, err) != ST_OK)
         return err->code;
     struct train_plan *p = &t->plan;
@@ -135,7 +152,7 @@ static enum status make_plan(struct trainer *t, const struct net_opts *o, struct
     p->total = b.total + p->moments + p->batch + p->program;
     if (t->o->watch.plan)
         t->o->watch.plan(t->o->watch.ctx, p, t->n_param);
-    return ST_OK;
+    return check_memory(p, err);
 }
 
 static enum status make_optim(struct trainer *t, const struct net_shape *s, struct err *err)

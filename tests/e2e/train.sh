@@ -101,6 +101,9 @@ check "a text of another name" 2 "$strobe" train --out "$tmp/x" --data "$tmp/c.j
 expect "a text of another name" '".jsonl" in e'
 check "a complete run" 0 "$strobe" train --resume "$tmp/d" -q
 expect "a complete run" '"step 2 of 2" in t and "nan" not in t'
+check "more memory than there is" 4 "$strobe" train --config "$tmp/c.json" --out "$tmp/x" --n-layer 1000 --d-model 16384 --n-head 64
+expect "more memory than there is" '"this machine gives" in e.splitlines()[-1]'
+rm -rf "$tmp/x"
 check "too little text" 2 "$strobe" train --config "$tmp/c.json" --out "$tmp/x" --batch 5000
 expect "too little text" '"fewer than one step takes" in e'
 rm -rf "$tmp/x"

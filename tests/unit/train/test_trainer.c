@@ -579,6 +579,18 @@ Test(trainer, a_damaged_shard_or_checkpoint_is_refused_by_name)
     p[n / 2] ^= 1;
     cr_assert(tmp_write(tmp_path(dir, "a.tok"), p, n));
     expect_refused("a.tok", "{}", "x", false, ST_FORMAT, "a.tok");
+Test(trainer, a_run_that_no_machine_holds_is_refused_before_it_takes_memory)
+{
+    struct err err = ERR_INIT;
+    struct train_result r;
+    cr_expect_eq(try_run("a.tok", "{\"n_layer\":1000,\"d_model\":16384,\"n_head\":64}", "r", false,
+                         &r, &err),
+                 ST_BUDGET, "%s", err.msg);
+    cr_expect(strstr(err.msg, "TiB") && strstr(err.msg, "activations"), "%s", err.msg);
+    err_clear(&err);
+    run("a.tok", "{}", "r", false); /* the folder is free */
+}
+
     free(p);
 }
 
