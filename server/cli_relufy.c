@@ -84,14 +84,26 @@ static enum status resolve(const struct cli *c, struct train_words *w, struct wo
 
 /* ---- the report ---- */
 
+/* A per cent; runs longer than a sequence have no share. */
+static const char *percent(double share, char out[16])
+{
+    if (isfinite(share))
+        snprintf(out, 16, "%.1f", 100 * share);
+    else
+        snprintf(out, 16, "-");
+    return out;
+}
+
 static void print_point(const char *name, const struct relufy_point *p, double dense)
 {
     if (!p->known)
         return;
     struct sparsity_layer m = sparsity_mean(p->layer, p->shape.n_layer);
-    printf("%-8s %10.4f %10.3f %7.1f %7.1f %7.1f %7.1f %7.1f %7.1f %8.2f\n", name, p->nats,
+    char run8[16], run32[16];
+    printf("%-8s %10.4f %10.3f %7.1f %7.1f %7.1f %7.1f %7s %7s %8.2f\n", name, p->nats,
            exp(p->nats), 100 * m.down_in, 100 * m.qkv_in, 100 * m.ffn_in, 100 * m.dead,
-           100 * m.unused[3], 100 * m.unused[5], sparsity_flops(&p->shape, p->layer) / dense);
+           percent(m.unused[3], run8), percent(m.unused[5], run32),
+           sparsity_flops(&p->shape, p->layer) / dense);
 }
 
 static void print_layers(const struct relufy_point *p)
@@ -100,9 +112,11 @@ static void print_layers(const struct relufy_point *p)
            "tokens %%\n");
     for (uint32_t l = 0; l < p->shape.n_layer; l++) {
         const struct sparsity_layer *z = &p->layer[l];
-        printf("%5u %13.1f %6.1f %8.1f %6.1f %10.1f %6.1f %6.1f %6.1f\n", l, 100 * z->down_in,
-               100 * z->qkv_in, 100 * z->ffn_in, 100 * z->dead, 100 * z->unused[1],
-               100 * z->unused[3], 100 * z->unused[5], 100 * z->unused[7]);
+        char run[4][16];
+        printf("%5u %13.1f %6.1f %8.1f %6.1f %10s %6s %6s %6s\n", l, 100 * z->down_in,
+               100 * z->qkv_in, 100 * z->ffn_in, 100 * z->dead, percent(z->unused[1], run[0]),
+               percent(z->unused[3], run[1]), percent(z->unused[5], run[2]),
+               percent(z->unused[7], run[3]));
     }
 }
 

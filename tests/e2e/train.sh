@@ -179,6 +179,8 @@ expect "$kills kills change nothing" 'same("a", "k") and numbers("a") == numbers
 check "relufy" 0 "$strobe" relufy --from "$tmp/a/model.gguf" --data "$tmp/text.txt" --out "$tmp/r" --steps 30 --ctx 32 --batch 4 --lr 0.001 --json
 expect "relufy's report" 'd["before"]["sparsity"]["mean"]["down_in"] < 0.01 and d["swapped"]["sparsity"]["mean"]["down_in"] > 0.2 and d["after"]["nats_per_token"] < d["swapped"]["nats_per_token"] and len(d["after"]["sparsity"]["layers"]) == 2'
 expect "a layer without zeros costs nothing less" 'd["before"]["sparsity"]["flops"] <= d["before"]["sparsity"]["flops_dense"] and d["after"]["sparsity"]["flops"] < 0.95 * d["after"]["sparsity"]["flops_dense"]'
+check "relufy's tables" 0 "$strobe" relufy --resume "$tmp/r"
+expect "runs longer than a sequence have no share" '"nan" not in t and t.splitlines()[-3].split()[-1] == "-"'
 check "relufy's model" 0 "$strobe" inspect -m "$tmp/r/model.gguf" --json
 expect "relufy's model says what it is" '"relu" in json.dumps(d["activation"])'
 printf '{"from": "%s", "to": "shifted_relu:0.1", "stage": 2, "data": "%s", "steps": 3, "ctx": 32, "batch": 4}' "$tmp/a/model.gguf" "$tmp/text.txt" >"$tmp/r2.json"
