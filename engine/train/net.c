@@ -45,6 +45,12 @@ void net_on_grad(struct net *n, void (*fn)(void *user, uint64_t from, uint64_t t
     n->grad_user = user;
 }
 
+void net_on_stop(struct net *n, bool (*fn)(void *user), void *user)
+{
+    n->on_stop = fn;
+    n->stop_user = user;
+}
+
 void net_on_ffn(struct net *n,
                 void (*fn)(void *user, uint32_t layer, size_t n_tok, const real *pre,
                            const real *act),
@@ -103,11 +109,16 @@ void net_embed_batch(struct net *n, const struct net_batch *b)
     ops_embed(&n->ops, &e, n->params, learned ? n->params + n->lay.place_embed : NULL, net_x(n, 0));
 }
 
+static bool stopped(const struct net *n)
+{
+    return n->keeping && n->on_stop && n->on_stop(n->stop_user);
+}
+
 /* All layers: n->norm is what the head multiplies. */
 static void forward(struct net *n, const struct net_batch *b)
 {
     net_embed_batch(n, b);
-    for (uint32_t l = 0; l < n->o.shape.n_layer; l++)
+    for (uint32_t l = 0; l < n->o.shape.n_layer && !stopped(n); l++)
         net_layer(n, l, false);
     net_last_norm(n);
 }
@@ -165,10 +176,12 @@ static void backward(struct net *n, const struct net_batch *b)
     done(n, lay->head ? lay->head : lay->total, lay->total);
     net_last_norm_back(n);
     done(n, lay->norm, lay->head ? lay->head : lay->total);
-    for (uint32_t l = n->o.shape.n_layer; l-- > 0;) {
+    for (uint32_t l = n->o.shape.n_layer; l-- > 0 && !stopped(n);) {
         net_layer_back(n, l);
         done(n, lay->layers + l * lay->layer_size, lay->layers + (l + 1) * lay->layer_size);
     }
+    if (stopped(n))
+        return;
     ops_embed_back(&n->ops, &e, n->dx, n->grads, learned ? n->grads + lay->place_embed : NULL);
     done(n, 0, lay->layers);
 }
@@ -192,7 +205,9 @@ void net_grad(struct net *n, const struct net_batch *b, double scale, struct net
         return;
     n->keeping = true;
     forward(n, b);
-    net_loss_grad(n, b, scale, ret);
-    backward(n, b);
+    if (!stopped(n))
+        net_loss_grad(n, b, scale, ret);
+    if (!stopped(n))
+        backward(n, b);
     n->keeping = false;
 }

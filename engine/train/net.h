@@ -150,6 +150,10 @@ void net_on_route(struct net *n,
  * first), so that their reduction can run beside the rest. NULL: none. */
 void net_on_grad(struct net *n, void (*fn)(void *user, uint64_t from, uint64_t to), void *user);
 
+/* Asked by net_grad() before each layer: true ends it there, and what it gave is void. Once true,
+ * it stays so: the caller asks again behind the call. NULL: none. */
+void net_on_stop(struct net *n, bool (*fn)(void *user), void *user);
+
 /* Observes what attention (ffn false) and FFN of every layer read in forward passes, behind their
  * norms: y [n_tok, d_model]. NULL: none. */
 void net_on_norm(struct net *n,

@@ -107,7 +107,8 @@ struct net {
     void (*on_grad)(void *user, uint64_t from, uint64_t to);
     void (*on_ffn)(void *user, uint32_t layer, size_t n_tok, const real *pre, const real *act);
     void (*on_norm)(void *user, uint32_t layer, bool ffn, size_t n_tok, const real *y);
-    void *grad_user, *ffn_user, *norm_user;
+    bool (*on_stop)(void *user);
+    void *grad_user, *ffn_user, *norm_user, *stop_user;
 };
 
 /* The layer's activations (all layers share one set where only inputs are kept). */
@@ -115,7 +116,6 @@ struct net_acts net_acts_of(const struct net *n, uint32_t layer);
 /* Input of layer l, or the last layer's output for l == n_layer. */
 real *net_x(const struct net *n, uint32_t layer);
 
-/* Helpers of net_layer.c that net_ffn.c and net_parts.c use too. */
 /* net_keep.c. Which of a layer's activations are stored as bf16, with their widths. */
 void net_store_widths(struct net *n);
 /* Stores all of the layer's but q k v; brings them back into `a`. */
@@ -124,6 +124,7 @@ void net_fetch_layer(struct net *n, uint32_t layer, const struct net_acts *a);
 /* Stores q k v, and rounds them where they are. */
 void net_store_qkv(struct net *n, uint32_t layer, const struct net_acts *a);
 
+/* Helpers of net_layer.c that net_ffn.c and net_parts.c use too. */
 const real *net_param(const struct net *n, uint32_t layer, enum net_slot slot);
 real *net_grad_of(const struct net *n, uint32_t layer, enum net_slot slot);
 struct pass_norm net_layer_norm(const struct net *n, uint32_t layer, enum net_slot gain,

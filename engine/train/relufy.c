@@ -108,6 +108,7 @@ void relufy_apply(const struct relufy_to *to, struct train_config *c)
 
 struct scale { /* of a measurement */
     const struct train_config *config;
+    const volatile sig_atomic_t *stop;
     const struct train_set *set;
     struct net *net;
     int32_t *token, *target, *doc;
@@ -124,6 +125,8 @@ static enum status eval_rows(const struct scale *m, struct net_loss *sum, struct
     for (uint64_t i = 0; i < n;) {
         uint32_t rows = 0;
         struct net_loss loss;
+        if (m->stop && *m->stop)
+            return err_set(err, ST_CANCELLED, "stopped while the model was measured");
         for (; rows < ROWS && i < n; rows++, i++) {
             size_t at = (size_t)rows * cols;
             uint64_t seq = (uint64_t)((unsigned __int128)i * m->set->n / n);
@@ -175,12 +178,13 @@ static enum status eval_all(const struct scale *base, struct relufy_point *p, st
 }
 
 /* params: [net_n_param], borrowed. */
-static enum status measure(const struct train_config *c, const struct train_set *set,
+static enum status measure(const struct train_opts *to, const struct train_set *set,
                            const struct net_shape *shape, const real *params,
                            struct relufy_point *p, struct err *err)
 {
+    const struct train_config *c = to->config;
     struct pool *pool = NULL;
-    struct scale m = { .config = c, .set = set };
+    struct scale m = { .config = c, .stop = to->stop, .set = set };
     struct net_opts o = { .shape = *shape,
                           .batch = ROWS,
                           .n_tok = c->ctx,
@@ -248,8 +252,8 @@ static enum status measure_first(const struct train_opts *o, const struct train_
     was.n_ctx = o->config->ctx > was.n_ctx && was.pos == NET_ROPE ? o->config->ctx : was.n_ctx;
     if (train_config_shape(o->config, was.n_vocab, &is, err) == ST_OK) {
         is.n_ctx = was.n_ctx;
-        if (measure(o->config, &d->held, &was, params, &r->before, err) == ST_OK)
-            measure(o->config, &d->held, &is, params, &r->swapped, err);
+        if (measure(o, &d->held, &was, params, &r->before, err) == ST_OK)
+            measure(o, &d->held, &is, params, &r->swapped, err);
     }
     free(params);
     return err->code;
@@ -269,7 +273,7 @@ static enum status measure_last(const struct train_opts *o, const struct train_d
         return err_set(err, ST_NOMEM, "parameters");
     struct net_shape shape = c.shape;
     if (checkpoint_load(dir, &shape, &c, &a, err) == ST_OK)
-        measure(o->config, &d->held, &shape, a.param, &r->after, err);
+        measure(o, &d->held, &shape, a.param, &r->after, err);
     free(a.param);
     return err->code;
 }
@@ -293,7 +297,11 @@ enum status relufy_run(const struct train_opts *o, struct relufy_report *ret, st
 {
     struct train_data d = { 0 };
     struct run_dir *run = NULL;
-    const struct train_data_opts data = { .config = o->config, .dir = o->dir, .make = true };
+    const struct train_data_opts data = { .config = o->config,
+                                          .dir = o->dir,
+                                          .make = true,
+                                          .progress = train_on_text,
+                                          .ctx = (void *)(uintptr_t)o }; /* read only there */
     *ret = (struct relufy_report){ 0 };
     /* The folder and its shards come first: the measurements are on the same held-out text. */
     if (run_dir_open(o->dir, &run, err) == ST_OK) {

@@ -13,6 +13,13 @@ static bool stop_asked(const struct trainer *t)
     return t->o->stop && *t->o->stop;
 }
 
+/* A process alone leaves the step that it is in: its gradients go, the checkpoint is that of the
+ * step before. Ranks agree at a step's end. */
+static bool leaves_step(const struct trainer *t)
+{
+    return t->reduce->n_rank == 1 && stop_asked(t);
+}
+
 /* ---- batches ---- */
 
 static enum status load_rows(struct trainer *t, const struct data *d, const struct data_order *o,
@@ -45,6 +52,11 @@ static void on_grad(void *user, uint64_t from, uint64_t to)
     t->reduce->begin(t->reduce->ctx, net_grads(t->net), from, to);
 }
 
+static bool on_stop(void *user)
+{
+    return leaves_step(user);
+}
+
 /* What the ranks add up. */
 enum { SUM_NLL, SUM_WEIGHT, SUM_STOP, SUMS };
 
@@ -52,7 +64,7 @@ static enum status run_passes(struct trainer *t, double *sum, struct err *err)
 {
     const struct train_config *c = t->config;
     double scale = 1.0 / (double)train_config_step_tokens(c);
-    for (uint32_t pass = 0; pass < c->accumulate; pass++) {
+    for (uint32_t pass = 0; pass < c->accumulate && !leaves_step(t); pass++) {
         struct net_loss loss;
         uint64_t seq = t->state.seq + (uint64_t)pass * c->batch + t->row;
         if (load_rows(t, t->data.train.data, &t->order, seq, t->n_row, err) != ST_OK)
@@ -105,7 +117,8 @@ static enum status update(struct trainer *t, double weight, double *norm, struct
     return trainer_spread(t, err);
 }
 
-/* One optimiser step. *norm: of the gradient before clipping; *stop: some rank was asked to. */
+/* One optimiser step, or none where a stop came in between. *norm: of the gradient before clipping;
+ * *stop: some rank was asked to. */
 static enum status run_step(struct trainer *t, double *norm, bool *stop, struct err *err)
 {
     const struct train_config *c = t->config;
@@ -114,6 +127,10 @@ static enum status run_step(struct trainer *t, double *norm, bool *stop, struct 
     *norm = 0;
     if (run_passes(t, sum, err) != ST_OK || t->reduce->sum(t->reduce->ctx, sum, SUMS, err) != ST_OK)
         return err->code;
+    bool left = leaves_step(t);
+    *stop = sum[SUM_STOP] > 0 || left;
+    if (left)
+        return ST_OK;
     if (!isfinite(sum[SUM_NLL]))
         return not_finite(t, "loss", sum[SUM_NLL], err);
     /* Nothing counts in a batch of prompts alone: the parameters stay. */
@@ -129,7 +146,6 @@ static enum status run_step(struct trainer *t, double *norm, bool *stop, struct 
     t->all_ns += took;
     t->line_tokens += train_config_step_tokens(c);
     t->all_tokens += train_config_step_tokens(c);
-    *stop = sum[SUM_STOP] > 0;
     return ST_OK;
 }
 
@@ -283,6 +299,14 @@ static enum status save(struct trainer *t, struct err *err)
     return ST_OK;
 }
 
+/* A stop in the middle of a step: what the steps before it made is kept. */
+static enum status leave(struct trainer *t, struct err *err)
+{
+    if (t->all_tokens == 0)
+        return err_set(err, ST_CANCELLED, "stopped before step %" PRIu64, t->state.step + 1);
+    return save(t, err);
+}
+
 static bool due(uint64_t step, uint64_t every)
 {
     return every && step % every == 0;
@@ -294,9 +318,14 @@ static enum status advance(struct trainer *t, bool *go, struct err *err)
     const struct train_config *c = t->config;
     double norm = 0;
     bool stop = false;
+    uint64_t step = t->state.step;
     if (run_step(t, &norm, &stop, err) != ST_OK)
         return err->code;
-    uint64_t step = t->state.step;
+    if (t->state.step == step) {
+        *go = false;
+        return leave(t, err);
+    }
+    step = t->state.step;
     bool last = step >= t->n_step;
     bool end = last || stop || (c->stop_at && step >= c->stop_at);
     bool eval = last || due(step, c->eval_every);
@@ -311,9 +340,10 @@ static enum status advance(struct trainer *t, bool *go, struct err *err)
 static enum status loop(struct trainer *t, struct err *err)
 {
     const struct train_config *c = t->config;
+    net_on_stop(t->net, on_stop, t);
     bool go = t->state.step < t->n_step && !(c->stop_at && t->state.step >= c->stop_at);
     if (stop_asked(t))
-        return err_set(err, ST_CANCELLED, "stopped before step %" PRIu64, t->state.step + 1);
+        return leave(t, err);
     while (go)
         if (advance(t, &go, err) != ST_OK)
             return err->code;

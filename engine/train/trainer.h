@@ -56,8 +56,9 @@ struct train_opts {
     const char *dir;                   /* the run's folder */
     bool resume;                       /* go on from DIR's last checkpoint; none: from the start */
     const struct reduce *reduce;       /* NULL: this process alone */
-    const volatile sig_atomic_t *stop; /* becomes non-zero: finish the step, write a checkpoint,
-                                          end. NULL: never */
+    const volatile sig_atomic_t *stop; /* becomes non-zero, and stays so: leave the step at its next
+                                          layer (several ranks: finish it), write a checkpoint of
+                                          the one before, end. NULL: never */
     struct train_watch watch;
 };
 
@@ -77,5 +78,8 @@ struct train_result {
  * checkpoint stays, the message names the step), ST_CANCELLED (stopped before the first step),
  * ST_BUDGET (the plan is more than the machine, or its cgroup, has), ST_NOMEM. */
 enum status train_run(const struct train_opts *o, struct train_result *ret, struct err *err);
+
+/* train_data_opts.progress of a run, ctx is its struct train_opts: tells, and ends on a stop. */
+bool train_on_text(void *ctx, uint64_t done, uint64_t total);
 
 #endif

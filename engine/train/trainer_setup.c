@@ -73,20 +73,23 @@ static enum status open_folder(struct trainer *t, struct err *err)
 
 /* ---- data ---- */
 
-static bool on_text(void *ctx, uint64_t done, uint64_t total)
+bool train_on_text(void *ctx, uint64_t done, uint64_t total)
 {
-    const struct trainer *t = ctx;
-    const struct train_watch *w = &t->o->watch;
-    if (w->work)
-        w->work(w->ctx, "tokenizing", done, total);
-    return !(t->o->stop && *t->o->stop);
+    const struct train_opts *o = ctx;
+    if (o->watch.work)
+        o->watch.work(o->watch.ctx, "tokenizing", done, total);
+    return !(o->stop && *o->stop);
 }
 
 static enum status open_data(struct trainer *t, struct err *err)
 {
     const struct train_config *c = t->config;
     const struct train_data_opts o = {
-        .config = c, .dir = t->o->dir, .make = t->run != NULL, .progress = on_text, .ctx = t
+        .config = c,
+        .dir = t->o->dir,
+        .make = t->run != NULL,
+        .progress = train_on_text,
+        .ctx = (void *)(uintptr_t)t->o /* read only there */
     };
     if ((o.make && train_data_make(&o, err) != ST_OK) ||
         t->reduce->barrier(t->reduce->ctx, err) != ST_OK ||
@@ -121,9 +124,6 @@ static enum status make_batch(struct trainer *t, struct err *err)
     return ST_OK;
 }
 
-static enum status make_plan(struct trainer *t, const struct net_opts *o, struct err *err)
-{
-    struct net_bytes b;
 /* Refused before a page is touched: else the kernel ends this process, or another, hours later. */
 static enum status check_memory(const struct train_plan *p, struct err *err)
 {
@@ -139,6 +139,9 @@ static enum status check_memory(const struct train_plan *p, struct err *err)
                    num_size_text(p->activations, acts));
 }
 
+static enum status make_plan(struct trainer *t, const struct net_opts *o, struct err *err)
+{
+    struct net_bytes b;
     if (net_plan(o, &b, err) != ST_OK)
         return err->code;
     struct train_plan *p = &t->plan;
@@ -186,6 +189,7 @@ static enum status make_net(struct trainer *t, struct err *err)
                           .recompute = c->recompute,
                           .attn = (enum net_attn)c->attn,
                           .gemm = (enum net_gemm)c->gemm,
+                          .keep = (enum net_keep)c->activations,
                           .vocab_chunk = c->vocab_chunk,
                           .pool = t->pool };
     if (train_config_shape(c, t->data.info.n_vocab, &o.shape, err) != ST_OK)
@@ -206,7 +210,6 @@ static enum status make_net(struct trainer *t, struct err *err)
 static enum status share_rows(struct trainer *t, struct err *err)
 {
     uint64_t batch = t->config->batch, n = t->reduce->n_rank, rank = t->reduce->rank;
-                          .keep = (enum net_keep)c->activations,
     if (batch < n)
         return err_set(err, ST_ARG, "batch is %u, but %u processes train together",
                        t->config->batch, t->reduce->n_rank);

@@ -310,6 +310,64 @@ Test(net, the_ffn_is_observed_once_per_layer_and_forward_pass)
     }
 }
 
+struct stopping {
+    bool stop;
+    int ffns, grads, ffns_most, grads_most; /* stops in this many calls */
+};
+
+static void stop_in_ffn(void *user, uint32_t layer, size_t n_tok, const real *pre, const real *act)
+{
+    struct stopping *s = user;
+    (void)layer;
+    (void)n_tok;
+    (void)pre;
+    (void)act;
+    s->stop |= ++s->ffns == s->ffns_most;
+}
+
+static void stop_in_grad(void *user, uint64_t from, uint64_t to)
+{
+    struct stopping *s = user;
+    (void)from;
+    (void)to;
+    s->stop |= ++s->grads == s->grads_most;
+}
+
+static bool is_stopped(void *user)
+{
+    return ((struct stopping *)user)->stop;
+}
+
+/* Untied: gradients come for head, norm, two layers, embedding. */
+Test(net, a_gradient_that_is_told_to_stop_ends_before_its_next_layer)
+{
+    static const struct stopping cases[] = {
+        { .stop = true },
+        { .ffns_most = 1 },
+        { .grads_most = 3 },
+    };
+    static const int want[][2] = { { 0, 0 }, { 1, 0 }, { 2, 3 } };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct stopping w = cases[i];
+        struct net_shape s = rig_shape();
+        struct net_rig r;
+        struct net_loss l;
+        s.tied = false;
+        struct net_opts o = rig_opts(&s);
+        rig_open(&r, &o, 17, false);
+        net_on_stop(r.n, is_stopped, &w);
+        net_on_ffn(r.n, stop_in_ffn, &w);
+        net_on_grad(r.n, stop_in_grad, &w);
+        net_grad(r.n, &r.b, 1, &l);
+        cr_expect(w.ffns == want[i][0] && w.grads == want[i][1], "case %zu: %d layers, %d parts", i,
+                  w.ffns, w.grads);
+        w.ffns = 0;
+        net_eval(r.n, &r.b, NULL, &l);
+        cr_expect(w.ffns == 2 && l.weight > 0, "a measurement goes to its end");
+        rig_close(&r);
+    }
+}
+
 /* Adam (Kingma and Ba 2015) with bias correction. */
 static void adam_step(struct net_rig *r, real *m, real *v, int step)
 {

@@ -4,6 +4,7 @@
 #include "engine/base/json.h"
 #include "engine/base/rng.h"
 #include "engine/train/checkpoint.h"
+#include "engine/train/relufy.h"
 #include "engine/train/run_dir.h"
 #include "engine/train/trainer.h"
 #include "tests/support/tmp.h"
@@ -23,12 +24,16 @@
 
 static int grads_left = -1; /* calls of net_grad() until one is spoiled; -1: none is */
 static bool spoil_loss;     /* the loss, else a gradient */
+static volatile sig_atomic_t halt;
+static int stop_in = -1; /* calls of net_grad() until one is told to stop; -1: none is */
 
 void __real_net_grad(struct net *n, const struct net_batch *b, double scale, struct net_loss *ret);
 void __wrap_net_grad(struct net *n, const struct net_batch *b, double scale, struct net_loss *ret);
 
 void __wrap_net_grad(struct net *n, const struct net_batch *b, double scale, struct net_loss *ret)
 {
+    halt |= stop_in == 0;
+    stop_in -= stop_in >= 0;
     __real_net_grad(n, b, scale, ret);
     if (grads_left == 0 && spoil_loss)
         ret->nll = (double)INFINITY;
@@ -195,11 +200,6 @@ Test(trainer, a_run_in_many_parts_with_other_threads_and_memory_is_the_same)
     expect_same_runs("whole", "parts", "eight parts");
 }
 
-Test(trainer, resuming_a_finished_run_changes_nothing)
-{
-    run("a.tok", "{}", "r", false);
-    run("a.tok", "{}", "s", false);
-    struct train_result r = run("a.tok", "{}", "r", true);
 Test(trainer, activations_kept_as_bf16_learn_as_well_and_go_on_to_the_bit)
 {
     static const char kept[] = "{\"activations\":\"bf16\",\"steps\":150,\"eval_every\":50}";
@@ -224,6 +224,11 @@ Test(trainer, activations_kept_as_bf16_learn_as_well_and_go_on_to_the_bit)
     expect_same_runs("whole", "cut", "cut at 73");
 }
 
+Test(trainer, resuming_a_finished_run_changes_nothing)
+{
+    run("a.tok", "{}", "r", false);
+    run("a.tok", "{}", "s", false);
+    struct train_result r = run("a.tok", "{}", "r", true);
     cr_expect_eq(r.step, 20);
     cr_expect(!r.stopped);
     cr_expect(!isnan(r.val_loss), "from the checkpoint");
@@ -450,16 +455,14 @@ Test(trainer, a_loss_or_gradient_that_is_not_finite_stops_the_run_and_keeps_the_
     cr_expect_not_null(strstr(err.msg, "no checkpoint"), "%s", err.msg);
 }
 
-static volatile sig_atomic_t stop;
-
 static void stop_at_six(void *ctx, const struct train_progress *p)
 {
     ++*(int *)ctx;
     if (p->step == 6)
-        stop = 1;
+        halt = 1;
 }
 
-Test(trainer, a_run_that_is_told_to_stop_finishes_its_step_and_can_go_on)
+Test(trainer, a_run_that_is_told_to_stop_between_steps_ends_there_and_can_go_on)
 {
     struct err err = ERR_INIT;
     struct train_result r;
@@ -467,22 +470,46 @@ Test(trainer, a_run_that_is_told_to_stop_finishes_its_step_and_can_go_on)
     int seen = 0;
     struct train_opts o = { .config = &c,
                             .dir = tmp_path(dir, "stopped"),
-                            .stop = &stop,
+                            .stop = &halt,
                             .watch = { .ctx = &seen, .step = stop_at_six } };
     cr_assert_eq(train_run(&o, &r, &err), ST_OK, "%s", err.msg);
     cr_expect(r.stopped);
     cr_expect_eq(seen, (int)r.step);
-    cr_expect_eq(r.step, 7, "the flag is seen in the step after: %lu", r.step);
-    stop = 1;
+    cr_expect_eq(r.step, 6);
+    halt = 1;
     struct train_opts again = o;
     again.resume = true;
     cr_expect_eq(train_run(&again, &r, &err), ST_CANCELLED, "before its first step");
-    stop = 0;
+    halt = 0;
     err_clear(&err);
     train_config_clear(&c);
     run("a.tok", "{\"checkpoint_every\":0}", "whole", false);
     run("a.tok", "{\"checkpoint_every\":0}", "stopped", true);
     expect_same_runs("whole", "stopped", "told to stop");
+}
+
+/* In the second of three passes of step 6: neither it nor the half-made step leaves anything. */
+Test(trainer, a_step_that_is_told_to_stop_is_left_and_made_anew)
+{
+    static const char more[] = "{\"checkpoint_every\":0,\"eval_every\":0,\"accumulate\":3}";
+    struct err err = ERR_INIT;
+    struct train_result r;
+    struct train_config c = settings("a.tok", more);
+    struct train_opts o = { .config = &c, .dir = tmp_path(dir, "left"), .stop = &halt };
+    stop_in = 5 * 3 + 1;
+    cr_assert_eq(train_run(&o, &r, &err), ST_OK, "%s", err.msg);
+    cr_expect(r.stopped && r.step == 5, "%lu steps", r.step);
+    halt = 0;
+    stop_in = 1;
+    o.resume = true;
+    cr_expect_eq(train_run(&o, &r, &err), ST_CANCELLED, "in its first step");
+    cr_expect_not_null(strstr(err.msg, "before step 6"), "%s", err.msg);
+    halt = 0;
+    err_clear(&err);
+    train_config_clear(&c);
+    run("a.tok", more, "whole", false);
+    run("a.tok", more, "left", true);
+    expect_same_runs("whole", "left", "left in its step");
 }
 
 Test(trainer, time_and_money_add_up_over_the_parts_of_a_run)
@@ -552,6 +579,18 @@ Test(trainer, text_that_is_too_short_for_one_step_is_refused)
     run("s.tok", "{\"batch\":3,\"held_out_fraction\":0}", "s", false);
 }
 
+Test(trainer, a_run_that_no_machine_holds_is_refused_before_it_takes_memory)
+{
+    struct err err = ERR_INIT;
+    struct train_result r;
+    cr_expect_eq(try_run("a.tok", "{\"n_layer\":1000,\"d_model\":16384,\"n_head\":64}", "r", false,
+                         &r, &err),
+                 ST_BUDGET, "%s", err.msg);
+    cr_expect(strstr(err.msg, "TiB") && strstr(err.msg, "activations"), "%s", err.msg);
+    err_clear(&err);
+    run("a.tok", "{}", "r", false); /* the folder is free */
+}
+
 Test(trainer, folders_with_another_run_or_another_process_are_refused)
 {
     run("a.tok", "{\"steps\":2}", "r", false);
@@ -579,18 +618,6 @@ Test(trainer, a_damaged_shard_or_checkpoint_is_refused_by_name)
     p[n / 2] ^= 1;
     cr_assert(tmp_write(tmp_path(dir, "a.tok"), p, n));
     expect_refused("a.tok", "{}", "x", false, ST_FORMAT, "a.tok");
-Test(trainer, a_run_that_no_machine_holds_is_refused_before_it_takes_memory)
-{
-    struct err err = ERR_INIT;
-    struct train_result r;
-    cr_expect_eq(try_run("a.tok", "{\"n_layer\":1000,\"d_model\":16384,\"n_head\":64}", "r", false,
-                         &r, &err),
-                 ST_BUDGET, "%s", err.msg);
-    cr_expect(strstr(err.msg, "TiB") && strstr(err.msg, "activations"), "%s", err.msg);
-    err_clear(&err);
-    run("a.tok", "{}", "r", false); /* the folder is free */
-}
-
     free(p);
 }
 
@@ -648,6 +675,48 @@ Test(trainer, text_becomes_a_vocabulary_shards_and_a_model)
     struct train_result again = run("t.txt", more, "again", false);
     cr_expect_lt(fabs(again.val_loss - r.val_loss), 0.2,
                  "parameters from the file, rounded to f16: %g, %g", again.val_loss, r.val_loss);
+}
+
+static void stop_at_text(void *ctx, const char *what, uint64_t done, uint64_t total)
+{
+    (void)what;
+    (void)done;
+    (void)total;
+    ++*(int *)ctx;
+    halt = 1;
+}
+
+Test(trainer, a_relufication_that_is_told_to_stop_neither_reads_nor_measures_on)
+{
+    struct err err = ERR_INIT, later = ERR_INIT;
+    struct net_shape shape;
+    struct relufy_report report;
+    int told = 0;
+    write_text("t.txt");
+    run("t.txt", "{\"n_vocab\":272,\"steps\":1}", "r", false);
+    char from[FILE_PATH_MAX];
+    snprintf(from, sizeof from, "%s", in_run("r", "model.gguf"));
+    struct train_config c = settings("t.txt", "{}");
+    cr_assert_eq(relufy_config(from, &c, &shape, &err), ST_OK, "%s", err.msg);
+    c.act = NET_RELU;
+    struct train_opts o = { .config = &c,
+                            .dir = tmp_path(dir, "relu"),
+                            .stop = &halt,
+                            .watch = { .ctx = &told, .work = stop_at_text } };
+    cr_expect_eq(relufy_run(&o, &report, &err), ST_CANCELLED, "%s", err.msg);
+    cr_expect_gt(told, 0);
+    halt = 0;
+    o.watch.work = NULL;
+    err_clear(&err);
+    o.dir = tmp_path(dir, "whole");
+    cr_assert_eq(relufy_run(&o, &report, &err), ST_OK, "%s", err.msg);
+    relufy_report_clear(&report);
+    halt = 1;
+    o.resume = true;
+    cr_expect_eq(relufy_run(&o, &report, &later), ST_CANCELLED);
+    cr_expect(strstr(later.msg, "measured"), "%s", later.msg);
+    halt = 0;
+    train_config_clear(&c);
 }
 
 Test(trainer, text_without_a_vocabulary_is_refused)
