@@ -265,6 +265,7 @@ static bool read_flash(struct call *c, const json_t *doc, struct gen_ask *a)
 /* {"mode":"router","budget":0.5}, or big, small, fixed with a pattern. */
 static bool read_duo(struct call *c, const json_t *doc, struct gen_ask *a)
 {
+    static const char *const keys[] = { "mode", "pattern", "budget" };
     const json_t *duo = json_object_get(doc, "duo");
     struct duo_words w = { .mode = STR("router"), .budget = (double)NAN };
     struct err err = ERR_INIT;
@@ -272,6 +273,12 @@ static bool read_duo(struct call *c, const json_t *doc, struct gen_ask *a)
         return true;
     if (!json_is_object(duo))
         return bad(c, "duo", "'duo' must be an object");
+    char param[80] = "duo";
+    const char *other = NULL;
+    if (json_only_keys(duo, keys, sizeof keys / sizeof keys[0], &other, &err) != ST_OK) {
+        snprintf(param, sizeof param, "duo.%.60s", other);
+        return passed(c, &err, param);
+    }
     json_get_str(duo, "mode", false, &w.mode, &err);
     if (!passed(c, &err, "duo.mode"))
         return false;
@@ -284,7 +291,6 @@ static bool read_duo(struct call *c, const json_t *doc, struct gen_ask *a)
     engine_duo_policy(c->srv->engine, &w, &a->p.duo, &err);
     a->duo_budget = w.budget;
     const char *colon = strchr(err.msg, ':');
-    char param[24] = "duo";
     if (err.code != ST_OK && colon && colon - err.msg < 10)
         snprintf(param, sizeof param, "duo.%.*s", (int)(colon - err.msg), err.msg);
     return passed(c, &err, param);

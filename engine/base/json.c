@@ -1,6 +1,7 @@
 /* engine/base/json.c - see json.h. */
 #include "engine/base/json.h"
 
+#include "engine/base/nearest.h"
 #include "engine/base/utf8.h"
 
 #include <math.h>
@@ -207,6 +208,34 @@ static int append(const char *p, size_t n, void *data)
     struct buf *out = data;
     buf_put(out, p, n);
     return out->failed ? -1 : 0;
+}
+
+static bool is_one_of(const char *key, const char *const *name, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (strcmp(key, name[i]) == 0)
+            return true;
+    return false;
+}
+
+enum status json_only_keys(const json_t *obj, const char *const *name, size_t n, const char **which,
+                           struct err *err)
+{
+    const char *key;
+    json_t *v;
+    json_object_foreach((json_t *)(uintptr_t)obj, key, v) /* jansson's iterators take no const */
+    {
+        if (is_one_of(key, name, n))
+            continue;
+        struct nearest near = NEAREST_INIT(str_c(key));
+        for (size_t i = 0; i < n; i++)
+            nearest_offer(&near, name[i]);
+        const char *meant = nearest_word(&near);
+        *which = key;
+        return err_set(err, ST_ARG, "there is no setting '%.60s'%s%s%s", key,
+                       meant ? "; did you mean '" : "", meant ? meant : "", meant ? "'?" : "");
+    }
+    return ST_OK;
 }
 
 enum status json_write(const json_t *v, struct buf *out, struct err *err)

@@ -33,6 +33,10 @@ enum status json_get_f64(const json_t *obj, const char *key, bool must, double m
                          double *ret, struct err *err);
 enum status json_get_bool(const json_t *obj, const char *key, bool must, bool *ret,
                           struct err *err);
+/* Whether the object has no member but these n names. Otherwise ST_ARG with what was likely meant,
+ * and *which (borrowed from the object) is the first other one. */
+enum status json_only_keys(const json_t *obj, const char *const *name, size_t n, const char **which,
+                           struct err *err);
 
 /* Compact UTF-8 text, appended. ST_NOMEM. Invalid UTF-8 cannot be built: json_text() repairs it. */
 enum status json_write(const json_t *v, struct buf *out, struct err *err);

@@ -52,7 +52,7 @@ static bool whole(struct reading *g, const char *key, int64_t min, int64_t max, 
     return refuse(g, key) == ST_OK;
 }
 
-static bool known(const char *key)
+static bool only_known(struct reading *g)
 {
     static const char *const keys[] = {
         "model",     "text",     "prompt",   "file",    "symbolic", "mode",
@@ -60,25 +60,11 @@ static bool known(const char *key)
         "controls",  "tokens",   "sequence", "placebo", "nml",      "placebo_sigma",
         "committed", "searches", "seed",     "threads", "pattern",
     };
-    for (size_t i = 0; i < sizeof keys / sizeof keys[0]; i++)
-        if (strcmp(key, keys[i]) == 0)
-            return true;
+    const char *key = NULL;
+    if (json_only_keys(g->o, keys, sizeof keys / sizeof keys[0], &key, g->err) == ST_OK)
+        return true;
+    snprintf(g->param, DUO_PARAM_MAX, "%.60s", key);
     return false;
-}
-
-static bool only_known(struct reading *g)
-{
-    const char *key;
-    json_t *v;
-    json_object_foreach((json_t *)(uintptr_t)g->o, key, v)
-    {
-        if (known(key))
-            continue;
-        err_set(g->err, ST_ARG, "there is no setting '%.60s'", key);
-        snprintf(g->param, DUO_PARAM_MAX, "%.60s", key);
-        return false;
-    }
-    return true;
 }
 
 /* A share of big layers, or a list of them: the searches look at all budgets anyway. */

@@ -184,11 +184,14 @@ test('a completion takes its route, tells it, and all big is the plain completio
     assert.ok(Math.abs(coin.duo.big - budget) < (budget === 0.5 ? 0.12 : 1e-9), JSON.stringify(coin.duo));
     assert.deepEqual((await ask({ duo: { mode: 'random', budget } })).body.choices, coin.choices, 'the same coins');
   }
-  for (const [d, param] of [[{ mode: 'router' }, 'duo.budget'], [{ mode: 'random' }, 'duo.budget'], [{ mode: 'random', budget: -0.1 }, 'duo.budget'], [{ mode: 'big', budget: 0.5 }, 'duo.budget'], [{ mode: 'router', budget: 2 }, 'duo.budget'], [{ mode: 'fixed', pattern: 'b' }, 'duo.pattern'], [{ mode: 'x' }, 'duo.mode'], [3, 'duo']]) {
+  for (const [d, param] of [[{ mode: 'router' }, 'duo.budget'], [{ mode: 'random' }, 'duo.budget'], [{ mode: 'random', budget: -0.1 }, 'duo.budget'], [{ mode: 'big', budget: 0.5 }, 'duo.budget'], [{ mode: 'router', budget: 2 }, 'duo.budget'], [{ mode: 'fixed', pattern: 'b' }, 'duo.pattern'], [{ mode: 'x' }, 'duo.mode'], [3, 'duo'],
+    [{ mode: 'router', bugdet: 0.5 }, 'duo.bugdet'], [{ mode: 'big', extra: null }, 'duo.extra']]) {
     const r = await ask({ duo: d });
     assert.equal(r.status, 400);
     assert.equal(r.body.error.param, param, r.body.error.message);
   }
+  assert.match((await ask({ duo: { mode: 'router', bugdet: 0.5 } })).body.error.message, /there is no setting 'bugdet'; did you mean 'budget'\?/);
+  assert.match((await call('/api/duo/traces', { ...cheap, serach: 'beam' })).body.error.message, /did you mean 'search'\?/);
 });
 
 test('a model without Duo modules says so', opts, async () => {

@@ -86,6 +86,32 @@ Test(json, quoting_round_trips_any_bytes)
     buf_clear(&b);
 }
 
+Test(json, a_member_that_nobody_knows_is_named_with_what_was_meant)
+{
+    static const char *const names[] = { "mode", "budget" };
+    static const struct {
+        const char *text, *which, *says;
+    } cases[] = {
+        { "{}", NULL, "" },
+        { "{\"budget\":1,\"mode\":null}", NULL, "" },
+        { "{\"mode\":1,\"bugdet\":2}", "bugdet", "'bugdet'; did you mean 'budget'?" },
+        { "{\"colour\":1}", "colour", "there is no setting 'colour'" },
+        { "{\"\":1}", "", "there is no setting ''" },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        struct err e = ERR_INIT;
+        json_t *d = NULL;
+        const char *which = NULL;
+        cr_assert_eq(json_parse(str_c(cases[i].text), "t", &d, &e), ST_OK, "%s", e.msg);
+        enum status st = json_only_keys(d, names, 2, &which, &e);
+        cr_expect_eq(st, cases[i].which ? ST_ARG : ST_OK, "%s", cases[i].text);
+        cr_expect(cases[i].which ? which && strcmp(which, cases[i].which) == 0 : !which);
+        cr_expect(strstr(e.msg, cases[i].says), "%s", e.msg);
+        cr_expect(cases[i].says[0] == '\'' || !strstr(e.msg, "mean"), "%s", e.msg);
+        json_free(d);
+    }
+}
+
 /* y_ must parse, n_ must not, i_ may do either but must not crash. The one exception is documented
  * in json.h: jansson cannot hold a key with a NUL. */
 Test(json, the_public_test_suite_is_answered_as_it_asks)
