@@ -9,6 +9,7 @@
 #include <math.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 static volatile sig_atomic_t stopped;
 
@@ -27,7 +28,10 @@ void cli_duo_catch(void)
 
 bool cli_duo_step(void *cli, const char *what, uint64_t done, uint64_t total)
 {
-    cli_progress(cli, what, done, total);
+    const struct cli *c = cli;
+    if (what && !c->quiet && isatty(STDERR_FILENO))
+        fprintf(stderr, "\r\033[K%s %llu / %llu", what, (unsigned long long)done,
+                (unsigned long long)total);
     return !stopped;
 }
 
@@ -256,7 +260,7 @@ struct lines {
 static bool job_step(void *ctx, const char *what, uint64_t done, uint64_t total)
 {
     struct lines *l = ctx;
-    if (!l->last_ns || clock_ms_since(l->last_ns) >= 500) {
+    if (what && (!l->last_ns || clock_ms_since(l->last_ns) >= 500)) {
         FILE *f = fopen(l->path, "ae");
         l->last_ns = clock_ns();
         if (f) {

@@ -149,7 +149,7 @@ static void settings(const struct report *r, enum kind kind, uint64_t seed, stru
 {
     duo_measure_init(o);
     o->seed = seed;
-    o->search.watch = (struct duo_watch){ cli_duo_step, r->c };
+    o->watch = (struct duo_watch){ cli_duo_step, r->c };
     o->search.big_or_skip = kind == SKIP;
     if (kind == TWO) {
         o->committed = 128;
@@ -206,7 +206,8 @@ static enum status score(const struct report *r, int text, const char *model, st
     char path[FILE_PATH_MAX];
     struct duo_model m = { .params = NULL };
     struct duo_text t = { .token = NULL };
-    struct duo_pass p = { .text = &t, .rows = 8, .pool = r->pool };
+    const struct duo_watch watch = { cli_duo_step, r->c };
+    struct duo_pass p = { .text = &t, .rows = 8, .pool = r->pool, .watch = &watch };
     struct buf b = BUF_INIT;
     json_t *o = NULL;
     if (file_path(path, err, "%s.scores.json", model) != ST_OK)

@@ -138,11 +138,14 @@ static void commit(struct tree *t, size_t leaf, uint32_t at)
 }
 
 static void run_token(struct tree *t, int32_t token, int32_t target, uint32_t at,
-                      struct duo_committed *c)
+                      struct duo_committed *c, struct err *err)
 {
     net_step_embed(t->net, &token, 1, t->x);
-    for (uint32_t l = 0; l < t->n_layer; l++)
+    for (uint32_t l = 0; l < t->n_layer; l++) {
+        if (!duo_goes_on(t->p->watch, err))
+            return;
         grow(t, l, at);
+    }
     net_step_rows(t->net, t->n_leaf);
     net_part_head(t->net, t->x, t->logits);
     size_t leaf = best_leaf(t, target, &c->loss[c->n]);
@@ -151,23 +154,23 @@ static void run_token(struct tree *t, int32_t token, int32_t target, uint32_t at
     commit(t, leaf, at);
 }
 
-static void run_all(struct tree *t, size_t max_tok, const struct duo_watch *w,
-                    struct duo_committed *c, struct err *err)
+static void run_all(struct tree *t, size_t max_tok, struct duo_committed *c, struct err *err)
 {
     const struct duo_text *x = t->p->text;
+    size_t total = 0; /* whole sequences */
+    for (size_t s = 0; s < x->n_seq && total < max_tok; s++)
+        total = x->seq_from[s + 1];
     for (size_t s = 0; s < x->n_seq && c->n < max_tok; s++)
         for (uint32_t i = x->seq_from[s]; i < x->seq_from[s + 1]; i++) {
-            if (w && w->step && !w->step(w->ctx, "committed oracle", c->n, max_tok)) {
-                err_set(err, ST_CANCELLED, "the search was stopped");
+            if (!duo_tell(t->p->watch, "committed oracle", c->n, total, err))
                 return;
-            }
             uint32_t cell = x->cell[i];
-            run_token(t, x->token[cell], x->target[cell], i - x->seq_from[s], c);
+            run_token(t, x->token[cell], x->target[cell], i - x->seq_from[s], c, err);
         }
 }
 
 enum status duo_committed_run(const struct duo_pass *p, int budget, size_t max_tok,
-                              const struct duo_watch *w, struct duo_committed *ret, struct err *err)
+                              struct duo_committed *ret, struct err *err)
 {
     const struct net_shape *s = net_shape_of(p->net);
     struct tree t = { .p = p,
@@ -191,7 +194,7 @@ enum status duo_committed_run(const struct duo_pass *p, int budget, size_t max_t
     if (!c.route || !c.loss)
         err_set(err, ST_NOMEM, "committed oracle");
     else if (open_tree(&t, err) == ST_OK)
-        run_all(&t, max_tok, w, &c, err);
+        run_all(&t, max_tok, &c, err);
     close_tree(&t);
     if (err->code == ST_OK)
         *ret = c;

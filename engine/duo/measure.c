@@ -127,13 +127,13 @@ static void fixed_best(struct work *w, uint32_t b)
         *at(w, DUO_C_FIXED, tok, b) = losses(w, best)[tok];
 }
 
-static void fill_oracle(struct work *w)
+static void fill_oracle(struct work *w, struct err *err)
 {
     for (uint32_t b = 0; b < w->n_budget; b++) {
         w->trace->h.n_route[b] = w->from[b + 1] - w->from[b];
         if (w->from[b + 1] == w->from[b])
             continue;
-        for (size_t tok = 0; tok < w->x->n_tok; tok++)
+        for (size_t tok = 0; tok < w->x->n_tok && duo_goes_on(w->p.watch, err); tok++)
             token_budget(w, tok, b);
         fixed_best(w, b);
     }
@@ -149,13 +149,13 @@ static void fill_oracle(struct work *w)
 /* ---- controls of the table ---- */
 
 /* The same number of routes at every budget: draws without replacement, their best per token. */
-static double subsample(struct work *w, uint32_t b, struct rng *rng)
+static double subsample(struct work *w, uint32_t b, struct rng *rng, struct err *err)
 {
     uint32_t k = w->from[b + 1] - w->from[b], pick[SUB_ROUTES];
     double sum = 0;
     if (k < SUB_ROUTES)
         return (double)NAN;
-    for (int d = 0; d < SUB_DRAWS; d++) {
+    for (int d = 0; d < SUB_DRAWS && duo_goes_on(w->p.watch, err); d++) {
         for (uint32_t i = 0; i < SUB_ROUTES; i++) {
             bool again = true;
             while (again) {
@@ -176,12 +176,13 @@ static double subsample(struct work *w, uint32_t b, struct rng *rng)
 }
 
 /* One route for every g tokens of a sequence (0: for all of it); ln K / g nats say which. */
-static double granular(struct work *w, uint32_t b, size_t g, double *side)
+static double granular(struct work *w, uint32_t b, size_t g, double *side, struct err *err)
 {
     double sum = 0, told = 0, lnk = log((double)(w->from[b + 1] - w->from[b]));
     for (size_t s = 0; s < w->t->n_seq; s++) {
         size_t end = w->t->seq_from[s + 1];
-        for (size_t from = w->t->seq_from[s], to; from < end; from = to) {
+        for (size_t from = w->t->seq_from[s], to; from < end && duo_goes_on(w->p.watch, err);
+             from = to) {
             double best = (double)INFINITY;
             to = g && from + g < end ? from + g : end;
             for (uint32_t i = w->from[b]; i < w->from[b + 1]; i++) {
@@ -198,12 +199,12 @@ static double granular(struct work *w, uint32_t b, size_t g, double *side)
     return sum / (double)w->x->n_tok;
 }
 
-static json_t *granularity(struct work *w, uint32_t b)
+static json_t *granularity(struct work *w, uint32_t b, struct err *err)
 {
     static const size_t g[] = { 1, 2, 4, 8, 16, 32, 64, 0 };
     json_t *a = json_array();
     for (size_t i = 0; a && i < sizeof g / sizeof g[0]; i++) {
-        double side = 0, nats = granular(w, b, g[i], &side);
+        double side = 0, nats = granular(w, b, g[i], &side, err);
         json_t *o = json_pack("{s:i, s:I, s:f, s:f}", "budget", (int)b, "tokens", (json_int_t)g[i],
                               "oracle", nats, "side_information", side);
         if (!o || json_array_append_new(a, o) != 0) {
@@ -219,7 +220,7 @@ static void fill_controls(struct work *w, struct err *err)
     struct rng rng = { rng_at(w->o->seed, 77) };
     json_t *sub = json_array();
     for (uint32_t b = 0; sub && b < w->n_budget; b++) {
-        double v = subsample(w, b, &rng);
+        double v = subsample(w, b, &rng, err);
         json_t *one = isfinite(v) ? json_real(v) : json_null();
         if (json_array_append_new(sub, one) != 0) {
             json_free(sub);
@@ -230,16 +231,16 @@ static void fill_controls(struct work *w, struct err *err)
     put(w, "subsampled_routes", json_integer(SUB_ROUTES), err);
     uint32_t mid = w->n_layer / 2;
     if (w->from[mid + 1] > w->from[mid])
-        put(w, "granularity", granularity(w, mid), err);
+        put(w, "granularity", granularity(w, mid, err), err);
 }
 
 /* ---- placebo ---- */
 
 /* Standard deviation of a token's losses over the routes of a budget, pooled over tokens. */
-static double spread(const struct work *w, uint32_t b)
+static double spread(const struct work *w, uint32_t b, struct err *err)
 {
     double all = 0, k = w->from[b + 1] - w->from[b];
-    for (size_t tok = 0; k > 1 && tok < w->x->n_tok; tok++) {
+    for (size_t tok = 0; k > 1 && tok < w->x->n_tok && duo_goes_on(w->p.watch, err); tok++) {
         double sum = 0, squares = 0, shift = (double)losses(w, w->from[b])[tok];
         for (uint32_t i = w->from[b]; i < w->from[b + 1]; i++) {
             double d = (double)losses(w, i)[tok] - shift;
@@ -271,17 +272,16 @@ static void fill_placebo(struct work *w, struct err *err)
     const struct duo_placebo o = { .copies = w->o->placebo,
                                    .sigma = w->o->placebo_sigma,
                                    .seed = w->o->seed,
-                                   .watch = w->o->search.watch,
                                    .n_budget = w->n_budget,
                                    .k = w->trace->h.n_route,
                                    .spread = spreads,
                                    .all_big = duo_f32(w->trace, DUO_C_BIG),
                                    .loss = duo_f32(w->trace, DUO_C_PLACEBO) };
     for (uint32_t b = 0; b < w->n_budget; b++) {
-        spreads[b] = spread(w, b);
+        spreads[b] = spread(w, b, err);
         w->trace->h.n_placebo[b] = w->trace->h.n_route[b];
     }
-    if (duo_placebo_run(&w->p, w->m, &o, &say, err) != ST_OK)
+    if (err->code != ST_OK || duo_placebo_run(&w->p, w->m, &o, &say, err) != ST_OK)
         return;
     w->trace->h.placebo_sigma = say.sigma;
     put(w, "placebo", placebo_json(&say, spreads, w->n_budget), err);
@@ -339,8 +339,7 @@ static void fill_committed(struct work *w, struct err *err)
     int budget[] = { (int)w->n_layer / 2, -1 };
     for (int i = 0; a && i < 2 && err->code == ST_OK; i++) {
         struct duo_committed c = { .n = 0 };
-        if (duo_committed_run(&w->p, budget[i], w->o->committed, &w->o->search.watch, &c, err) ==
-                ST_OK &&
+        if (duo_committed_run(&w->p, budget[i], w->o->committed, &c, err) == ST_OK &&
             json_array_append_new(a, committed_json(w, &c, budget[i])) != 0)
             err_set(err, ST_NOMEM, "committed oracle");
         duo_committed_clear(&c);
@@ -384,14 +383,13 @@ static void fill_searches(struct work *w, struct err *err)
     json_t *list = json_array();
     uint32_t b = w->n_layer / 2, a = w->o->search.n_choice;
     struct duo_picked k = { .route = NULL };
-    const struct duo_watch *watch = &w->o->search.watch;
     if (!list)
         err_set(err, ST_NOMEM, "searches");
-    if (err->code == ST_OK && duo_surrogate(&w->p, a, b, watch, &k, err) == ST_OK) {
+    if (err->code == ST_OK && duo_surrogate(&w->p, a, b, &k, err) == ST_OK) {
         judge(w, list, "surrogate", b, &k, duo_surrogate_cost(w->n_layer, a) + 1, err);
         duo_picked_clear(&k);
     }
-    if (err->code == ST_OK && duo_greedy(&w->p, b, watch, &k, err) == ST_OK) {
+    if (err->code == ST_OK && duo_greedy(&w->p, b, &k, err) == ST_OK) {
         judge(w, list, "greedy", b, &k, duo_greedy_cost(w->n_layer, b) + 1, err);
         duo_picked_clear(&k);
     }
@@ -427,8 +425,9 @@ static enum status fill(struct work *w, struct err *err)
     if (err->code == ST_OK)
         duo_losses(&w->p, NULL, duo_all_small(w->n_layer), duo_f32(w->trace, DUO_C_SMALL), err);
     if (err->code == ST_OK && sort_routes(w, err) == ST_OK) {
-        fill_oracle(w);
-        fill_controls(w, err);
+        fill_oracle(w, err);
+        if (err->code == ST_OK)
+            fill_controls(w, err);
     }
     if (err->code == ST_OK && w->m->has_router && !w->o->no_router)
         fill_router(w, err);
@@ -486,7 +485,7 @@ enum status duo_measure_run(const struct duo_model *m, const struct duo_text *t,
                       .o = o,
                       .n_layer = m->shape.n_layer,
                       .n_budget = m->shape.n_layer + 1,
-                      .p = { .text = t, .rows = rows, .pool = pool } };
+                      .p = { .text = t, .rows = rows, .pool = pool, .watch = &o->watch } };
     if (t->n_tok == 0)
         return err_set(err, ST_ARG, "the text has no token to predict");
     if (duo_net(m, t, rows, false, pool, &w.p.net, err) == ST_OK)

@@ -16,6 +16,7 @@ struct duo_measure {
     bool no_router;       /* the model's router is not asked */
     bool heuristics;      /* greedy, surrogate and beam too, with regret */
     uint64_t seed;
+    struct duo_watch watch; /* asked between layers, and between tokens of what is computed after */
 };
 void duo_measure_init(struct duo_measure *m);
 /* Rows of a pass are chosen so that its work areas stay small. Errors: those of the searches. */

@@ -17,14 +17,6 @@ static uint64_t with(uint64_t route, uint32_t layer, enum duo_choice c)
     return (route & ~(UINT64_C(3) << (2 * layer))) | (uint64_t)c << (2 * layer);
 }
 
-static bool tell(const struct duo_watch *w, const char *what, uint64_t done, uint64_t total,
-                 struct err *err)
-{
-    if (w && w->step && !w->step(w->ctx, what, done, total))
-        err_set(err, ST_CANCELLED, "the search was stopped");
-    return err->code == ST_OK;
-}
-
 /* The pass that runs what was picked together. */
 static void settle(const struct duo_pass *p, struct duo_picked *r, float *loss, struct err *err)
 {
@@ -80,8 +72,8 @@ static void greedy_round(const struct duo_pass *p, struct duo_picked *r, float *
     free(trial);
 }
 
-enum status duo_greedy(const struct duo_pass *p, uint32_t budget, const struct duo_watch *w,
-                       struct duo_picked *ret, struct err *err)
+enum status duo_greedy(const struct duo_pass *p, uint32_t budget, struct duo_picked *ret,
+                       struct err *err)
 {
     size_t n = p->text->n_tok;
     struct duo_picked r = { .route = malloc((n + 1) * sizeof *r.route) };
@@ -91,7 +83,7 @@ enum status duo_greedy(const struct duo_pass *p, uint32_t budget, const struct d
         err_set(err, ST_NOMEM, "greedy search");
     for (size_t i = 0; r.route && i < n; i++)
         r.route[i] = duo_all_small(p->text->n_layer);
-    for (uint32_t b = 0; b < budget && tell(w, "greedy", b, budget, err); b++)
+    for (uint32_t b = 0; b < budget && duo_tell(p->watch, "greedy", b, budget, err); b++)
         greedy_round(p, &r, loss, loss + n, pick, err);
     settle(p, &r, loss, err);
     free(loss);
@@ -133,7 +125,7 @@ static uint64_t best_sum(uint32_t n_layer, uint32_t n_choice, uint32_t b, const 
 }
 
 enum status duo_surrogate(const struct duo_pass *p, uint32_t n_choice, uint32_t budget,
-                          const struct duo_watch *w, struct duo_picked *ret, struct err *err)
+                          struct duo_picked *ret, struct err *err)
 {
     size_t n = p->text->n_tok;
     uint32_t n_layer = p->text->n_layer;
@@ -149,7 +141,7 @@ enum status duo_surrogate(const struct duo_pass *p, uint32_t n_choice, uint32_t 
     for (uint32_t l = 0; r.passes && l < n_layer; l++)
         for (uint32_t k = 0; k + 1 < n_choice; k++) {
             enum duo_choice c = k ? DUO_SKIP : DUO_BIG;
-            if (!tell(w, "surrogate", r.passes, total, err) ||
+            if (!duo_tell(p->watch, "surrogate", r.passes, total, err) ||
                 duo_losses(p, NULL, with(small, l, c), loss, err) != ST_OK)
                 break;
             r.passes++;

@@ -63,10 +63,9 @@ static void forget(struct noise *z)
 /* Losses of one more copy, the c-th since forget(). */
 static bool one_copy(struct noise *z, uint64_t c, double sigma, struct err *err)
 {
-    const struct duo_watch *w = &z->o->watch;
     size_t n = z->p->text->n_tok;
-    if (w->step && !w->step(w->ctx, "placebo", z->copy, z->all))
-        return err_set(err, ST_CANCELLED, "the search was stopped") == ST_OK;
+    if (!duo_tell(z->p->watch, "placebo", z->copy, z->all, err))
+        return false;
     disturb(z, z->copy++, sigma);
     if (duo_losses(z->p, NULL, 0, z->loss, err) != ST_OK)
         return false;
@@ -120,12 +119,13 @@ static double drawn(const struct noise *z, size_t tok, uint64_t k, uint64_t c, d
 
 /* Where the oracle has more routes than there are copies: by the distribution. u is shared by all
  * budgets of a token, so that curves do not cross by chance. */
-static void draw_all(struct noise *z, uint64_t c, const double *scale, struct duo_placebo_say *say)
+static void draw_all(struct noise *z, uint64_t c, const double *scale, struct duo_placebo_say *say,
+                     struct err *err)
 {
     const struct duo_placebo *o = z->o;
     size_t n = z->p->text->n_tok;
     struct rng rng = { rng_at(o->seed, 999) };
-    for (size_t tok = 0; tok < n; tok++) {
+    for (size_t tok = 0; tok < n && duo_goes_on(z->p->watch, err); tok++) {
         double u = (rng_f64(&rng) * 4503599627370495 + 0.5) / 4503599627370496;
         for (uint32_t b = 0; b < o->n_budget; b++)
             if (o->k[b] > c)
@@ -171,7 +171,7 @@ static void run(struct noise *z, struct duo_placebo_say *say, struct err *err)
                 o->all_big[tok], (double)to[tok * o->n_budget] - (double)o->all_big[tok], scale[b]);
     }
     *say = (struct duo_placebo_say){ .copies = (uint32_t)made, .sigma = sigma, .spread = is };
-    draw_all(z, made, scale, say);
+    draw_all(z, made, scale, say, err);
 }
 
 enum status duo_placebo_run(const struct duo_pass *p, const struct duo_model *m,

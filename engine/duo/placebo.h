@@ -14,7 +14,6 @@ struct duo_placebo {
     uint32_t copies; /* at most, 1.. */
     double sigma;    /* relative noise of a matrix's weights; 0: found so that spreads match */
     uint64_t seed;
-    struct duo_watch watch;
     uint32_t n_budget;
     const uint64_t *k;    /* [n_budget] routes the oracle chooses from */
     const double *spread; /* [n_budget] standard deviation of a token's losses over them */

@@ -294,7 +294,7 @@ enum status duo_request_run(const struct duo_request *r, const struct duo_watch 
     struct pool *pool = NULL;
     struct duo_measure o = r->measure;
     if (w)
-        o.search.watch = *w;
+        o.watch = *w;
     if (duo_request_open(r, &m, &t, err) == ST_OK &&
         pool_create(r->threads ? r->threads : pool_cores(), &pool, err) == ST_OK) {
         if (!isnan(r->budget))

@@ -131,6 +131,8 @@ static enum status soft_step(struct job *j, uint64_t step, struct duo_router_res
                                .straight = j->o->kind == DUO_R_STRAIGHT };
     struct net_soft_loss l;
     net_soft_grad(j->net, j->soft, &b, &o, &l);
+    if (err->code != ST_OK)
+        return err->code; /* stopped: the gradients are half of a step's */
     if (!isfinite(l.nll) || l.weight <= 0)
         return err_set(err, ST_DIVERGED, "router: the loss of step %llu is %g",
                        (unsigned long long)step, l.nll);
@@ -148,13 +150,15 @@ static enum status soft_step(struct job *j, uint64_t step, struct duo_router_res
 static enum status teach(struct job *j, struct pool *pool, struct err *err)
 {
     struct duo_picked k = { .route = NULL };
-    struct duo_pass p = { .text = j->train, .rows = j->o->rows, .pool = pool };
+    struct duo_pass p = {
+        .text = j->train, .rows = j->o->rows, .pool = pool, .watch = &j->o->watch
+    };
     uint32_t b = (uint32_t)(j->o->budget * j->m->shape.n_layer + 0.5);
     j->oracle = calloc(j->train->n_row * j->train->cols + 1, sizeof *j->oracle);
     if (!j->oracle)
         return err_set(err, ST_NOMEM, "teacher's routes");
     if (duo_net(j->m, j->train, j->o->rows, false, pool, &p.net, err) == ST_OK &&
-        duo_surrogate(&p, j->o->n_choice, b, &j->o->watch, &k, err) == ST_OK)
+        duo_surrogate(&p, j->o->n_choice, b, &k, err) == ST_OK)
         for (size_t i = 0; i < j->train->n_tok; i++)
             j->oracle[j->train->cell[i]] = k.route[i];
     duo_picked_clear(&k);
@@ -217,6 +221,8 @@ static enum status distil_step(struct job *j, uint64_t step, struct duo_router_r
     net_on_route(j->net, learn, &l);
     net_eval(j->net, &b, NULL, &sum);
     net_on_route(j->net, NULL, NULL);
+    if (err->code != ST_OK)
+        return err->code;
     update(j, step);
     ret->loss = l.n > 0 ? l.loss / l.n : 0;
     ret->soft = ret->hard = l.n > 0 ? l.big / l.n : 0;
@@ -249,7 +255,9 @@ static enum status calibrate(const struct duo_pass *p, const struct net_router *
 static enum status calibrate_all(const struct job *j, const struct duo_text *val, struct pool *pool,
                                  struct duo_router_result *ret, struct err *err)
 {
-    struct duo_pass p = { .text = val, .rows = val->n_row < 4 ? val->n_row : 4, .pool = pool };
+    struct duo_pass p = {
+        .text = val, .rows = val->n_row < 4 ? val->n_row : 4, .pool = pool, .watch = &j->o->watch
+    };
     struct duo_routed at = { .loss = malloc((val->n_tok + 1) * sizeof(float)) };
     struct duo_hparams *hp = &ret->router.hp;
     if (!at.loss)
@@ -257,10 +265,8 @@ static enum status calibrate_all(const struct job *j, const struct duo_text *val
     if (duo_net(j->m, val, p.rows, false, pool, &p.net, err) == ST_OK)
         for (uint32_t i = 0; i < BUDGETS && err->code == ST_OK; i++) {
             double want = (double)i / (BUDGETS - 1), sum = 0;
-            const struct duo_watch *w = &j->o->watch;
-            if (w->step && !w->step(w->ctx, "calibrating", i, BUDGETS))
-                err_set(err, ST_CANCELLED, "training was stopped");
-            else if (calibrate(&p, &j->r, want, &at, err) == ST_OK)
+            if (duo_tell(p.watch, "calibrating", i, BUDGETS, err) &&
+                calibrate(&p, &j->r, want, &at, err) == ST_OK)
                 for (size_t k = 0; k < val->n_tok; k++)
                     sum += (double)at.loss[k] / (double)val->n_tok;
             hp->budget[i] = (float)want;
@@ -300,14 +306,16 @@ static void keep(const struct job *j, struct export_router *to, struct err *err)
 
 static void run(struct job *j, struct duo_router_result *r, struct err *err)
 {
-    const struct duo_watch *w = &j->o->watch;
-    for (uint64_t step = 1; step <= j->o->steps && err->code == ST_OK; step++) {
-        if (w->step && !w->step(w->ctx, "training the router", step - 1, j->o->steps))
-            err_set(err, ST_CANCELLED, "training was stopped");
-        else
-            (j->o->kind == DUO_R_DISTIL ? distil_step : soft_step)(j, step, r, err);
+    const struct duo_pass p = { .net = j->net, .text = j->train, .watch = &j->o->watch };
+    struct duo_look l;
+    duo_look_begin(&p, &l, err);
+    for (uint64_t step = 1; step <= j->o->steps; step++) {
+        if (!duo_tell(p.watch, "training the router", step - 1, j->o->steps, err) ||
+            (j->o->kind == DUO_R_DISTIL ? distil_step : soft_step)(j, step, r, err) != ST_OK)
+            break;
         r->steps = step;
     }
+    duo_look_end(&p);
 }
 
 enum status duo_router_train(const struct duo_model *m, const struct duo_text *train,

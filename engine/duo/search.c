@@ -156,13 +156,10 @@ static real *x_at(const struct walk *w, uint32_t layer)
 
 static bool go_on(struct walk *w)
 {
-    const struct duo_watch *watch = &w->s->watch;
     w->done++;
     if (w->first)
         w->m->evaluations++;
-    if (watch->step && !watch->step(watch->ctx, "searching", w->done, w->total))
-        err_set(w->err, ST_CANCELLED, "the search was stopped");
-    return w->err->code == ST_OK;
+    return duo_tell(w->p->watch, "searching", w->done, w->total, w->err);
 }
 
 /* From x of a layer through one choice to x of the next. */

@@ -23,12 +23,6 @@ bool duo_search_find(struct str name, enum duo_search_kind *ret);
 enum { DUO_ROUTES_MAX = 1 << 20 };
 #define DUO_MEMORY_MAX ((uint64_t)1 << 30) /* of a search's table of losses */
 
-/* Told how much is done; false stops with ST_CANCELLED. */
-struct duo_watch {
-    bool (*step)(void *ctx, const char *what, uint64_t done, uint64_t total); /* NULL: nobody */
-    void *ctx;
-};
-
 struct duo_search {
     enum duo_search_kind kind;
     uint32_t n_choice; /* 2: big, small; 3: and skip */
@@ -37,7 +31,6 @@ struct duo_search {
     uint64_t given;
     uint64_t seed;
     bool nml; /* running maxima over the vocabulary: [budgets, tokens of a batch, n_vocab] floats */
-    struct duo_watch watch;
 };
 
 struct duo_matrix {
@@ -70,12 +63,12 @@ struct duo_picked {
 void duo_picked_clear(struct duo_picked *p);
 /* `budget` layers become big one after the other, each time the one that helps the token most.
  * Passes: b (2L - b + 1) / 2, and one at the end. */
-enum status duo_greedy(const struct duo_pass *p, uint32_t budget, const struct duo_watch *w,
-                       struct duo_picked *ret, struct err *err);
+enum status duo_greedy(const struct duo_pass *p, uint32_t budget, struct duo_picked *ret,
+                       struct err *err);
 /* Each layer's gain alone (L + 1 passes; with skip 2 L + 1), then for each token the best sum with
  * exactly `budget` big layers: a dynamic programme over (layer, big so far). One more pass. */
 enum status duo_surrogate(const struct duo_pass *p, uint32_t n_choice, uint32_t budget,
-                          const struct duo_watch *w, struct duo_picked *ret, struct err *err);
+                          struct duo_picked *ret, struct err *err);
 uint64_t duo_greedy_cost(uint32_t n_layer, uint32_t budget); /* passes */
 uint64_t duo_surrogate_cost(uint32_t n_layer, uint32_t n_choice);
 
@@ -91,8 +84,7 @@ void duo_committed_clear(struct duo_committed *c);
 /* budget < 0: any number of big layers. Stops after the sequence in which max_tok is reached. Big
  * or small only. Errors: ST_UNSUPPORTED (no RoPE, skip_layer), ST_CANCELLED, ST_NOMEM. */
 enum status duo_committed_run(const struct duo_pass *p, int budget, size_t max_tok,
-                              const struct duo_watch *w, struct duo_committed *ret,
-                              struct err *err);
+                              struct duo_committed *ret, struct err *err);
 /* A token's layer evaluations: a full binary tree without its root. */
 uint64_t duo_committed_cost(uint32_t n_layer);
 

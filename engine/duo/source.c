@@ -301,6 +301,31 @@ struct net_batch duo_batch(const struct duo_text *t, size_t row, size_t n)
                                .doc = t->doc + at };
 }
 
+bool duo_tell(const struct duo_watch *w, const char *what, uint64_t done, uint64_t total,
+              struct err *err)
+{
+    if (w && w->step && err->code == ST_OK && !w->step(w->ctx, what, done, total))
+        err_set(err, ST_CANCELLED, "the work was stopped");
+    return err->code == ST_OK;
+}
+
+static bool look(void *user)
+{
+    const struct duo_look *l = user;
+    return duo_goes_on(l->watch, l->err);
+}
+
+void duo_look_begin(const struct duo_pass *p, struct duo_look *l, struct err *err)
+{
+    *l = (struct duo_look){ p->watch, err };
+    net_on_layer(p->net, p->watch ? look : NULL, l);
+}
+
+void duo_look_end(const struct duo_pass *p)
+{
+    net_on_layer(p->net, NULL, NULL);
+}
+
 /* Losses of a grid's cells to those of tokens with a target. */
 static size_t take(const struct duo_text *t, size_t tok, size_t row, size_t n, const float *each,
                    float *ret)
@@ -331,8 +356,10 @@ enum status duo_losses(const struct duo_pass *p, const uint64_t *route, uint64_t
     size_t cells = p->rows * t->cols, tok = 0;
     float *each = calloc(cells, sizeof *each);
     uint8_t *ways = malloc(cells * t->n_layer);
+    struct duo_look l;
     if (!each || !ways)
         err_set(err, ST_NOMEM, "losses of a pass");
+    duo_look_begin(p, &l, err);
     for (size_t row = 0; each && ways && err->code == ST_OK && row < t->n_row; row += p->rows) {
         size_t n = t->n_row - row < p->rows ? t->n_row - row : p->rows;
         struct net_batch b = duo_batch(t, row, n);
@@ -342,6 +369,7 @@ enum status duo_losses(const struct duo_pass *p, const uint64_t *route, uint64_t
         net_eval(p->net, &b, each, &sum);
         tok = take(t, tok, row, n, each, ret);
     }
+    duo_look_end(p);
     net_set_route(p->net, NULL);
     free(each);
     free(ways);
@@ -389,6 +417,7 @@ enum status duo_route_losses(const struct duo_pass *p, struct duo_routed *r, str
     const struct duo_text *t = p->text;
     size_t cells = p->rows * t->cols;
     struct choosing c = { .p = p, .r = r };
+    struct duo_look l;
     float *each = calloc(cells, sizeof *each);
     c.h = malloc(cells * r->router->n_choice * sizeof *c.h);
     c.hidden = malloc((cells * r->router->n_hidden + 1) * sizeof *c.hidden);
@@ -396,6 +425,7 @@ enum status duo_route_losses(const struct duo_pass *p, struct duo_routed *r, str
         err_set(err, ST_NOMEM, "losses of a routed pass");
     for (size_t i = 0; r->route && i < t->n_tok; i++)
         r->route[i] = 0;
+    duo_look_begin(p, &l, err);
     net_on_route(p->net, choose, &c);
     for (; err->code == ST_OK && c.row < t->n_row; c.row += c.n) {
         c.n = t->n_row - c.row < p->rows ? t->n_row - c.row : p->rows;
@@ -405,6 +435,7 @@ enum status duo_route_losses(const struct duo_pass *p, struct duo_routed *r, str
         c.tok = take(t, c.tok, c.row, c.n, each, r->loss);
     }
     net_on_route(p->net, NULL, NULL);
+    duo_look_end(p);
     r->hard = t->n_tok ? (double)c.big / ((double)t->n_tok * t->n_layer) : 0;
     free(each);
     free(c.h);

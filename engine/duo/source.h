@@ -57,6 +57,20 @@ enum status duo_text_plain(struct duo_text *t, const struct duo_model *m, struct
 enum status duo_text_symbolic(struct duo_text *t, const struct duo_model *m, uint64_t seed,
                               uint64_t first, struct err *err);
 
+/* Told how far long work is; false stops it with ST_CANCELLED. what NULL: nothing is told, only
+ * asked, as between the layers of a pass: often, so it must be quick. */
+struct duo_watch {
+    bool (*step)(void *ctx, const char *what, uint64_t done, uint64_t total); /* NULL: nobody */
+    void *ctx;
+};
+/* w may be NULL. Whether to go on. */
+bool duo_tell(const struct duo_watch *w, const char *what, uint64_t done, uint64_t total,
+              struct err *err);
+static inline bool duo_goes_on(const struct duo_watch *w, struct err *err)
+{
+    return duo_tell(w, NULL, 0, 0, err);
+}
+
 /* A network over the model's parameters (copied), rows of the grid at a time. */
 enum status duo_net(const struct duo_model *m, const struct duo_text *t, size_t rows, bool train,
                     struct pool *pool, struct net **ret, struct err *err);
@@ -69,9 +83,18 @@ struct duo_pass {
     const struct duo_text *text;
     size_t rows; /* of the network's batch */
     struct pool *pool;
+    const struct duo_watch *watch; /* of all that works on it; NULL: nobody */
 };
+/* Between begin and end passes of p's network end early, their results void, once its watch says
+ * so, and err has the reason; look and err are kept until then. */
+struct duo_look {
+    const struct duo_watch *watch;
+    struct err *err;
+};
+void duo_look_begin(const struct duo_pass *p, struct duo_look *look, struct err *err);
+void duo_look_end(const struct duo_pass *p);
 /* ret [n_tok]. route: [n_tok] or NULL; uniform: the same for all where route is NULL. Errors:
- * ST_NOMEM. */
+ * ST_NOMEM, ST_CANCELLED (between layers). */
 enum status duo_losses(const struct duo_pass *p, const uint64_t *route, uint64_t uniform,
                        float *ret, struct err *err);
 /* Through a router with a threshold; routed [n_tok], sure [n_tok, n_layer] (255 P(big)) may be

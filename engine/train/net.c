@@ -45,12 +45,6 @@ void net_on_grad(struct net *n, void (*fn)(void *user, uint64_t from, uint64_t t
     n->grad_user = user;
 }
 
-void net_on_stop(struct net *n, bool (*fn)(void *user), void *user)
-{
-    n->on_stop = fn;
-    n->stop_user = user;
-}
-
 void net_on_ffn(struct net *n,
                 void (*fn)(void *user, uint32_t layer, size_t n_tok, const real *pre,
                            const real *act),
@@ -66,6 +60,12 @@ void net_on_norm(struct net *n,
 {
     n->on_norm = fn;
     n->norm_user = user;
+}
+
+void net_on_layer(struct net *n, bool (*go_on)(void *user), void *user)
+{
+    n->go_on = go_on;
+    n->go_on_user = user;
 }
 
 /* Where each token's document begins, and the token's place in it. */
@@ -109,18 +109,15 @@ void net_embed_batch(struct net *n, const struct net_batch *b)
     ops_embed(&n->ops, &e, n->params, learned ? n->params + n->lay.place_embed : NULL, net_x(n, 0));
 }
 
-static bool stopped(const struct net *n)
+/* All layers: n->norm is what the head multiplies. false: somebody wants it to end. */
+static bool forward(struct net *n, const struct net_batch *b)
 {
-    return n->keeping && n->on_stop && n->on_stop(n->stop_user);
-}
-
-/* All layers: n->norm is what the head multiplies. */
-static void forward(struct net *n, const struct net_batch *b)
-{
+    bool on = true;
     net_embed_batch(n, b);
-    for (uint32_t l = 0; l < n->o.shape.n_layer && !stopped(n); l++)
+    for (uint32_t l = 0; l < n->o.shape.n_layer && (on = net_goes_on(n)); l++)
         net_layer(n, l, false);
     net_last_norm(n);
+    return on && net_goes_on(n);
 }
 
 static struct ops_loss loss_of(const struct net *n, const struct net_batch *b)
@@ -145,7 +142,8 @@ void net_eval(struct net *n, const struct net_batch *b, float *each, struct net_
     *ret = (struct net_loss){ 0 };
     if (l.n_tok == 0)
         return;
-    forward(n, b);
+    if (!forward(n, b))
+        return;
     l.each = each;
     ops_loss(&n->ops, &l, ret);
 }
@@ -176,11 +174,11 @@ static void backward(struct net *n, const struct net_batch *b)
     done(n, lay->head ? lay->head : lay->total, lay->total);
     net_last_norm_back(n);
     done(n, lay->norm, lay->head ? lay->head : lay->total);
-    for (uint32_t l = n->o.shape.n_layer; l-- > 0 && !stopped(n);) {
+    for (uint32_t l = n->o.shape.n_layer; l-- > 0 && net_goes_on(n);) {
         net_layer_back(n, l);
         done(n, lay->layers + l * lay->layer_size, lay->layers + (l + 1) * lay->layer_size);
     }
-    if (stopped(n))
+    if (!net_goes_on(n))
         return;
     ops_embed_back(&n->ops, &e, n->dx, n->grads, learned ? n->grads + lay->place_embed : NULL);
     done(n, 0, lay->layers);
@@ -204,10 +202,10 @@ void net_grad(struct net *n, const struct net_batch *b, double scale, struct net
     if (n->rows * n->cols == 0)
         return;
     n->keeping = true;
-    forward(n, b);
-    if (!stopped(n))
+    if (forward(n, b)) {
         net_loss_grad(n, b, scale, ret);
-    if (!stopped(n))
-        backward(n, b);
+        if (net_goes_on(n))
+            backward(n, b);
+    }
     n->keeping = false;
 }

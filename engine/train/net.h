@@ -146,13 +146,14 @@ void net_on_route(struct net *n,
                              uint8_t *route),
                   void *user);
 
+/* Asked on the network's thread before every layer and behind the last, in net_eval(), net_grad()
+ * and net_soft_grad(), both ways; false, and then until the call returns: the pass ends there, and
+ * what it was to compute is void. NULL: passes always go through. */
+void net_on_layer(struct net *n, bool (*go_on)(void *user), void *user);
+
 /* Called by net_grad() from its thread as soon as gradients [from, to) are final (backwards: head
  * first), so that their reduction can run beside the rest. NULL: none. */
 void net_on_grad(struct net *n, void (*fn)(void *user, uint64_t from, uint64_t to), void *user);
-
-/* Asked by net_grad() before each layer: true ends it there, and what it gave is void. Once true,
- * it stays so: the caller asks again behind the call. NULL: none. */
-void net_on_stop(struct net *n, bool (*fn)(void *user), void *user);
 
 /* Observes what attention (ffn false) and FFN of every layer read in forward passes, behind their
  * norms: y [n_tok, d_model]. NULL: none. */

@@ -107,9 +107,14 @@ struct net {
     void (*on_grad)(void *user, uint64_t from, uint64_t to);
     void (*on_ffn)(void *user, uint32_t layer, size_t n_tok, const real *pre, const real *act);
     void (*on_norm)(void *user, uint32_t layer, bool ffn, size_t n_tok, const real *y);
-    bool (*on_stop)(void *user);
-    void *grad_user, *ffn_user, *norm_user, *stop_user;
+    bool (*go_on)(void *user);
+    void *grad_user, *ffn_user, *norm_user, *go_on_user;
 };
+
+static inline bool net_goes_on(const struct net *n)
+{
+    return !n->go_on || n->go_on(n->go_on_user);
+}
 
 /* The layer's activations (all layers share one set where only inputs are kept). */
 struct net_acts net_acts_of(const struct net *n, uint32_t layer);

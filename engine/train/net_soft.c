@@ -385,14 +385,20 @@ void net_soft_grad(struct net *n, struct net_soft *s, const struct net_batch *b,
     for (size_t i = 0; i < n->rows * n->cols; i++)
         weight += b->target[i] < 0 ? 0 : b->weight ? (double)b->weight[i] : 1;
     net_embed_batch(n, b);
-    for (uint32_t l = 0; l < s->n_layer; l++)
+    for (uint32_t l = 0; l < s->n_layer; l++) {
+        if (!net_goes_on(n))
+            return;
         soft_layer(n, s, l, o);
+    }
     net_last_norm(n);
     count(n, s, o, ret);
     net_loss_grad(n, b, weight > 0 ? 1 / weight : 0, &loss);
     net_last_norm_back(n);
-    for (uint32_t l = (uint32_t)s->n_layer; l-- > 0;)
+    for (uint32_t l = (uint32_t)s->n_layer; l-- > 0;) {
+        if (!net_goes_on(n))
+            return;
         soft_layer_back(n, s, l, o);
+    }
     ret->nll = loss.nll;
     ret->weight = loss.weight;
 }

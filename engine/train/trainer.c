@@ -52,9 +52,9 @@ static void on_grad(void *user, uint64_t from, uint64_t to)
     t->reduce->begin(t->reduce->ctx, net_grads(t->net), from, to);
 }
 
-static bool on_stop(void *user)
+static bool goes_on(void *user)
 {
-    return leaves_step(user);
+    return !leaves_step(user);
 }
 
 /* What the ranks add up. */
@@ -73,7 +73,9 @@ static enum status run_passes(struct trainer *t, double *sum, struct err *err)
         trainer_duo_route(t, seq, t->n_row, true);
         if (t->reduce->n_rank > 1 && pass + 1 == c->accumulate)
             net_on_grad(t->net, on_grad, t);
+        net_on_layer(t->net, goes_on, t); /* what is measured on held-out text is not cut short */
         net_grad(t->net, &b, scale, &loss);
+        net_on_layer(t->net, NULL, NULL);
         net_on_grad(t->net, NULL, NULL);
         sum[SUM_NLL] += loss.nll;
         sum[SUM_WEIGHT] += loss.weight;
@@ -340,7 +342,6 @@ static enum status advance(struct trainer *t, bool *go, struct err *err)
 static enum status loop(struct trainer *t, struct err *err)
 {
     const struct train_config *c = t->config;
-    net_on_stop(t->net, on_stop, t);
     bool go = t->state.step < t->n_step && !(c->stop_at && t->state.step >= c->stop_at);
     if (stop_asked(t))
         return leave(t, err);

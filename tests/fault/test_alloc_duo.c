@@ -53,9 +53,9 @@ struct picks {
 static enum status pick(void *ctx, void **ret, struct err *err)
 {
     struct picks *p = ctx;
-    if (duo_greedy(&p->r->p, 1, NULL, &p->greedy, err) == ST_OK &&
-        duo_surrogate(&p->r->p, 3, 1, NULL, &p->sum, err) == ST_OK &&
-        duo_committed_run(&p->r->p, -1, 9, NULL, &p->committed, err) == ST_OK)
+    if (duo_greedy(&p->r->p, 1, &p->greedy, err) == ST_OK &&
+        duo_surrogate(&p->r->p, 3, 1, &p->sum, err) == ST_OK &&
+        duo_committed_run(&p->r->p, -1, 9, &p->committed, err) == ST_OK)
         *ret = p;
     if (err->code != ST_OK) {
         duo_picked_clear(&p->greedy);

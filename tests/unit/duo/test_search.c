@@ -138,14 +138,14 @@ Test(duo_search, greedy_and_additive_searches_make_the_passes_of_their_formulas,
     duo_rig_open(&r, 5, false);
     for (uint32_t b = 0; b <= 5; b++) {
         struct duo_picked k;
-        cr_assert_eq(duo_greedy(&r.p, b, NULL, &k, &err), ST_OK, "%s", err.msg);
+        cr_assert_eq(duo_greedy(&r.p, b, &k, &err), ST_OK, "%s", err.msg);
         cr_expect_eq(k.passes, duo_greedy_cost(5, b) + 1, "greedy at %u: %llu passes", b,
                      (unsigned long long)k.passes);
         for (size_t t = 0; t < r.t.n_tok; t++)
             cr_expect_eq(duo_n_big(k.route[t], 5), b);
         duo_picked_clear(&k);
         for (uint32_t a = 2; a <= 3; a++) {
-            cr_assert_eq(duo_surrogate(&r.p, a, b, NULL, &k, &err), ST_OK, "%s", err.msg);
+            cr_assert_eq(duo_surrogate(&r.p, a, b, &k, &err), ST_OK, "%s", err.msg);
             cr_expect_eq(k.passes, duo_surrogate_cost(5, a) + 1);
             for (size_t t = 0; t < r.t.n_tok; t++)
                 cr_expect_eq(duo_n_big(k.route[t], 5), b);
@@ -162,7 +162,7 @@ Test(duo_search, the_committed_oracle_starts_as_the_parallel_one_and_all_big_is_
     struct duo_committed c;
     duo_rig_open(&r, 4, false);
     struct duo_matrix *m = run(&r, (struct duo_search){ .kind = DUO_EXHAUSTIVE, .n_choice = 2 });
-    cr_assert_eq(duo_committed_run(&r.p, -1, 100, NULL, &c, &err), ST_OK, "%s", err.msg);
+    cr_assert_eq(duo_committed_run(&r.p, -1, 100, &c, &err), ST_OK, "%s", err.msg);
     cr_expect_eq(c.n, r.t.n_tok);
     cr_expect_eq(c.evaluations, c.n * duo_committed_cost(4));
     for (size_t s = 0; s < r.t.n_seq; s++) { /* nothing comes before a sequence's first token */
@@ -177,7 +177,7 @@ Test(duo_search, the_committed_oracle_starts_as_the_parallel_one_and_all_big_is_
     float *big = malloc(r.t.n_tok * sizeof *big);
     cr_assert(big);
     cr_assert_eq(duo_losses(&r.p, NULL, 0, big, &err), ST_OK);
-    cr_assert_eq(duo_committed_run(&r.p, 4, 100, NULL, &c, &err), ST_OK, "%s", err.msg);
+    cr_assert_eq(duo_committed_run(&r.p, 4, 100, &c, &err), ST_OK, "%s", err.msg);
     for (size_t t = 0; t < r.t.n_tok; t++) {
         cr_expect_lt(fabsf(c.loss[t] - big[t]), 1e-4f, "token %zu: %g, %g", t, (double)c.loss[t],
                      (double)big[t]);
@@ -208,9 +208,9 @@ Test(duo_search, too_many_routes_are_refused_with_their_count_and_a_search_can_b
     cr_expect_eq(duo_search_run(&r.p, &s, &m, &err), ST_RANGE);
     cr_expect_not_null(strstr(err.msg, "2^24 = 1.67772e+07"), "%s", err.msg);
     cr_expect_not_null(strstr(err.msg, "beam"), "%s", err.msg);
-    s = (struct duo_search){
-        .kind = DUO_RANDOM, .n_choice = 2, .n_random = 4, .watch = { stop_later, &calls }
-    };
+    s = (struct duo_search){ .kind = DUO_RANDOM, .n_choice = 2, .n_random = 4 };
+    const struct duo_watch watch = { stop_later, &calls };
+    r.p.watch = &watch;
     err_clear(&err);
     cr_expect_eq(duo_search_run(&r.p, &s, &m, &err), ST_CANCELLED);
     cr_expect_eq(calls, 5);

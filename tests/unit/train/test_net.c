@@ -333,9 +333,9 @@ static void stop_in_grad(void *user, uint64_t from, uint64_t to)
     s->stop |= ++s->grads == s->grads_most;
 }
 
-static bool is_stopped(void *user)
+static bool goes_on(void *user)
 {
-    return ((struct stopping *)user)->stop;
+    return !((struct stopping *)user)->stop;
 }
 
 /* Untied: gradients come for head, norm, two layers, embedding. */
@@ -355,15 +355,16 @@ Test(net, a_gradient_that_is_told_to_stop_ends_before_its_next_layer)
         s.tied = false;
         struct net_opts o = rig_opts(&s);
         rig_open(&r, &o, 17, false);
-        net_on_stop(r.n, is_stopped, &w);
+        net_on_layer(r.n, goes_on, &w);
         net_on_ffn(r.n, stop_in_ffn, &w);
         net_on_grad(r.n, stop_in_grad, &w);
         net_grad(r.n, &r.b, 1, &l);
         cr_expect(w.ffns == want[i][0] && w.grads == want[i][1], "case %zu: %d layers, %d parts", i,
                   w.ffns, w.grads);
         w.ffns = 0;
+        net_on_layer(r.n, NULL, NULL);
         net_eval(r.n, &r.b, NULL, &l);
-        cr_expect(w.ffns == 2 && l.weight > 0, "a measurement goes to its end");
+        cr_expect(w.ffns == 2 && l.weight > 0, "the next pass is whole");
         rig_close(&r);
     }
 }
