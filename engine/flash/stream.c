@@ -47,7 +47,7 @@ struct stream {
     uint64_t due, front;
     bool held; /* queue[at] is with the caller */
     bool keep; /* pieces stay when the caller is done with them */
-    uint64_t stall_ns;
+    uint64_t stall_ns, unused_bytes;
     struct source_stats at_open;
 };
 
@@ -97,6 +97,7 @@ static void cut(struct stream *s, size_t from, size_t n)
         struct slot *slot = s->queue[i];
         slot->dropped = !slot->done;
         s->n_dropped += slot->dropped;
+        s->unused_bytes += i < s->at + s->held ? 0 : slot->req.len;
         if (slot->done)
             s->idle[s->n_idle++] = slot;
     }
@@ -291,9 +292,9 @@ void stream_ahead(struct stream *s)
 /* Drops all; the sequence goes on at these rows. */
 static void seek(struct stream *s, uint64_t number, uint32_t row0)
 {
+    cut(s, 0, s->n_queue);
     s->held = false;
     s->at = 0;
-    cut(s, 0, s->n_queue);
     s->due = s->front = number;
     *sent(s, number) = row0;
 }
@@ -375,5 +376,5 @@ struct stream_stats stream_stats(const struct stream *s)
 {
     struct source_stats now = source_stats(s->o.src);
     return (struct stream_stats){ now.bytes - s->at_open.bytes, now.reads - s->at_open.reads,
-                                  s->stall_ns };
+                                  s->stall_ns, s->unused_bytes };
 }

@@ -61,6 +61,7 @@ void stream_ahead(struct stream *s); /* reads ahead as far as is known, as strea
 
 struct stream_stats {
     uint64_t bytes, reads, stall_ns; /* stall: the owner waited for the disk */
+    uint64_t unused_bytes;           /* of pieces that were read, or begun, and never asked for */
 };
 struct stream_stats stream_stats(const struct stream *s);
 

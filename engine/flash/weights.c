@@ -8,6 +8,7 @@
 #include "engine/base/num.h"
 #include "engine/flash/fetch.h"
 #include "engine/flash/load.h"
+#include "engine/flash/parts.h"
 #include "engine/flash/rows_file.h"
 #include "engine/flash/sparse.h"
 #include "engine/flash/stream.h"
@@ -24,8 +25,11 @@ struct weights {
     struct arena resident;
     struct weights_view global;
     struct weights_view *layer; /* [n_layer] */
-    const struct tensor **item; /* [n_layer * TR_MATRICES], the order of use; NULL: not streamed */
+    /* [n_layer * TR_MATRICES], the order of use; NULL: never streamed. Those that are in memory now
+     * (parts) have data in their layer's view. */
+    const struct tensor **item;
     bool streaming;
+    struct parts *parts; /* Duo models that stream; NULL: nothing ever changes places */
     uint32_t n_layer;
     struct stream *stream;
     struct sparse *sparse;  /* packed models */
@@ -54,6 +58,11 @@ static struct weights_view *home(struct weights *w, const struct tensor *t)
 static size_t item_at(uint32_t layer, enum tensor_role role)
 {
     return (size_t)layer * TR_MATRICES + role;
+}
+
+static bool is_streamed(const struct weights *w, size_t item)
+{
+    return w->item[item] && !w->layer[item / TR_MATRICES].m[item % TR_MATRICES].data;
 }
 
 /* Lists the streamed tensors, by layer and role; *resident gets the bytes of the others. */
@@ -121,9 +130,43 @@ static enum status load_resident(struct weights *w, const struct plan *plan, siz
     return err->code;
 }
 
+static const enum tensor_role big_part[] = { TR_GATE, TR_UP, TR_DOWN }; /* ascending */
+enum { BIG_PART = sizeof big_part / sizeof big_part[0] };
+
+static bool may_move(const struct tensor *t)
+{
+    bool big = false;
+    for (size_t i = 0; i < BIG_PART; i++)
+        big |= t->role == big_part[i];
+    return big && t->layer != UINT32_MAX && t->fix == FIX_NONE;
+}
+
+/* The big parts in memory of a Duo model that streams others: they may change places. */
+static enum status open_parts(struct weights *w, const struct plan *plan, struct err *err)
+{
+    uint32_t n = model_n_tensor(w->m), places = 0;
+    for (uint32_t i = 0; i < n; i++)
+        places += plan->pinned[i] && may_move(model_tensor(w->m, i));
+    if (!model_hparams(w->m)->duo.n_ff || !places)
+        return ST_OK;
+    if (parts_create(w->n_layer, places, &w->parts, err) != ST_OK)
+        return err->code;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct tensor *t = model_tensor(w->m, i);
+        if (!plan->pinned[i] || !may_move(t))
+            continue;
+        uint8_t *mem = (uint8_t *)(uintptr_t)w->layer[t->layer].m[t->role].data;
+        w->item[item_at(t->layer, t->role)] = t;
+        parts_add(w->parts, (struct part){ t->layer, t->role }, mem, (size_t)plan_tensor_bytes(t));
+    }
+    return ST_OK;
+}
+
 /* The loader's read buffers become the stream's ring, with room to pack behind them. */
 static enum status start_streaming(struct weights *w, const struct plan *plan, struct err *err)
 {
+    if (open_parts(w, plan, err) != ST_OK)
+        return err->code;
     struct stream_opts o = { .item = w->item,
                              .n_item = item_at(w->n_layer, 0),
                              .src = w->src,
@@ -134,7 +177,12 @@ static enum status start_streaming(struct weights *w, const struct plan *plan, s
     w->scratch_stride = (size_t)plan->scratch_stride;
     w->scratch = arena_alloc(&w->loader.mem, w->scratch_stride * pool_threads(w->pool), 64);
     assert(w->scratch); /* loader_open() made room */
-    return stream_open(&o, &w->stream, err);
+    if (stream_open(&o, &w->stream, err) != ST_OK)
+        return err->code;
+    for (size_t i = 0; i < o.n_item; i++)
+        if (w->item[i] && !is_streamed(w, i))
+            stream_expect(w->stream, i, STREAM_SKIP);
+    return ST_OK;
 }
 
 /* The loader's memory serves the reads of bundles. */
@@ -223,6 +271,7 @@ void weights_close(struct weights *w)
     if (!w)
         return;
     stream_close(w->stream);
+    parts_free(w->parts);
     sparse_close(w->sparse);
     rows_file_close(w->embd);
     source_close(w->src);
@@ -259,12 +308,27 @@ enum status weights_embed(struct weights *w, const int32_t *token, size_t n, flo
     return ST_OK;
 }
 
-enum status weights_product(struct weights *w, const struct product *p, struct err *err)
+/* A place in memory for a matrix that a pass comes to, from now on; NULL: it stays without. */
+static uint8_t *take_place(struct weights *w, const struct product *p)
+{
+    const struct tensor *t = w->item[item_at(p->layer, p->role)];
+    struct part out;
+    if (!w->parts || !may_move(t) || p->acts->n_tok == 0)
+        return NULL;
+    uint8_t *mem = parts_take(w->parts, p->layer, (size_t)plan_tensor_bytes(t), &out);
+    if (mem && out.layer != UINT32_MAX) {
+        w->layer[out.layer].m[out.role].data = NULL;
+        stream_expect(w->stream, item_at(out.layer, out.role), STREAM_UNLIKELY);
+    }
+    return mem;
+}
+
+static enum status multiply(struct weights *w, const struct product *p, uint8_t *keep,
+                            struct err *err)
 {
     const struct matrix *m = &weights_layer(w, p->layer)->m[p->role];
-    size_t item = item_at(p->layer, p->role);
+    size_t item = item_at(p->layer, p->role), row_bytes = dtype_row_bytes(m->type, m->n_col);
     struct stream_piece piece;
-    assert(!m->data && m->n_row);
     for (uint32_t row = 0; row < m->n_row; row += piece.n_row) {
         if (stream_next(w->stream, item, row, &piece, err) != ST_OK)
             return err->code;
@@ -273,11 +337,28 @@ enum status weights_product(struct weights *w, const struct product *p, struct e
                                   .y = p->y + row,
                                   .y_stride = p->y_stride,
                                   .scratch = w->scratch,
-                                  .scratch_stride = w->scratch_stride };
+                                  .scratch_stride = w->scratch_stride,
+                                  .keep = keep ? keep + row * row_bytes : NULL };
         matmul_rows(w->k, w->pool, &r);
-        w->stats.bytes_wanted += piece.n_row * dtype_row_bytes(m->type, m->n_col);
+        w->stats.bytes_wanted += piece.n_row * row_bytes;
     }
     return ST_OK;
+}
+
+enum status weights_product(struct weights *w, const struct product *p, struct err *err)
+{
+    struct matrix *m = &w->layer[p->layer].m[p->role];
+    assert(!m->data && m->n_row);
+    uint8_t *keep = take_place(w, p);
+    bool ok = multiply(w, p, keep, err) == ST_OK;
+    if (!keep)
+        return err->code;
+    parts_settle(w->parts, keep, (struct part){ p->layer, p->role }, ok);
+    if (ok) {
+        m->data = keep;
+        stream_expect(w->stream, item_at(p->layer, p->role), STREAM_SKIP);
+    }
+    return err->code;
 }
 
 void weights_round(struct weights *w, bool again)
@@ -286,22 +367,26 @@ void weights_round(struct weights *w, bool again)
         stream_round(w->stream, again);
 }
 
-static const enum tensor_role big_part[] = { TR_GATE, TR_UP, TR_DOWN }; /* ascending */
+void weights_big_part_note(struct weights *w, uint32_t layer, bool used)
+{
+    if (w->parts)
+        parts_note(w->parts, layer, used);
+}
 
 void weights_big_part(struct weights *w, uint32_t layer, enum weights_part p)
 {
     static const enum stream_expect expect[] = { [WEIGHTS_USED] = STREAM_READ,
                                                  [WEIGHTS_UNUSED] = STREAM_SKIP,
                                                  [WEIGHTS_UNLIKELY] = STREAM_UNLIKELY };
-    for (size_t i = 0; w->stream && i < 3; i++)
-        if (w->item[item_at(layer, big_part[i])])
+    for (size_t i = 0; w->stream && i < BIG_PART; i++)
+        if (is_streamed(w, item_at(layer, big_part[i])))
             stream_expect(w->stream, item_at(layer, big_part[i]), expect[p]);
 }
 
 void weights_big_part_past(struct weights *w, uint32_t layer)
 {
-    for (size_t i = 0; w->stream && i < 3; i++)
-        if (w->item[item_at(layer, big_part[i])])
+    for (size_t i = 0; w->stream && i < BIG_PART; i++)
+        if (is_streamed(w, item_at(layer, big_part[i])))
             stream_past(w->stream, item_at(layer, big_part[i]));
 }
 
@@ -360,6 +445,7 @@ struct weights_stats weights_stats(const struct weights *w)
         s.bytes_read = now.bytes;
         s.reads = now.reads;
         s.stall_ns = now.stall_ns;
+        s.bytes_unused = now.unused_bytes;
     }
     return s;
 }
@@ -367,7 +453,7 @@ struct weights_stats weights_stats(const struct weights *w)
 bool weights_streams(const struct weights *w, uint32_t layer)
 {
     for (int role = 0; role < TR_MATRICES; role++)
-        if (w->item[item_at(layer, (enum tensor_role)role)])
+        if (is_streamed(w, item_at(layer, (enum tensor_role)role)))
             return true;
     return false;
 }

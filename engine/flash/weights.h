@@ -64,7 +64,10 @@ enum status weights_product(struct weights *w, const struct product *p, struct e
  * chunks. */
 void weights_round(struct weights *w, bool again);
 
-/* Duo models: whether the next pass that comes to a layer's big part uses it. What is not used is
+/* Duo models: a pass goes through the layer with its big part, or without. Before its products:
+ * what is used most stays in memory (parts.h). */
+void weights_big_part_note(struct weights *w, uint32_t layer, bool used);
+/* Whether the next pass that comes to a layer's big part uses it. What is not used is
  * not read; what is not likely used is read when it turns out to be. Nothing said: all is used. */
 enum weights_part { WEIGHTS_USED, WEIGHTS_UNUSED, WEIGHTS_UNLIKELY };
 void weights_big_part(struct weights *w, uint32_t layer, enum weights_part p);
@@ -151,13 +154,15 @@ struct sparse_stats {
 
 struct weights_stats {
     uint64_t bytes_read, reads, stall_ns; /* streaming only, since open */
-    uint64_t bytes_wanted;        /* of those read, what was asked for: no gaps, no rounding */
+    uint64_t bytes_unused; /* of those read, whole pieces that no product asked for; not packed */
+    uint64_t bytes_wanted; /* of those read, what was asked for: no gaps, no rounding */
     uint64_t load_bytes, load_ns; /* opening */
     const char *source;           /* source_name() */
     struct sparse_stats sparse;   /* packed models */
 };
 struct weights_stats weights_stats(const struct weights *w);
-/* Whether a part of the layer comes from the file in every pass. Packed models: false. */
+/* Whether a part of the layer comes from the file in a pass now (Duo models: with its big part; it
+ * changes from pass to pass). Packed models: false. */
 bool weights_streams(const struct weights *w, uint32_t layer);
 /* Packed models: neurons of the layer that are in memory; 0 otherwise. */
 uint32_t weights_cached(const struct weights *w, uint32_t layer);

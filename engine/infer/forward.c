@@ -10,7 +10,7 @@
  *   cs   [T, n_rot]               rotations
  *   next [min(T, 16), n_embd]     packed models: what the next layer's input is guessed to be
  *   duo  [T, n_embd + hidden + 3] Duo models: gathered rows, what routers compute
- *   guess [n_layer]               Duo models: of routers (forward_duo_ahead.c)
+ *   ahead                         Duo models: guesses of routers (forward_duo_ahead.c)
  *   logits [max_logits, n_vocab]
  * Element-wise work goes over tokens through the pool when there is enough of it, else inline: a
  * barrier costs some microseconds, as much as a few thousand elements. */
@@ -82,7 +82,7 @@ static size_t lay_out(struct forward *f, const struct hparams *hp, size_t tok, s
                       tok * 12,
                       tok * sizeof(struct attn_seg),
                       tok * forward_duo_floats(hp) * 4,
-                      forward_duo_guess_bytes(hp),
+                      forward_duo_ahead_bytes(hp),
                       (tok < MASK_TOKENS ? tok : MASK_TOKENS) * hp->n_embd * 4 };
     void *p[sizeof part / sizeof part[0]];
     size_t sum = 0;
@@ -117,7 +117,7 @@ static size_t lay_out(struct forward *f, const struct hparams *hp, size_t tok, s
         f->hidden = f->logit + tok * DUO_CHOICES;
         f->order = (uint32_t *)(void *)(f->hidden + tok * hp->duo.n_hidden);
         f->route = (uint8_t *)(f->order + tok);
-        f->guess = hp->duo.n_choice ? memset(p[11], 0, part[11]) : NULL;
+        f->ahead = hp->duo.n_choice ? memset(p[11], 0, part[11]) : NULL;
     }
     return sum;
 }
@@ -513,6 +513,7 @@ void forward_layer(struct forward *f)
             forward_duo_route(f);
         forward_duo_ffn(f);
     } else {
+        weights_big_part_note(f->w, f->layer, true);
         ffn_branch(f);
     }
 }

@@ -8,7 +8,11 @@
  *     P(big) = Phi((guess + mean - threshold) / deviation),
  * and where no guess is at hand, of the margin itself. A pass needs a big part when one of its
  * tokens does. One that is read in vain costs its bytes, one that comes late keeps the disk waiting
- * no longer than it has nothing else to read: so only what is more likely than not. */
+ * no longer than it has nothing else to read: so only what is more likely than not.
+ *
+ * Where the fits do not hold (a text that changes all the time, a router made to mislead), credit.h
+ * bounds the loss: big parts read in vain are at most CREDIT more than those that came in time. */
+#include "engine/infer/credit.h"
 #include "engine/infer/forward_internal.h"
 
 #include <math.h>
@@ -32,12 +36,18 @@ struct duo_fit {
 struct duo_guess {
     struct duo_fit fit[AHEAD + 1];
     uint32_t known; /* bit d: at[d] holds the pass's */
+    bool likely;    /* was taken for used at some time since the router last spoke */
     float at[AHEAD + 1][ROWS];
 };
 
-size_t forward_duo_guess_bytes(const struct hparams *hp)
+struct duo_ahead {
+    struct credit credit; /* of all layers: they read from one disk */
+    struct duo_guess layer[];
+};
+
+size_t forward_duo_ahead_bytes(const struct hparams *hp)
 {
-    return hp->duo.n_choice ? hp->n_layer * sizeof(struct duo_guess) : 0;
+    return hp->duo.n_choice ? sizeof(struct duo_ahead) + hp->n_layer * sizeof(struct duo_guess) : 0;
 }
 
 /* ---- learning ---- */
@@ -58,7 +68,7 @@ static uint32_t n_row(const struct forward *f)
 /* The layer's router has spoken, of all tokens. */
 static void learn_layer(struct forward *f)
 {
-    struct duo_guess *g = &f->guess[f->layer];
+    struct duo_guess *g = &f->ahead->layer[f->layer];
     uint32_t n = n_row(f), row0 = f->n_tok - n;
     for (uint32_t i = 0; i < n; i++)
         for (uint32_t d = 0; d <= AHEAD; d++)
@@ -81,7 +91,7 @@ static double chance(const struct duo_guess *g, uint32_t distance, uint32_t row,
 
 static double chance_by_router(const struct forward *f, uint32_t layer, uint32_t t, float threshold)
 {
-    const struct duo_guess *g = &f->guess[layer];
+    const struct duo_guess *g = &f->ahead->layer[layer];
     uint32_t row0 = f->n_tok - n_row(f), d = 0;
     if (t >= row0 && g->known)
         while (!(g->known >> d & 1))
@@ -110,7 +120,7 @@ static double chance_of(const struct forward *f, const struct duo_policy *p, uin
 enum which_pass { THIS_PASS, NEXT_PASS };
 
 /* Of the next one, a token for each sequence is known: the one behind its last. */
-static void tell(const struct forward *f, uint32_t layer, enum which_pass which)
+static void tell(struct forward *f, uint32_t layer, enum which_pass which)
 {
     double none = 1;
     bool next = which == NEXT_PASS;
@@ -120,10 +130,22 @@ static void tell(const struct forward *f, uint32_t layer, enum which_pass which)
         for (uint32_t t = next ? end - 1 : f->seg[s].row0; t < end && none > CERTAIN; t++)
             none *= 1 - chance_of(f, p, layer, t, f->row_pos[t] + next);
     }
+    bool likely = none <= 1 - READ_FROM, act = !f->ahead || credit_left(&f->ahead->credit);
+    if (f->ahead)
+        f->ahead->layer[layer].likely |= likely;
     weights_big_part(f->w, layer,
-                     none >= 1               ? WEIGHTS_UNUSED
-                     : none <= 1 - READ_FROM ? WEIGHTS_USED
-                                             : WEIGHTS_UNLIKELY);
+                     none >= 1       ? WEIGHTS_UNUSED
+                     : likely && act ? WEIGHTS_USED
+                                     : WEIGHTS_UNLIKELY);
+}
+
+/* It is known now whether the layer's big part is used. */
+static void judge(struct forward *f, bool big)
+{
+    struct duo_guess *g = &f->ahead->layer[f->layer];
+    if (g->likely)
+        credit_judge(&f->ahead->credit, big);
+    g->likely = false;
 }
 
 /* The router of f->v about the chunk's last rows as they are now. */
@@ -131,7 +153,7 @@ static void guess_layer(struct forward *f, uint32_t layer, uint32_t distance)
 {
     const struct hparams *hp = f->hp;
     bool whole = hp->duo.skip_layer;
-    struct duo_guess *g = &f->guess[layer];
+    struct duo_guess *g = &f->ahead->layer[layer];
     uint32_t all = f->n_tok, n = n_row(f);
     f->v = weights_layer(f->w, layer);
     const float *w = whole ? VIEW_VEC(f->v, TR_ATTN_NORM) : VIEW_VEC(f->v, TR_FFN_NORM);
@@ -164,8 +186,8 @@ static void guess_from(struct forward *f, uint32_t first)
 void forward_duo_ahead_begin(struct forward *f)
 {
     for (uint32_t l = 0; l < f->hp->n_layer; l++) {
-        if (f->guess)
-            f->guess[l].known = 0;
+        if (f->ahead)
+            f->ahead->layer[l].known = 0;
         if (weights_streams(f->w, l))
             tell(f, l, THIS_PASS);
     }
@@ -177,8 +199,11 @@ void forward_duo_ahead_begin(struct forward *f)
 void forward_duo_ahead_routed(struct forward *f)
 {
     bool streams = weights_streams(f->w, f->layer), big = memchr(f->route, DUO_BIG, f->n_tok);
+    weights_big_part_note(f->w, f->layer, big);
     if (streams)
         weights_big_part(f->w, f->layer, big ? WEIGHTS_USED : WEIGHTS_UNUSED);
+    if (streams && f->ahead)
+        judge(f, big);
     if (forward_duo_asks(f)) {
         if (streams)
             learn_layer(f);
@@ -189,8 +214,8 @@ void forward_duo_ahead_routed(struct forward *f)
 
 void forward_duo_ahead_done(struct forward *f)
 {
-    if (f->guess)
-        f->guess[f->layer].known = 0;
+    if (f->ahead)
+        f->ahead->layer[f->layer].known = 0;
     if (!weights_streams(f->w, f->layer))
         return;
     if (!memchr(f->route, DUO_BIG, f->n_tok))

@@ -49,7 +49,7 @@ struct forward {
     uint32_t n_way, *way;           /* tokens of the way in work; way NULL: all, in order */
     enum duo_choice choice;         /* which way that is */
     bool routed;                    /* some token of the pass is not all big */
-    struct duo_guess *guess;        /* [n_layer]; NULL: no router */
+    struct duo_ahead *ahead;        /* NULL: no router */
     /* the token-wise step in progress */
     const struct weights_view *v;
     uint32_t layer;
@@ -103,7 +103,7 @@ bool forward_duo_coin(uint32_t pos, uint32_t layer, float budget);
 
 /* forward_duo_ahead.c: what reading ahead is told of layers whose router has not spoken. Once in a
  * pass, before its first layer; when a layer's tokens have their ways; when they have gone them. */
-size_t forward_duo_guess_bytes(const struct hparams *hp);
+size_t forward_duo_ahead_bytes(const struct hparams *hp);
 void forward_duo_ahead_begin(struct forward *f);
 void forward_duo_ahead_routed(struct forward *f);
 void forward_duo_ahead_done(struct forward *f);

@@ -293,7 +293,8 @@ static void rows_task(void *arg, size_t task, unsigned worker)
     size_t from = task * rj->shape.per_task, row = dtype_row_bytes(r->w.type, r->w.n_col);
     size_t n = rj->shape.n_panel - from < rj->shape.per_task ? rj->shape.n_panel - from
                                                              : rj->shape.per_task;
-    uint8_t *packed = r->scratch + worker * r->scratch_stride;
+    uint8_t *packed =
+        r->keep ? r->keep + from * rj->shape.panel_bytes : r->scratch + worker * r->scratch_stride;
     uint32_t row0 = (uint32_t)(from * PANEL_ROWS), left = r->w.n_row - row0;
     for (size_t p = 0; p < n; p++) {
         uint32_t rows = left - (uint32_t)p * PANEL_ROWS;

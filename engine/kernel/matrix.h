@@ -77,6 +77,7 @@ struct rows_product {
     size_t y_stride;
     uint8_t *scratch;      /* pool_threads() areas of scratch_stride bytes, 64-byte aligned */
     size_t scratch_stride; /* a multiple of 64, at least matmul_rows_scratch() */
+    uint8_t *keep;         /* the packed panels stay here, matrix_bytes() of them; NULL: nowhere */
 };
 size_t matmul_rows_scratch(enum dtype type, uint32_t n_col);
 void matmul_rows(const struct kernels *k, struct pool *pool, const struct rows_product *r);

@@ -15,8 +15,8 @@ bool loaded_open(struct loaded *l, const char *rel, enum flash_mode mode, enum c
     return loaded_open_path(l, path, mode, level);
 }
 
-bool loaded_open_path(struct loaded *l, const char *path, enum flash_mode mode,
-                      enum cpu_level level)
+static void open_under(struct loaded *l, const char *path, enum flash_mode mode, uint64_t more,
+                       enum cpu_level level)
 {
     struct err err = ERR_INIT;
     *l = (struct loaded){ 0 };
@@ -26,7 +26,7 @@ bool loaded_open_path(struct loaded *l, const char *path, enum flash_mode mode,
     if (mode == FLASH_DENSE) {
         in.ram_bytes = 1; /* too little for anything: the plan says what would do */
         cr_assert_eq(plan_make(l->m, &in, &l->plan, &err), ST_OK, "%s", err.msg);
-        in.ram_bytes = l->plan.least_bytes;
+        in.ram_bytes = l->plan.least_bytes + more;
         plan_clear(&l->plan);
     }
     cr_assert_eq(plan_make(l->m, &in, &l->plan, &err), ST_OK, "%s", err.msg);
@@ -34,7 +34,18 @@ bool loaded_open_path(struct loaded *l, const char *path, enum flash_mode mode,
     struct weights_opts opts = { .source = SOURCE_AUTO };
     cr_assert_eq(weights_open(l->m, &l->plan, kernels_get(level), l->pool, &opts, &l->w, &err),
                  ST_OK, "%s", err.msg);
+}
+
+bool loaded_open_path(struct loaded *l, const char *path, enum flash_mode mode,
+                      enum cpu_level level)
+{
+    open_under(l, path, mode, 0, level);
     return true;
+}
+
+void loaded_open_roomy(struct loaded *l, const char *path, uint64_t more, enum cpu_level level)
+{
+    open_under(l, path, FLASH_DENSE, more, level);
 }
 
 void loaded_close(struct loaded *l)

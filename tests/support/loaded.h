@@ -17,6 +17,8 @@ bool loaded_open(struct loaded *l, const char *rel, enum flash_mode mode, enum c
 /* The same with a path; always true. */
 bool loaded_open_path(struct loaded *l, const char *path, enum flash_mode mode,
                       enum cpu_level level);
+/* Streamed under a budget with room for so many bytes more than the smallest one. */
+void loaded_open_roomy(struct loaded *l, const char *path, uint64_t more, enum cpu_level level);
 void loaded_close(struct loaded *l);
 
 #endif

@@ -455,6 +455,11 @@ void weights_big_part(struct weights *w, uint32_t layer, enum weights_part p)
     (void)w, (void)layer, (void)p;
 }
 
+void weights_big_part_note(struct weights *w, uint32_t layer, bool used)
+{
+    (void)w, (void)layer, (void)used;
+}
+
 void weights_big_part_past(struct weights *w, uint32_t layer)
 {
     (void)w, (void)layer;
