@@ -37,11 +37,12 @@ static void put_model(const struct engine_info *in, struct buf *out)
     buf_printf(out,
                ",\"n_param\":%llu,\"bytes\":%llu,\"n_ctx\":%u,\"n_ctx_train\":%u,\"n_thread\":%u,"
                "\"has_template\":%s,\"resident\":%llu,\"streamed\":%llu,\"ram_budget\":%llu,"
-               "\"queue_max\":%u}",
+               "\"queue_max\":%u,\"duo\":%s,\"duo_router\":%s}",
                (unsigned long long)in->n_param, (unsigned long long)in->model_bytes, in->n_ctx,
                in->n_ctx_train, in->n_thread, in->has_chat_template ? "true" : "false",
                (unsigned long long)in->resident_bytes, (unsigned long long)in->streamed_bytes,
-               (unsigned long long)in->ram_budget, in->queue_max);
+               (unsigned long long)in->ram_budget, in->queue_max, in->duo ? "true" : "false",
+               in->duo_router ? "true" : "false");
 }
 
 static void put_engine(const struct engine_stats *st, struct buf *out)

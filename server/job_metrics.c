@@ -146,13 +146,17 @@ void metric_state_add(struct metric_state *s, const json_t *line)
     json_object_foreach(obj, key, v)
     {
         bool room = json_object_size(s->last) < METRIC_FIELDS_MAX;
-        if (s->last && json_is_number(v) && (room || json_object_get(s->last, key)))
+        bool what = strcmp(key, "what") == 0 && json_is_string(v) &&
+                    json_string_length(v) <= METRIC_WHAT_MAX;
+        if (s->last && (json_is_number(v) || what) && (room || json_object_get(s->last, key)))
             json_object_set(s->last, key, v);
     }
 }
 
 static double share_of(const struct metric_state *s)
 {
+    if (json_object_get(s->last, "share")) /* the process itself knows best */
+        return number_of(s->last, "share");
     double share = s->steps > 0    ? (double)s->step / s->steps
                    : s->tokens > 0 ? number_of(s->last, "tokens") / s->tokens
                                    : (double)NAN;
@@ -174,7 +178,8 @@ void metric_state_write(const struct metric_state *s, struct buf *out)
     if (s->tokens > 0)
         buf_printf(out, ",\"tokens_total\":%.0f", s->tokens);
     if (share >= 0) {
-        buf_printf(out, ",\"share\":%.6f", share);
+        if (!json_object_get(s->last, "share"))
+            buf_printf(out, ",\"share\":%.6f", share);
         if (share > 0 && seconds > 0)
             buf_printf(out, ",\"eta_s\":%.1f", seconds * (1 - share) / share);
     }

@@ -12,7 +12,8 @@
 enum {
     METRIC_LINE_MAX = 64 << 10, /* bytes; longer ones are skipped */
     METRIC_POINTS_MAX = 2000,   /* of one reply, unless a stride is asked for */
-    METRIC_FIELDS_MAX = 64
+    METRIC_FIELDS_MAX = 64,
+    METRIC_WHAT_MAX = 48 /* bytes of the text of what is being done */
 };
 
 /* Follows a file that grows. Zero it, set path (borrowed). */
@@ -27,7 +28,8 @@ bool metric_tail_read(struct metric_tail *t, void (*fn)(void *ctx, const json_t 
 /* Offset behind the last whole line; 0: none, or no such file. */
 uint64_t metric_end(const char *path);
 
-/* Where a run stands: the last value of every number, and how far it is. */
+/* Where a run stands: the last value of every number and of "what" (what is being done), and how
+ * far it is. */
 struct metric_state {
     json_t *last;         /* object; NULL: nothing yet */
     int64_t step;         /* of the last line; 0 */
@@ -35,7 +37,7 @@ struct metric_state {
 };
 void metric_state_add(struct metric_state *s, const json_t *line); /* no memory: line is lost */
 /* {"step":..., ..., "steps_total"?, "share"?, "eta_s"?}, appended; nothing before the first line.
- * share is in [0, 1], eta_s from the line's "seconds". */
+ * share is in [0, 1], the line's own or by the goal; eta_s from the line's "seconds". */
 void metric_state_write(const struct metric_state *s, struct buf *out);
 void metric_state_clear(struct metric_state *s);
 

@@ -82,10 +82,53 @@ test('a text is traced from the screen, what is wrong is said, hostile text stay
   await page.getByLabel('Search').selectOption('random');
   await page.getByLabel('Text', { exact: true }).fill(hostile);
   await page.getByRole('button', { name: 'Trace', exact: true }).click();
-  await page.getByText('sequences of text', { exact: false }).first().waitFor({ timeout: 60000 * slow });
+  await page.getByText(/in \d+ sequences? of text/).first().waitFor({ timeout: 60000 * slow });
   const strip = figure(page, 'Tokens and their routes').getByRole('group', { name: /Tokens/ });
   assert.ok((await strip.innerText()).replaceAll(/\s/g, '').includes('onerror=alert(1)'));
   assert.equal(await page.locator('main img').count(), 0);
+  await clean(p);
+});
+
+test('a long trace is a job that tells how far it is and can be cancelled, also by who comes later', opts, async (t) => {
+  const p = await open(t);
+  const { page } = p;
+  await page.getByLabel('What is traced').selectOption('symbolic');
+  await page.getByLabel('Tokens at most').fill('4096');
+  await page.getByRole('button', { name: 'Trace', exact: true }).click();
+  await page.getByText(/^Job \S+ is running: searching, \d+\.\d %$/).waitFor({ timeout: 60000 * slow });
+  await page.reload();
+  await page.getByText(/^Job \S+ is running: searching/).waitFor({ timeout: 60000 * slow });
+  await page.getByRole('button', { name: 'Cancel' }).click();
+  await page.getByRole('button', { name: 'Trace', exact: true }).waitFor({ timeout: 60000 * slow });
+  assert.equal(await page.getByRole('alert').count(), 0, 'a cancelled job is no fault');
+  await clean(p);
+});
+
+test('a trace is deleted from the screen', opts, async (t) => {
+  const gone = (await post({ text: 'Tom has 4', search: 'random', random: 2, committed: 0, placebo: 0 })).id;
+  const p = await open(t);
+  const { page } = p;
+  await page.getByLabel('Trace in view').selectOption(gone);
+  await page.getByText(/in 1 sequence of text/).waitFor();
+  await page.getByRole('button', { name: 'Delete the trace in view' }).click();
+  await page.locator(`option[value="${gone}"]`).waitFor({ state: 'detached' });
+  assert.equal((await fetch(`${server.url}/api/duo/traces/${gone}`)).status, 404);
+  await clean(p);
+});
+
+test('the playground asks a Duo model for its ways and tells which they were', opts, async (t) => {
+  const p = await openPage(t, browser, { url: server.url, screen: 'playground' });
+  const { page } = p;
+  const asked = page.waitForRequest((r) => r.url().endsWith('/v1/chat/completions'));
+  await page.getByLabel('Feed-forward parts').selectOption('random');
+  await page.getByLabel('Share of big parts').fill('0.25');
+  await page.getByLabel('New tokens').fill('8');
+  await page.getByLabel('Your message').fill('Anna has 3 apples.');
+  await page.getByRole('button', { name: 'Send' }).click();
+  assert.deepEqual((await asked).postDataJSON().duo, { mode: 'random', budget: 0.25 });
+  await page.getByText(/feed-forward parts: \d+\.\d % big, \d+\.\d % small/).waitFor({ timeout: 60000 * slow });
+  await page.getByLabel('Feed-forward parts').selectOption('big');
+  assert.equal(await page.getByLabel('Share of big parts').count(), 0);
   await clean(p);
 });
 

@@ -60,6 +60,10 @@ test('a large trace becomes a job with progress, which can be cancelled, and one
   const long = await call('/api/duo/traces', { symbolic: true, tokens: 4096, committed: 0 });
   assert.equal(long.status, 202);
   await until('it runs', async () => (await call(`/api/jobs/${long.body.id}`)).body.state === 'running', 30000);
+  await until('it tells how far it is', async () => {
+    const { progress } = (await call(`/api/jobs/${long.body.id}`)).body;
+    return progress && progress.what === 'searching' && progress.share > 0;
+  }, 60000);
   await call(`/api/jobs/${long.body.id}/cancel`, {});
   await until('it is cancelled', async () => (await call(`/api/jobs/${long.body.id}`)).body.state === 'cancelled', 60000);
   assert.equal((await call(`/api/duo/traces/${long.body.id}`)).status, 404);

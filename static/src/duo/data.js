@@ -1,6 +1,6 @@
 // What the Duo screen knows: the list of traces, the one in view and its figures, and a trace that is being made.
 import { signal } from '@preact/signals';
-import { getJson, postJson } from '../lib/api.js';
+import { getJson, postJson, remove } from '../lib/api.js';
 
 const WAIT_MS = 1000;
 const FIGURES = ['budget_curve', 'layer_usage', 'difficulty', 'schedule', 'controls'];
@@ -12,7 +12,7 @@ export const figures = signal({}); // by name
 export const budget = signal(0); // big layers
 export const sequence = signal(0);
 export const error = signal(null);
-export const making = signal(null); // null, or what is said while one is made
+export const making = signal(null); // null; or {}, and of a job {id, state, what, share}
 
 const url = (id, figure, more = '') => `/api/duo/traces/${encodeURIComponent(id)}/aggregate?figure=${figure}${more}`;
 
@@ -60,28 +60,68 @@ export async function show(id) {
 
 const sleep = (ms) => new Promise((done) => { setTimeout(done, ms); });
 
-// A job's trace has the job's id.
+// Follows a job to its end. Its trace has its id. false: it was cancelled, and there is none.
 async function waitForJob(id) {
   for (;;) {
     const job = await getJson(`/api/jobs/${id}`);
-    if (job.state === 'done') return id;
-    if (job.state === 'failed' || job.state === 'cancelled') throw new Error(`The job ${job.state === 'failed' ? 'failed' : 'was cancelled'}${job.error ? `: ${job.error.message || job.error}` : ''}.`);
-    making.value = `Job ${id} is ${job.state}; it can be watched and cancelled on the Training screen.`;
+    if (job.state === 'done') return true;
+    if (job.state === 'cancelled') return false;
+    if (job.state === 'failed') throw new Error(`The job failed${job.error ? `: ${job.error.message || job.error}` : ''}.`);
+    const at = job.progress || {};
+    making.value = { id, state: job.cancelling ? 'ending' : job.state, what: at.what, share: at.share };
     await sleep(WAIT_MS);
   }
 }
 
-export async function make(settings) {
+// Shows what begin() promises: the id of a trace that is there, or of a job that makes it.
+async function follow(begin) {
   if (making.value) return;
-  making.value = 'Tracing';
+  making.value = {};
   error.value = null;
   try {
-    const got = await postJson('/api/duo/traces', settings);
-    const id = got.format === 'strobe-duo-trace' ? got.id : await waitForJob(got.id);
-    await show(id);
+    const { id, job } = await begin();
+    if (!job || await waitForJob(id)) await show(id);
     await loadList();
   } catch (e) {
     error.value = e;
   }
   making.value = null;
+}
+
+export function make(settings) {
+  return follow(async () => {
+    const got = await postJson('/api/duo/traces', settings);
+    return { id: got.id, job: got.format !== 'strobe-duo-trace' };
+  });
+}
+
+// A job that somebody began before this screen was opened.
+export async function findJob() {
+  if (making.value) return;
+  try {
+    const active = (await getJson('/api/jobs?limit=20')).data.find((j) => j.kind === 'duo-trace' && ['queued', 'running'].includes(j.state));
+    if (active) await follow(async () => ({ id: active.id, job: true }));
+  } catch (e) {
+    if (e.code !== 'no_jobs') error.value = e;
+  }
+}
+
+export async function cancel() {
+  try {
+    await postJson(`/api/jobs/${making.value.id}/cancel`, {});
+    if (making.value) making.value = { ...making.value, state: 'ending' };
+  } catch (e) {
+    error.value = e;
+  }
+}
+
+export async function forget() {
+  try {
+    await remove(`/api/duo/traces/${encodeURIComponent(trace.value.id)}`);
+    trace.value = null;
+    figures.value = {};
+    await loadList();
+  } catch (e) {
+    error.value = e;
+  }
 }

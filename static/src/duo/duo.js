@@ -2,9 +2,9 @@
 import { useEffect } from 'preact/hooks';
 import { signal } from '@preact/signals';
 import { html } from '../lib/html.js';
-import { count } from '../lib/format.js';
+import { count, percent } from '../lib/format.js';
 import { Alert, Field } from '../ui/basic.js';
-import { error, figures, loadList, make, making, show, trace, traces } from './data.js';
+import { cancel, error, figures, findJob, forget, loadList, make, making, show, trace, traces } from './data.js';
 import { BudgetCurve, Controls, Schedules } from './curve.js';
 import { Agreement, Tokens, Usage } from './maps.js';
 import { Difficulty } from './difficulty.js';
@@ -19,6 +19,13 @@ function settings() {
   return { ...own, search: search.value, tokens: Number(tokens.value), committed: search.value === 'exhaustive' ? 16 : 0 };
 }
 
+function Progress({ job }) {
+  const running = job.state === 'running' && job.share !== undefined;
+  return html`<div class="grow"><p class="note" aria-live="polite">Job ${job.id} is ${job.state}${running ? `: ${job.what || 'working'}, ${percent(job.share)}` : ''}</p>
+      ${running ? html`<progress class="bar" max="1" value=${job.share} aria-label="Progress of the trace"></progress>` : null}</div>
+    <button type="button" class="small" disabled=${job.state === 'ending'} onClick=${cancel}>Cancel</button>`;
+}
+
 function Ask() {
   const id = trace.value ? trace.value.id : '';
   return html`<form class="card duo-ask" onSubmit=${(e) => { e.preventDefault(); make(settings()); }}>
@@ -28,11 +35,13 @@ function Ask() {
       ${traces.value.length ? html`<${Field} label="Trace in view"><select value=${id} onChange=${(e) => show(e.target.value)}>${id ? null : html`<option value="">none</option>`}
         ${traces.value.map((t) => html`<option key=${t.id} value=${t.id}>${t.id}, ${new Date(t.created * 1000).toLocaleString('en-GB')}</option>`)}</select></${Field}>` : null}</div>
     ${source.value === 'text' ? html`<${Field} label="Text"><textarea rows="3" required value=${text.value} onInput=${(e) => { text.value = e.target.value; }}></textarea></${Field}>` : null}
-    <div class="row"><button class="main" disabled=${Boolean(making.value)}>${making.value ? 'Tracing' : 'Trace'}</button><span class="note grow" aria-live="polite">${making.value && making.value !== 'Tracing' ? making.value : 'Long traces become jobs.'}</span></div></form>`;
+    <div class="row"><button class="main" disabled=${Boolean(making.value)}>${making.value ? 'Tracing' : 'Trace'}</button>
+      ${making.value && making.value.id ? html`<${Progress} job=${making.value} />` : html`<span class="note grow">Long traces become jobs.</span>`}
+      ${id ? html`<button type="button" class="small" onClick=${forget}>Delete the trace in view</button>` : null}</div></form>`;
 }
 
 function View({ t, f }) {
-  return html`<p class="note">${t.model}: ${t.layers} layers, ${count(t.tokens)} tokens in ${count(t.sequences)} sequences of ${t.data}; search ${t.search}, ${count(t.evaluations)} layer evaluations (${count(t.formula)} by its formula).</p>
+  return html`<p class="note">${t.model}: ${t.layers} layers, ${count(t.tokens)} tokens in ${t.sequences === 1 ? '1 sequence' : `${count(t.sequences)} sequences`} of ${t.data}; search ${t.search}, ${count(t.evaluations)} layer evaluations (${count(t.formula)} by its formula).</p>
     <${BudgetCurve} key=${t.id} figure=${f.budget_curve} />
     <div class="two"><${Usage} figure=${f.layer_usage} which="oracle" /><${Usage} figure=${f.layer_usage} which="router" /></div>
     ${f.tokens && f.tokens.tokens.length ? html`<${Tokens} figure=${f.tokens} layers=${t.layers} />` : null}
@@ -41,7 +50,7 @@ function View({ t, f }) {
 }
 
 export function Duo() {
-  useEffect(() => { loadList(); }, []);
+  useEffect(() => { loadList(); findJob(); }, []);
   const t = trace.value;
   const f = figures.value;
   return html`<h2>Duo</h2><${Ask} /><${Alert} error=${error.value} />

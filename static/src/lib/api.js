@@ -53,6 +53,10 @@ export async function postJson(path, body, signal, more) {
   return (await request('POST', path, body, signal, more)).json();
 }
 
+export async function remove(path) {
+  return (await request('DELETE', path)).json();
+}
+
 // Yields {event, data, id} of an event stream until it ends.
 async function* readEvents(res) {
   const reader = res.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -75,7 +75,7 @@ function take(d) {
     version: d.version,
     model: m && { id: m.id, arch: m.arch, quant: m.quant, nParam: m.n_param, bytes: m.bytes, nCtx: m.n_ctx,
       nCtxTrain: m.n_ctx_train, nThread: m.n_thread, cpu: m.cpu, source: m.source, flashMode: m.flash_mode,
-      hasTemplate: m.has_template, templateError: m.template_error, tokenizerWarning: m.tokenizer_warning },
+      hasTemplate: m.has_template, templateError: m.template_error, duo: m.duo, duoRouter: m.duo_router, tokenizerWarning: m.tokenizer_warning },
     decodeRate, prefillRate, readRate,
     generated: d.generated, prompt: d.prompt, promptCached: d.prompt_cached,
     ttftP50: d.first_p50 ?? NaN, ttftP95: d.first_p95 ?? NaN,

@@ -3,11 +3,11 @@ import { signal } from '@preact/signals';
 import { html } from '../lib/html.js';
 import { postJson, streamCompletion } from '../lib/api.js';
 import { live } from '../lib/live.js';
-import { ms, rate } from '../lib/format.js';
+import { ms, percent, rate } from '../lib/format.js';
 import { Alert, Field } from '../ui/basic.js';
 import { TokenStrip } from './strip.js';
 
-const DEFAULTS = { temperature: 0.8, top_p: 0.95, top_k: 40, max_tokens: 128, seed: '', stop: '' };
+const DEFAULTS = { temperature: 0.8, top_p: 0.95, top_k: 40, max_tokens: 128, seed: '', stop: '', duo: 'big', budget: 0.5 };
 const mode = signal('chat');
 const system = signal('');
 const draft = signal('');
@@ -21,6 +21,14 @@ const usage = signal(null);
 const rendered = signal(null);
 const copied = signal(false);
 
+// Which feed-forward parts a Duo model's tokens may take; none where there is only one.
+function ways() {
+  const m = live.value.model;
+  if (!m || !m.duo) return [];
+  return [{ mode: 'big', name: 'all big' }, ...(m.duoRouter ? [{ mode: 'router', name: 'the router decides', budget: true }] : []),
+    { mode: 'random', name: 'a coin decides', budget: true }, { mode: 'small', name: 'all small' }];
+}
+
 // The screen follows a stream in steps of this many milliseconds: a fast model sends more chunks a second than
 // a page can lay out.
 const STEP_MS = 40;
@@ -31,6 +39,8 @@ function body(messages, prompt) {
     temperature: Number(s.temperature), top_p: Number(s.top_p), top_k: Number(s.top_k), max_tokens: Number(s.max_tokens) };
   if (s.seed !== '') b.seed = Number(s.seed);
   if (s.stop !== '') b.stop = [s.stop];
+  const way = ways().find((w) => w.mode === s.duo);
+  if (way && s.duo !== 'big') b.duo = way.budget ? { mode: s.duo, budget: Number(s.budget) } : { mode: s.duo };
   if (mode.value === 'chat') return { ...b, messages, logprobs: true, top_logprobs: 5 };
   return { ...b, prompt, logprobs: 5 };
 }
@@ -61,6 +71,7 @@ function apply(chunks, chat, started) {
   for (const { chunk, at } of chunks) {
     if (chunk.usage) u = { ...u, ...chunk.usage };
     if (chunk.timings) u = { ...u, timings: chunk.timings };
+    if (chunk.duo) u = { ...u, duo: chunk.duo };
     for (const c of chunk.choices || []) {
       const piece = (chat ? c.delta && c.delta.content : c.text) || '';
       if (piece && u.first === null) u = { ...u, first: at - started };
@@ -170,6 +181,15 @@ function Number_({ label, name, min, max, step }) {
   return html`<${Field} label=${label}><input type="number" min=${min} max=${max} step=${step} value=${settings.value[name]} onInput=${set(name)} /></${Field}>`;
 }
 
+function Ways() {
+  const all = ways();
+  const way = all.find((w) => w.mode === settings.value.duo);
+  if (!all.length) return null;
+  return html`<${Field} label="Feed-forward parts"><select value=${settings.value.duo} onChange=${set('duo')}>
+      ${all.map((w) => html`<option key=${w.mode} value=${w.mode}>${w.name}</option>`)}</select></${Field}>
+    ${way && way.budget ? html`<${Number_} label="Share of big parts" name="budget" min="0" max="1" step="0.05" />` : null}`;
+}
+
 function Settings() {
   return html`<div class="card params"><h3>Settings</h3>
     <${Field} label="Mode"><select value=${mode.value} disabled=${running.value !== null} onChange=${(e) => { mode.value = e.target.value; tokens.value = []; usage.value = null; }}>
@@ -177,6 +197,7 @@ function Settings() {
     <div class="pair"><${Number_} label="Temperature" name="temperature" min="0" max="2" step="0.1" /><${Number_} label="Top p" name="top_p" min="0" max="1" step="0.05" /></div>
     <div class="pair"><${Number_} label="Top k" name="top_k" min="0" max="1000" step="1" /><${Number_} label="New tokens" name="max_tokens" min="1" max="100000" step="1" /></div>
     <div class="pair"><${Number_} label="Seed" name="seed" min="0" max="9007199254740991" step="1" /><${Field} label="Stop text"><input value=${settings.value.stop} onInput=${set('stop')} /></${Field}></div>
+    <${Ways} />
     ${mode.value === 'chat' ? html`<${Field} label="System message"><textarea value=${system.value} onInput=${(e) => { system.value = e.target.value; }}></textarea></${Field}>` : null}
     <div class="row"><button class="small" onClick=${copyCurl}>${copied.value ? 'Copied' : 'Copy as curl'}</button>
       ${mode.value === 'chat' ? html`<button class="small" onClick=${showPrompt}>Show raw prompt</button>` : null}
@@ -191,6 +212,7 @@ function Usage() {
   if (u.completion_tokens !== undefined) parts.push(`${u.prompt_tokens} prompt + ${u.completion_tokens} new tokens`);
   // The server's own clock: what arrives here is bunched by the network and the display.
   if (u.completion_tokens > 1 && u.timings) parts.push(`${rate(u.timings.predicted_per_second)} tokens/s`);
+  if (u.duo) parts.push(`feed-forward parts: ${percent(u.duo.big)} big, ${percent(u.duo.small)} small${u.duo.skip ? `, ${percent(u.duo.skip)} skipped` : ''}`);
   if (u.finish) parts.push(`ended: ${u.finish}`);
   return html`<p class="note" aria-live="polite">${parts.join(', ')}</p>`;
 }

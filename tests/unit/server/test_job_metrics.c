@@ -131,6 +131,16 @@ Test(job_metrics, progress_has_the_last_of_each_number_and_the_time_that_is_left
     v = parse(b.p);
     cr_expect_eq(json_number_value(json_object_get(v, "share")), 0.4, "%s", b.p);
     json_free(v);
+    /* Who counts something else than the goal's tokens says itself how far it is, and with what. */
+    buf_reset(&b);
+    add_line(&s, "{\"step\":2,\"what\":\"searching\",\"share\":0.75,\"seconds\":3}");
+    metric_state_write(&s, &b);
+    v = parse(b.p);
+    cr_expect_eq(json_number_value(json_object_get(v, "share")), 0.75, "%s", b.p);
+    cr_expect_eq(json_number_value(json_object_get(v, "eta_s")), 1, "%s", b.p);
+    cr_expect(strstr(b.p, "\"what\":\"searching\""), "%s", b.p);
+    cr_expect_null(strstr(strstr(b.p, "share") + 1, "share"), "once: %s", b.p);
+    json_free(v);
     metric_state_clear(&s);
     buf_clear(&b);
 }
