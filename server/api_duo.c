@@ -199,7 +199,7 @@ static json_t *make_now(struct errand *e, const json_t *config, struct err *err)
         engine_duo_document(path, true, &doc, err) == ST_OK) {
         json_object_set_new(doc, "id", json_string(e->id));
         duo_store_date(path);
-        duo_store_trim(e->srv->data_dir, e->srv->duo_most, e->srv->duo_bytes);
+        duo_store_trim(e->srv->data_dir, DUO_AT_ONCE, e->srv->duo_keep[DUO_AT_ONCE]);
     } else {
         struct err ignore = ERR_INIT;
         file_remove_tree(dir, &ignore);
@@ -403,19 +403,26 @@ static json_t *described(const struct duo_stored *t)
 {
     return json_pack("{s:s, s:I, s:I, s:b}", "id", t->id, "created",
                      (json_int_t)(t->created_ns / 1000000000), "bytes", (json_int_t)t->bytes, "job",
-                     t->job);
+                     t->home == DUO_OF_JOBS);
+}
+
+static json_t *kept(const struct duo_limit *have, const struct duo_limit *most)
+{
+    return json_pack("{s:I, s:I, s:I, s:I}", "traces", (json_int_t)have->most, "bytes",
+                     (json_int_t)have->bytes, "max_traces", (json_int_t)most->most, "max_bytes",
+                     (json_int_t)most->bytes);
 }
 
 static void list_traces(struct errand *e, struct err *err)
 {
     struct duo_stored *all = NULL;
     size_t n = 0, from = 0, end;
-    uint64_t bytes = 0, at_once = 0;
+    struct duo_limit have[DUO_HOMES] = { { 0, 0 } };
     if (duo_store_list(e->srv->data_dir, &all, &n, err) != ST_OK)
         return;
     for (size_t i = 0; i < n; i++) {
-        bytes += all[i].job ? 0 : all[i].bytes;
-        at_once += !all[i].job;
+        have[all[i].home].most++;
+        have[all[i].home].bytes += all[i].bytes;
         if (e->after[0] && strcmp(all[i].id, e->after) == 0)
             from = i + 1;
     }
@@ -430,10 +437,9 @@ static void list_traces(struct errand *e, struct err *err)
     for (size_t i = from; data && i < end; i++)
         json_array_append_new(data, described(&all[i]));
     answer(e, 200, NULL,
-           json_pack("{s:s, s:o, s:b, s:{s:I, s:I, s:I, s:I}}", "object", "list", "data", data,
-                     "has_more", end < n, "kept", "traces", (json_int_t)at_once, "bytes",
-                     (json_int_t)bytes, "max_traces", (json_int_t)e->srv->duo_most, "max_bytes",
-                     (json_int_t)e->srv->duo_bytes),
+           json_pack("{s:s, s:o, s:b, s:o, s:o}", "object", "list", "data", data, "has_more",
+                     end < n, "kept", kept(&have[DUO_AT_ONCE], &e->srv->duo_keep[DUO_AT_ONCE]),
+                     "kept_of_jobs", kept(&have[DUO_OF_JOBS], &e->srv->duo_keep[DUO_OF_JOBS])),
            err);
     free(all);
 }

@@ -13,7 +13,8 @@
 struct serve_words {
     struct cli_model model;
     const char *host, *key_file, *cors, *store, *duo, *eval_store, *recsys_store;
-    uint64_t port, max_body, drain, jobs, duo_most, duo_bytes;
+    uint64_t port, max_body, drain, jobs;
+    struct duo_limit duo_keep[DUO_HOMES];
     bool log_json, allow_paths;
 };
 
@@ -48,11 +49,17 @@ static void declare(struct cli_opts *o, struct cli *c, struct serve_words *w)
     cli_opt(o, (struct opt){ "duo-model", 0, OPT_STR, &w->duo, 0, 0, "FILE",
                              "Duo model of routing traces that name none (default: MODEL, if it is "
                              "one)" });
-    cli_opt(o,
-            (struct opt){ "duo-traces-max", 0, OPT_COUNT, &w->duo_most, 1, DUO_STORE_MAX, "N",
-                          "routing traces kept, the oldest go (default 500; those of jobs stay)" });
-    cli_opt(o, (struct opt){ "duo-traces-bytes", 0, OPT_SIZE, &w->duo_bytes, 1, 0, "SIZE",
-                             "and their bytes together (default 1GiB)" });
+    cli_opt(o, (struct opt){ "duo-traces-max", 0, OPT_COUNT, &w->duo_keep[DUO_AT_ONCE].most, 1,
+                             DUO_STORE_MAX, "N",
+                             "routing traces answered at once that are kept, the oldest go "
+                             "(default 500)" });
+    cli_opt(o, (struct opt){ "duo-traces-bytes", 0, OPT_SIZE, &w->duo_keep[DUO_AT_ONCE].bytes, 1, 0,
+                             "SIZE", "and their bytes together (default 1GiB)" });
+    cli_opt(o, (struct opt){ "duo-job-traces-max", 0, OPT_COUNT, &w->duo_keep[DUO_OF_JOBS].most, 1,
+                             DUO_STORE_MAX, "N",
+                             "routing traces of jobs that are kept, the oldest go (default 200)" });
+    cli_opt(o, (struct opt){ "duo-job-traces-bytes", 0, OPT_SIZE, &w->duo_keep[DUO_OF_JOBS].bytes,
+                             1, 0, "SIZE", "and their bytes together (default 4GiB)" });
     cli_opt(o, (struct opt){ "eval-store", 0, OPT_STR, &w->eval_store, 0, 0, "URL",
                              "database of evaluation runs, sqlite:FILE or postgresql://... "
                              "(default evals.db in the data directory, or $STROBE_EVAL_STORE)" });
@@ -151,8 +158,7 @@ enum status cli_serve(struct cli *c, struct err *err)
                              .data_dir = data,
                              .store = w.store,
                              .duo_model = w.duo,
-                             .duo_most = w.duo_most,
-                             .duo_bytes = w.duo_bytes,
+                             .duo_keep = { w.duo_keep[DUO_AT_ONCE], w.duo_keep[DUO_OF_JOBS] },
                              .eval_store =
                                  w.eval_store ? w.eval_store : getenv("STROBE_EVAL_STORE"),
                              .recsys_store =

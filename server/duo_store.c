@@ -12,8 +12,15 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *const homes[] = { "duo", "runs" };
-enum { AT_ONCE, OF_JOBS };
+static const char *const homes[DUO_HOMES] = { "duo", "runs" };
+
+struct duo_limit duo_limit_of(enum duo_home home, struct duo_limit asked)
+{
+    static const struct duo_limit usual[DUO_HOMES] = { { 500, UINT64_C(1) << 30 },
+                                                       { 200, UINT64_C(4) << 30 } };
+    return (struct duo_limit){ asked.most ? asked.most : usual[home].most,
+                               asked.bytes ? asked.bytes : usual[home].bytes };
+}
 
 /* Letters, digits and dashes: no way out of the folder. */
 static bool plain_id(const char *id)
@@ -22,13 +29,13 @@ static bool plain_id(const char *id)
     return n > 0 && n < 64 && id[n] == '\0';
 }
 
-static enum status find(const char *data_dir, const char *id, char path[FILE_PATH_MAX], int *home,
-                        struct err *err)
+static enum status find(const char *data_dir, const char *id, char path[FILE_PATH_MAX],
+                        enum duo_home *home, struct err *err)
 {
-    for (int i = 0; plain_id(id) && i < 2; i++) {
+    for (int i = 0; plain_id(id) && i < DUO_HOMES; i++) {
         if (file_path(path, err, "%s/%s/%s/trace.bin", data_dir, homes[i], id) != ST_OK)
             return err->code;
-        *home = i;
+        *home = (enum duo_home)i;
         if (file_is_regular(path))
             return ST_OK;
     }
@@ -38,29 +45,31 @@ static enum status find(const char *data_dir, const char *id, char path[FILE_PAT
 enum status duo_store_find(const char *data_dir, const char *id, char path[FILE_PATH_MAX],
                            struct err *err)
 {
-    int home = AT_ONCE;
+    enum duo_home home = DUO_AT_ONCE;
     return find(data_dir, id, path, &home, err);
 }
 
-static enum status remove_at(const char *data_dir, const char *id, struct err *err)
+/* A job's folder is the job's: only the trace goes. */
+static enum status remove_from(const char *data_dir, enum duo_home home, const char *id,
+                               struct err *err)
 {
-    char dir[FILE_PATH_MAX];
-    if (file_path(dir, err, "%s/%s/%s", data_dir, homes[AT_ONCE], id) == ST_OK)
-        file_remove_tree(dir, err);
-    return err->code;
+    char path[FILE_PATH_MAX];
+    bool job = home == DUO_OF_JOBS;
+    if (file_path(path, err, "%s/%s/%s%s", data_dir, homes[home], id, job ? "/trace.bin" : "") !=
+        ST_OK)
+        return err->code;
+    if (!job)
+        return file_remove_tree(path, err);
+    return unlink(path) == 0 ? ST_OK : err_sys(err, errno, "trace");
 }
 
 enum status duo_store_remove(const char *data_dir, const char *id, struct err *err)
 {
     char path[FILE_PATH_MAX];
-    int home = AT_ONCE;
-    if (find(data_dir, id, path, &home, err) != ST_OK)
-        return err->code;
-    if (home == AT_ONCE)
-        return remove_at(data_dir, id, err);
-    if (unlink(path) != 0) /* the job's folder is the job's */
-        return err_sys(err, errno, "trace");
-    return ST_OK;
+    enum duo_home home = DUO_AT_ONCE;
+    if (find(data_dir, id, path, &home, err) == ST_OK)
+        remove_from(data_dir, home, id, err);
+    return err->code;
 }
 
 static int newest(const void *a, const void *b)
@@ -71,41 +80,64 @@ static int newest(const void *a, const void *b)
     return strcmp(x->id, y->id);
 }
 
-static size_t collect(const char *data_dir, int home, struct duo_stored *to, size_t n)
+struct found {
+    struct duo_stored *at; /* owned */
+    size_t n, cap;
+};
+
+static enum status add(struct found *f, const struct duo_stored *one, struct err *err)
+{
+    if (f->n == f->cap) {
+        size_t cap = f->cap ? 2 * f->cap : 64;
+        struct duo_stored *more = realloc(f->at, cap * sizeof *more);
+        if (!more)
+            return err_set(err, ST_NOMEM, "list of traces");
+        f->at = more;
+        f->cap = cap;
+    }
+    f->at[f->n++] = *one;
+    return ST_OK;
+}
+
+static enum status collect(const char *data_dir, enum duo_home home, struct found *f,
+                           struct err *err)
 {
     char dir[FILE_PATH_MAX], path[FILE_PATH_MAX];
     struct err ignore = ERR_INIT;
     struct stat st;
     if (file_path(dir, &ignore, "%s/%s", data_dir, homes[home]) != ST_OK)
-        return n;
+        return ST_OK;
     DIR *d = opendir(dir);
-    for (struct dirent *i; d && n < DUO_STORE_MAX + 1 && (i = readdir(d));) {
+    for (struct dirent *i; d && err->code == ST_OK && (i = readdir(d));) {
         if (!plain_id(i->d_name) ||
             file_path(path, &ignore, "%s/%s/trace.bin", dir, i->d_name) != ST_OK ||
             stat(path, &st) != 0)
             continue;
-        to[n] = (struct duo_stored){ .created_ns = (int64_t)st.st_mtim.tv_sec * 1000000000 +
-                                                   st.st_mtim.tv_nsec,
-                                     .bytes = (uint64_t)st.st_size,
-                                     .job = home == OF_JOBS };
-        snprintf(to[n++].id, sizeof to->id, "%.63s", i->d_name);
+        struct duo_stored one = { .created_ns =
+                                      (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec,
+                                  .bytes = (uint64_t)st.st_size,
+                                  .home = home };
+        snprintf(one.id, sizeof one.id, "%.63s", i->d_name);
+        add(f, &one, err);
     }
     if (d)
         closedir(d);
-    return n;
+    return err->code;
 }
 
 enum status duo_store_list(const char *data_dir, struct duo_stored **ret, size_t *n,
                            struct err *err)
 {
-    struct duo_stored *all = calloc(DUO_STORE_MAX + 1, sizeof *all);
-    if (!all)
-        return err_set(err, ST_NOMEM, "list of traces");
-    *n = 0;
-    for (int home = 0; home < 2; home++)
-        *n = collect(data_dir, home, all, *n);
-    qsort(all, *n, sizeof *all, newest);
-    *ret = all;
+    struct found f = { NULL, 0, 0 };
+    for (int home = 0; home < DUO_HOMES; home++)
+        if (collect(data_dir, (enum duo_home)home, &f, err) != ST_OK) {
+            free(f.at);
+            return err->code;
+        }
+    if (f.n)
+        qsort(f.at, f.n, sizeof *f.at, newest);
+    *ret = f.at;
+    *n = f.n;
     return ST_OK;
 }
 
@@ -119,18 +151,19 @@ void duo_store_date(const char *path)
         log_line(LOG_DEBUG, "duo", NULL, "trace not dated", "errno=%d", errno);
 }
 
-void duo_store_trim(const char *data_dir, uint64_t most, uint64_t bytes)
+void duo_store_trim(const char *data_dir, enum duo_home home, struct duo_limit limit)
 {
-    struct duo_stored *all = calloc(DUO_STORE_MAX + 1, sizeof *all);
+    struct found f = { NULL, 0, 0 };
+    struct err ignore = ERR_INIT;
     uint64_t sum = 0;
-    size_t n = all ? collect(data_dir, AT_ONCE, all, 0) : 0;
-    if (n)
-        qsort(all, n, sizeof *all, newest);
-    for (size_t i = 0; i < n; i++) {
-        struct err ignore = ERR_INIT;
-        sum += all[i].bytes;
-        if (i > 0 && (i >= most || sum > bytes))
-            remove_at(data_dir, all[i].id, &ignore);
+    collect(data_dir, home, &f, &ignore); /* without memory for all, of those there is some for */
+    if (f.n)
+        qsort(f.at, f.n, sizeof *f.at, newest);
+    for (size_t i = 0; i < f.n; i++) {
+        struct err one = ERR_INIT;
+        sum += f.at[i].bytes;
+        if (i > 0 && (i >= limit.most || sum > limit.bytes))
+            remove_from(data_dir, home, f.at[i].id, &one);
     }
-    free(all);
+    free(f.at);
 }

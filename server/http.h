@@ -4,6 +4,7 @@
 #define STROBE_SERVER_HTTP_H
 
 #include "engine/engine.h"
+#include "server/duo_store.h"
 #include "server/metrics.h"
 #include "server/stream.h"
 
@@ -65,8 +66,8 @@ struct server {
     struct stream *live, *pinged, *watching; /* enum keep */
     uint64_t sequence;                       /* of the live figures; the watcher's thread */
     const char *data_dir;                    /* NULL: none */
-    const char *duo_model;        /* traced when a request names none; NULL: the served one */
-    uint64_t duo_most, duo_bytes; /* traces kept (duo_store.h) */
+    const char *duo_model; /* traced when a request names none; NULL: the served one */
+    struct duo_limit duo_keep[DUO_HOMES]; /* traces */
     bool allow_paths;
     atomic_uint errands; /* threads of api_duo.c */
     atomic_bool tracing; /* one of them computes */

@@ -236,6 +236,18 @@ static enum status check_exposure(const struct serve_opts *o, struct http *h, co
     return ST_OK;
 }
 
+static void job_made(void *ctx, const struct job_kind *kind, const char *dir)
+{
+    const struct server *srv = ctx;
+    struct err ignore = ERR_INIT;
+    char path[FILE_PATH_MAX];
+    if (strcmp(kind->name, "duo-trace") != 0)
+        return;
+    if (file_path(path, &ignore, "%s/trace.bin", dir) == ST_OK)
+        duo_store_date(path);
+    duo_store_trim(srv->data_dir, DUO_OF_JOBS, srv->duo_keep[DUO_OF_JOBS]);
+}
+
 /* The variable is for tests: another program than this one runs the jobs. */
 static enum status start_jobs(const struct serve_opts *o, struct http *h, struct err *err)
 {
@@ -244,6 +256,8 @@ static enum status start_jobs(const struct serve_opts *o, struct http *h, struct
                             .store = o->store,
                             .program = program,
                             .recsys = h->srv.recsys,
+                            .made = job_made,
+                            .made_ctx = &h->srv,
                             .n_worker = o->n_job,
                             .allow_paths = o->allow_paths,
                             .has_verb = program ? NULL : o->has_verb };
@@ -285,9 +299,9 @@ enum status serve_run(const struct serve_opts *o, struct engine *engine, struct 
                               .started = clock_unix_s(),
                               .data_dir = o->data_dir,
                               .duo_model = o->duo_model,
-                              .duo_most = o->duo_most ? o->duo_most : DUO_STORE_DEFAULT,
-                              .duo_bytes = o->duo_bytes ? o->duo_bytes : DUO_STORE_BYTES_DEFAULT,
                               .allow_paths = o->allow_paths };
+    for (int i = 0; i < DUO_HOMES; i++)
+        h->srv.duo_keep[i] = duo_limit_of((enum duo_home)i, o->duo_keep[i]);
     pthread_mutex_init(&h->srv.list_lock, NULL);
     h->max_body = o->max_body ? o->max_body : MAX_BODY_DEFAULT;
     h->cors_origin = o->cors_origin;

@@ -330,6 +330,9 @@ static void run_child(struct job_run *r)
         if (a.outcome == ENDED_WELL) {
             take_result(r);
             keep_result(r);
+            const struct jobs_opts *o = &r->job->jobs->o;
+            if (o->made)
+                o->made(o->made_ctx, r->job->kind, r->job->dir);
             finish(r->job, JOB_DONE, NULL);
             return;
         }

@@ -35,7 +35,11 @@ struct jobs_opts {
     bool allow_paths;                   /* settings may name files outside of dir */
     bool (*has_verb)(const char *verb); /* of the program; NULL: it has all */
     struct recsys_home *recsys;         /* for kinds that run here; NULL: none */
-    const struct job_kind *kinds;       /* NULL: job_kinds() */
+    /* On a worker's thread, when a job's process has ended well and before anybody is told so;
+     * NULL: nobody wants to know. */
+    void (*made)(void *ctx, const struct job_kind *kind, const char *dir);
+    void *made_ctx;
+    const struct job_kind *kinds; /* NULL: job_kinds() */
     size_t n_kind;
     /* For tests; 0: 30 s from SIGTERM to SIGKILL, 1 s before the first repetition (then times 5),
      * 5 s for other programs' locks and between attempts to open the store. */

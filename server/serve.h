@@ -3,6 +3,7 @@
 #define STROBE_SERVER_SERVE_H
 
 #include "engine/engine.h"
+#include "server/duo_store.h"
 
 #include <stdbool.h>
 
@@ -20,10 +21,9 @@ struct serve_opts {
     const char *recsys_store; /* URL of the event database; NULL: recsys/recsys.db in data_dir */
     uint32_t n_job;           /* jobs that run at a time; 0: 1 */
     const char *duo_model;    /* of traces that name none; NULL: the served model, if it is one */
-    uint64_t duo_most;        /* traces kept that were answered at once; 0: 500 */
-    uint64_t duo_bytes;       /* and their bytes; 0: 1 GiB */
-    bool allow_paths;         /* jobs may read files outside of data_dir */
-    bool (*has_verb)(const char *verb); /* of this program, for jobs; NULL: all */
+    struct duo_limit duo_keep[DUO_HOMES]; /* traces */
+    bool allow_paths;                     /* jobs may read files outside of data_dir */
+    bool (*has_verb)(const char *verb);   /* of this program, for jobs; NULL: all */
 };
 
 /* Prints "listening on http://H:P" on stdout once bound, serves until SIGTERM or SIGINT, drains.

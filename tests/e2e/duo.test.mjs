@@ -167,6 +167,31 @@ test('only so many traces are kept, the oldest go, and one can be deleted', opts
   }
 });
 
+test('of jobs too only so many traces are kept, and the jobs stay', opts, async () => {
+  // A program that takes no time in the place of a long search.
+  const made = join(dir, 'made.bin');
+  await run(strobe, ['duo', 'trace', '-m', duo, '--text', 'Tom has 4', '--search', 'random', '--random', '2', '--placebo', '0', '--committed', '0', '--threads', '1', '-q', '-o', made]);
+  const program = join(dir, 'job.sh');
+  writeFileSync(program, `#!/bin/sh\nmkdir -p "$7" && cp '${made}' "$7/trace.bin" && echo '{"trace":"trace.bin"}'\n`, { mode: 0o755 });
+  const few = await startServer(['-m', duo, '--threads', '1', '--slots', '1', '--duo-job-traces-max', '2'], { env: { STROBE_JOB_PROGRAM: program } });
+  try {
+    const ids = [];
+    for (let i = 0; i < 4; i += 1) {
+      const { body } = await call('/api/duo/traces', { symbolic: true, tokens: 4096 }, few);
+      await until('it is done', async () => (await call(`/api/jobs/${body.id}`, undefined, few)).body.state === 'done', 60000);
+      ids.push(body.id);
+    }
+    const list = (await call('/api/duo/traces', undefined, few)).body;
+    assert.deepEqual(list.data.map((x) => [x.id, x.job]), [[ids[3], true], [ids[2], true]]);
+    assert.deepEqual([list.kept.traces, list.kept_of_jobs.traces, list.kept_of_jobs.max_traces, list.kept_of_jobs.max_bytes], [0, 2, 2, 2 ** 32]);
+    assert.equal((await call(`/api/duo/traces/${ids[0]}`, undefined, few)).status, 404);
+    assert.equal((await call(`/api/jobs/${ids[0]}`, undefined, few)).body.state, 'done');
+    assert.equal((await call(`/api/duo/traces/${ids[3]}`, undefined, few)).status, 200);
+  } finally {
+    await few.stop();
+  }
+});
+
 test('a completion takes its route, tells it, and all big is the plain completion', opts, async () => {
   const ask = (more) => call('/v1/completions', { prompt: 'Anna has 3 apples and', max_tokens: 24, temperature: 0, ...more });
   const plain = (await ask({})).body;

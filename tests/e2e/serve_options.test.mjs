@@ -45,6 +45,8 @@ const table = {
   'duo-model': {},
   'duo-traces-max': { bad: ['0', '4097', 'x'], good: ['1', '4096'] },
   'duo-traces-bytes': { bad: ['x', '0', '-1', '10 apples'], good: ['1KiB', '1GiB'] },
+  'duo-job-traces-max': { bad: ['0', '4097', 'x'], good: ['1', '4096'] },
+  'duo-job-traces-bytes': { bad: ['x', '0', '-1', '10 apples'], good: ['1KiB', '4GiB'] },
   'eval-store': { bad: ['x', 'mysql://u:secret@h/d'], good: ['sqlite:/no/such/file', 'postgresql://u@h/d'] },
   'recsys-store': { bad: ['x', 'mysql://u:secret@h/d'], good: ['sqlite:/no/such/file', 'postgresql://u@h/d'] },
   'allow-paths': {},
