@@ -186,6 +186,23 @@ Test(stream, what_is_not_likely_is_not_read_and_what_is_known_not_to_come_costs_
     close_rig(&r);
 }
 
+Test(stream, bytes_of_pieces_that_nobody_asked_for_are_counted)
+{
+    struct rig r;
+    open_rig(&r, SOURCE_PREAD, &ONE_PIECE);
+    settle(&r); /* the first pieces fill all buffers */
+    uint64_t one = stream_stats(r.s).bytes / SLOTS;
+    take(&r, 0, 9);
+    settle(&r);
+    cr_expect_eq(stream_stats(r.s).unused_bytes, 0u, "what waits may yet be asked for");
+    stream_expect(r.s, 5, STREAM_SKIP);
+    cr_expect_eq(stream_stats(r.s).unused_bytes, one);
+    settle(&r);
+    take(&r, 12, 9); /* all that was read ahead goes, but what is in use */
+    cr_expect_eq(stream_stats(r.s).unused_bytes, SLOTS * one);
+    close_rig(&r);
+}
+
 Test(stream, what_the_owner_went_by_is_expected_of_the_next_lap)
 {
     struct rig r;
