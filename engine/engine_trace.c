@@ -271,9 +271,9 @@ enum status engine_trace_write(const struct engine *e, const char *id, bool perf
 
 static const char *layer_mode(const struct engine *e, uint32_t layer)
 {
-    return weights_packed(e->weights)           ? e->info.flash_mode
-           : weights_streams(e->weights, layer) ? "dense"
-                                                : "off";
+    return weights_packed(e->weights)              ? e->info.flash_mode
+           : weights_may_stream(e->weights, layer) ? "dense"
+                                                   : "off";
 }
 
 static void put_total(struct buf *b, const struct engine *e, const struct trace_total *t,

@@ -458,6 +458,14 @@ bool weights_streams(const struct weights *w, uint32_t layer)
     return false;
 }
 
+bool weights_may_stream(const struct weights *w, uint32_t layer)
+{
+    for (int role = 0; role < TR_MATRICES; role++)
+        if (w->item[item_at(layer, (enum tensor_role)role)])
+            return true;
+    return false;
+}
+
 uint32_t weights_cached(const struct weights *w, uint32_t layer)
 {
     return w->sparse ? sparse_cached(w->sparse, layer) : 0;

@@ -164,6 +164,8 @@ struct weights_stats weights_stats(const struct weights *w);
 /* Whether a part of the layer comes from the file in a pass now (Duo models: with its big part; it
  * changes from pass to pass). Packed models: false. */
 bool weights_streams(const struct weights *w, uint32_t layer);
+/* Whether it ever may; does not change, any thread. */
+bool weights_may_stream(const struct weights *w, uint32_t layer);
 /* Packed models: neurons of the layer that are in memory; 0 otherwise. */
 uint32_t weights_cached(const struct weights *w, uint32_t layer);
 /* Tells fn of every read from now on, on the owner's thread (io/source.h). */

@@ -450,6 +450,12 @@ bool weights_streams(const struct weights *w, uint32_t layer)
     return false;
 }
 
+bool weights_may_stream(const struct weights *w, uint32_t layer)
+{
+    (void)w, (void)layer;
+    return false;
+}
+
 void weights_big_part(struct weights *w, uint32_t layer, enum weights_part p)
 {
     (void)w, (void)layer, (void)p;

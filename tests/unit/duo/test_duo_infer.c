@@ -353,6 +353,7 @@ Test(duo_infer, memory_goes_to_the_big_parts_that_are_used, .timeout = 180)
                     some_tokens(&l, layer, want[layer]);
                 cr_expect_eq(some_tokens(&l, layer, want[layer]), 0u, "layer %u is in memory",
                              layer);
+                cr_expect(!weights_streams(l.w, layer) && weights_may_stream(l.w, layer));
             }
         loaded_close(&l);
         for (uint32_t i = 0; i < LAYERS; i++)

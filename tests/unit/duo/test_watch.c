@@ -83,7 +83,7 @@ Test(duo_watch, work_ends_at_whichever_call_says_so, .timeout = 120)
         struct asked all = { .told = 0 };
         struct err err = ERR_INIT;
         cr_assert_eq(work(&r, w, &all, &err), ST_OK, "%s", err.msg);
-        uint64_t n = all.told + all.layers, by = n / 97 + 1;
+        uint64_t n = all.told + all.layers, by = n / 41 + 1;
         for (uint64_t at = 1; at <= n; at += by) {
             struct asked a = { .stop_at = at };
             struct err stop = ERR_INIT;
