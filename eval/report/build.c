@@ -117,9 +117,9 @@ static json_t *notes(const struct report *r, const json_t *conditions, const jso
              (long long)r->pending);
     if (r->repeats)
         note(list, err,
-             "Questions were asked up to %lld times. A question counts once, with the share of its "
-             "answers that is right; odds ratios, regressions, Fisher's test and trap shares use "
-             "its first answer.",
+             "Questions were asked up to %lld times, and all answers count: a question once, with "
+             "the share of its answers that is right; regressions fit each round of answers with "
+             "the same coefficients, and take their errors from the templates.",
              (long long)r->most);
     const json_t *reused = json_object_get(r->manifest, "reused"),
                  *steady = json_object_get(r->manifest, "self_test");

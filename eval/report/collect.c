@@ -400,8 +400,7 @@ struct question report_question(const struct report *r, size_t at, enum extract_
     return q;
 }
 
-/* Is it one of the condition's own answers? The original of a generated condition is not. */
-static bool belongs(const struct report *r, const struct answer *a, size_t cond)
+bool report_belongs(const struct report *r, const struct answer *a, size_t cond)
 {
     return a->cond == cond && (!a->original || condition_is_original(&r->cond[cond]));
 }
@@ -443,7 +442,7 @@ enum status table_make(const struct report *r, size_t cond, enum extract_profile
     size_t n_set = 0;
     struct table t;
     for (size_t i = 0; i < r->n; i++)
-        if (belongs(r, &r->answer[i], cond) && (size_t)r->answer[i].set >= n_set)
+        if (report_belongs(r, &r->answer[i], cond) && (size_t)r->answer[i].set >= n_set)
             n_set = (size_t)r->answer[i].set + 1;
     if (n_set && r->n_tmpl > CELLS_MAX / n_set)
         return err_set(err, ST_RANGE, "%zu templates with instance numbers up to %zu", r->n_tmpl,
@@ -454,7 +453,7 @@ enum status table_make(const struct report *r, size_t cond, enum extract_profile
     for (size_t i = 0; i < r->n; i += q.n) {
         const struct answer *a = &r->answer[i];
         q = report_question(r, i, p);
-        if (belongs(r, a, cond) && q.scored)
+        if (report_belongs(r, a, cond) && q.scored)
             table_put(r, &t, a->tmpl * n_set + (size_t)a->set, q);
     }
     cells_tallies(table_cells(&t), t.tally);

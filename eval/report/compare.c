@@ -38,7 +38,7 @@ struct match {
     struct pair *other;
     size_t n_other;
     struct tally *x, *y;       /* [n_cond * n_tmpl] of a's numbering */
-    uint32_t *only_a, *only_b; /* discordant, by condition */
+    uint32_t *only_a, *only_b; /* by condition: questions with more right, of as many answers */
     size_t n;
     bool many; /* one of the runs asked questions more than once */
 };
@@ -66,8 +66,9 @@ static void match_up(struct match *m)
         size_t at = s->cond * m->a->n_tmpl + s->tmpl;
         count(&m->x[at], q, m->many);
         count(&m->y[at], hit->q, m->many);
-        m->only_a[s->cond] += q.first && !hit->q.first;
-        m->only_b[s->cond] += !q.first && hit->q.first;
+        uint64_t x = (uint64_t)q.right * hit->q.scored, y = (uint64_t)hit->q.right * q.scored;
+        m->only_a[s->cond] += x > y;
+        m->only_b[s->cond] += y > x;
         m->n++;
     }
 }

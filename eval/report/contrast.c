@@ -2,7 +2,6 @@
  * against variant, level against level. One headline p-value each, adjusted together (Holm). */
 #include "eval/report/internal.h"
 #include "eval/stat/exact.h"
-#include "eval/stat/model.h"
 #include "eval/stat/multi.h"
 
 #include <math.h>
@@ -26,132 +25,6 @@ json_t *equivalence_json(struct equivalence e)
 {
     return json_pack("{s:f, s:o, s:o, s:b}", "margin", e.margin, "p", json_num(e.p), "interval",
                      json_interval(e.ci), "shown", e.shown);
-}
-
-static json_t *fit_json(const struct fit *f, size_t col)
-{
-    return json_pack("{s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:I}", "state", fit_flag_name(f->flags),
-                     "usable", f->flags == FIT_OK, "log_odds", json_num(f->beta[col]), "se",
-                     json_num(f->se[col]), "p", json_num(f->lrt_p), "wald_p",
-                     json_num(f->wald_p[col]), "sigma", json_num(f->sigma), "templates",
-                     (json_int_t)f->n_group);
-}
-
-/* ---- regressions of original against generated ---- */
-
-struct design {
-    uint32_t *group;
-    double *k, *n, *x;
-    size_t rows;
-};
-
-static bool design_make(struct design *d, size_t rows, size_t cols)
-{
-    *d = (struct design){ malloc((rows + 1) * sizeof *d->group),
-                          malloc((rows + 1) * (2 + cols) * sizeof *d->k), NULL, NULL, 0 };
-    if (d->k) {
-        d->n = d->k + rows + 1;
-        d->x = d->n + rows + 1;
-    }
-    return d->group && d->k;
-}
-
-static void design_free(struct design *d)
-{
-    free(d->group);
-    free(d->k);
-}
-
-static json_t *mixed_model(const int8_t *o, const struct table *t, struct err *err)
-{
-    struct design d;
-    json_t *v = NULL;
-    if (!design_make(&d, 2 * t->n_tmpl, 1)) {
-        err_set(err, ST_NOMEM, "mixed model");
-        goto done;
-    }
-    for (size_t i = 0; i < t->n_tmpl; i++) {
-        if (o[i] < 0 || t->tally[i].n == 0)
-            continue;
-        for (int original = 0; original < 2; original++) {
-            size_t at = d.rows++;
-            d.group[at] = (uint32_t)i;
-            d.x[at] = original;
-            d.k[at] = original ? (double)o[i] : (double)t->tally[i].k;
-            d.n[at] = original ? 1.0 : (double)t->tally[i].n;
-        }
-    }
-    struct model_rows rows = { d.rows, 1, d.group, d.k, d.n, d.x };
-    struct fit f = { 0 };
-    if (glmm_fit(&rows, 0, &f, err) == ST_OK)
-        v = fit_json(&f, 1);
-done:
-    design_free(&d);
-    return v;
-}
-
-static int by_template(const void *a, const void *b)
-{
-    const struct answer *x = *(const struct answer *const *)a,
-                        *y = *(const struct answer *const *)b;
-    if (x->tmpl != y->tmpl)
-        return x->tmpl < y->tmpl ? -1 : 1;
-    return (x > y) - (x < y);
-}
-
-/* The first `cols` of: original, mean log10 of the numbers, words. */
-static void adjusted_fit(const struct report *r, const struct answer **v, size_t n, size_t cols,
-                         struct design *d, struct fit *f, struct err *err)
-{
-    for (size_t i = 0; i < n; i++) {
-        const double x[3] = { v[i]->original, v[i]->log_number, v[i]->words / 10 };
-        d->group[i] = v[i]->tmpl;
-        d->k[i] = report_is_right(r, v[i]);
-        d->n[i] = 1;
-        memcpy(d->x + cols * i, x, cols * sizeof *x);
-    }
-    struct model_rows rows = { n, cols, d->group, d->k, d->n, d->x };
-    clogit_fit(&rows, 0, f, err);
-}
-
-/* With the size of the numbers and the length of the question held fixed. JSON null: not known. */
-static json_t *adjusted(const struct report *r, size_t cond, struct err *err)
-{
-    const struct answer **v = malloc((r->n + 1) * sizeof(const struct answer *));
-    struct design d;
-    json_t *ret = NULL;
-    size_t n = 0;
-    struct fit f = { .flags = FIT_COLLINEAR };
-    size_t cols = 3; /* the question's length goes first when it cannot be told from the template */
-    if (!design_make(&d, r->n, 3) || !v) {
-        err_set(err, ST_NOMEM, "conditional regression");
-        goto done;
-    }
-    for (size_t i = 0; i < r->n; i++) {
-        const struct answer *a = &r->answer[i];
-        bool original = a->original && r->cond[a->cond].level == 0;
-        if (a->scored && a->repeat == 0 && !isnan(a->log_number) && !isnan(a->words) &&
-            (original || (a->cond == cond && !a->original)))
-            v[n++] = a;
-    }
-    qsort(v, n, sizeof(const struct answer *), by_template);
-    for (; err->code == ST_OK && n && cols > 1 && f.flags & FIT_COLLINEAR; cols--)
-        adjusted_fit(r, v, n, cols, &d, &f, err);
-    cols++;
-    if (err->code == ST_OK && n == 0) {
-        ret = json_null();
-    } else if (err->code == ST_OK) {
-        bool words = cols > 2;
-        ret = fit_json(&f, 0);
-        put(ret, "log10_number", json_num(f.flags ? (double)NAN : f.beta[1]), err);
-        put(ret, "p_number", json_num(f.wald_p[1]), err);
-        put(ret, "ten_words", json_num(f.flags || !words ? (double)NAN : f.beta[2]), err);
-        put(ret, "p_words", json_num(words ? f.wald_p[2] : (double)NAN), err);
-    }
-done:
-    design_free(&d);
-    free(v);
-    return ret;
 }
 
 /* ---- contrasts ---- */
@@ -209,30 +82,46 @@ static enum status exact_of(const struct report *r, const struct table *o, const
     return exact_repeated(&v, ret, err);
 }
 
-static void original_tests(struct report *r, size_t cond, const struct table *all_o,
+/* All originals against all generated questions, the templates forgotten: what readers of the paper
+ * would do. Fisher's exact test, or with more than one answer to each that of all choices. */
+static double unpaired_p(const struct report *r, const struct table *o, const struct table *t,
+                         struct err *err)
+{
+    double p = (double)NAN;
+    if (!r->repeats) {
+        struct tally a = cells_total(table_cells(o)), b = cells_total(table_cells(t));
+        return fisher_two_sided(a.k, a.n, b.k, b.n);
+    }
+    size_t n = o->n_tmpl, m = t->n_tmpl * t->n_set;
+    int32_t *right = malloc((n + m + 1) * sizeof *right);
+    if (!right) {
+        err_set(err, ST_NOMEM, "unpaired test");
+        return p;
+    }
+    memcpy(right, o->right, n * sizeof *right);
+    memcpy(right + n, t->right, m * sizeof *right);
+    exact_part(right, n + m, 0, n, (uint32_t)r->most, &p, err);
+    free(right);
+    return p;
+}
+
+static void original_tests(struct report *r, size_t cond, const struct table *o,
                            const struct table *t, json_t *v, struct err *err)
 {
-    const int8_t *o = all_o->x;
     struct exact_test x;
-    if (exact_of(r, all_o, t, &x, err) != ST_OK)
+    if (exact_of(r, o, t, &x, err) != ST_OK)
         return;
-    struct odds_ratio odds = mantel_haenszel(o, t->tally, t->n_tmpl, REPORT_LEVEL);
-    struct tally all = cells_total(table_cells(t));
-    uint32_t n = 0, k = 0;
-    for (size_t i = 0; i < t->n_tmpl; i++) {
-        n += o[i] >= 0;
-        k += o[i] == CELL_RIGHT;
-    }
+    struct odds_ratio odds = mantel_haenszel(o->tally, t->tally, t->n_tmpl, REPORT_LEVEL);
     put(v, "exact", exact_json(&x), err);
     put(v, "odds_ratio",
         json_pack("{s:o, s:o}", "value", json_num(odds.value), "interval", json_interval(odds.ci)),
         err);
-    put(v, "unpaired_p", json_num(fisher_two_sided(k, n, all.k, all.n)), err);
+    put(v, "unpaired_p", json_num(unpaired_p(r, o, t, err)), err);
     put(v, "p", json_num(x.n_template ? x.p_two : (double)NAN), err);
     put(v, "test", json_string("exact, stratified by template"), err);
-    json_t *glmm = mixed_model(o, t, err);
+    json_t *glmm = err->code == ST_OK ? report_mixed(r, cond, err) : NULL;
     put(v, "mixed_model", glmm ? glmm : json_null(), err);
-    json_t *more = err->code == ST_OK ? adjusted(r, cond, err) : NULL;
+    json_t *more = err->code == ST_OK ? report_adjusted(r, cond, err) : NULL;
     put(v, "adjusted", more ? more : json_null(), err);
 }
 

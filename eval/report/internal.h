@@ -84,6 +84,8 @@ enum status report_originals(const struct report *r, enum extract_profile p, str
                              struct err *err);
 /* Is the condition only originals? */
 bool condition_is_original(const struct condition *c);
+/* Is it one of the condition's own answers? The original of a generated condition is not. */
+bool report_belongs(const struct report *r, const struct answer *a, size_t cond);
 /* Index of a condition, or SIZE_MAX. */
 size_t condition_find(const struct report *r, const char *variant, int64_t level);
 bool report_is_right(const struct report *r, const struct answer *a);
@@ -104,6 +106,12 @@ json_t *json_interval(struct interval v);
 json_t *condition_json(const struct condition *c); /* {variant, level} */
 json_t *paired_json(const struct paired *p);
 json_t *equivalence_json(struct equivalence e);
+
+/* ---- regress.c: log-odds of a right original against a generated answer; NULL: failed ---- */
+/* With a random intercept per template. */
+json_t *report_mixed(const struct report *r, size_t cond, struct err *err);
+/* With the size of the numbers and the length of the question held fixed. JSON null: not known. */
+json_t *report_adjusted(const struct report *r, size_t cond, struct err *err);
 
 /* What the item's JSON says; NULL: nothing that can be read. Short of memory is an error. */
 json_t *report_info(struct str text, struct err *err);

@@ -169,7 +169,9 @@ void decompose(struct cells c, const struct tally *t, struct decomposition *ret)
         w += answer_variance(t[i]);
         noise += answer_variance(t[i]) / t[i].n;
     }
-    *ret = (struct decomposition){ .n_template = (size_t)n, .p_spread = (double)NAN };
+    *ret = (struct decomposition){ .n_template = (size_t)n,
+                                   .p_spread = (double)NAN,
+                                   .many = c.share != NULL };
     if (n < 1)
         return;
     ret->mean = sum / n;

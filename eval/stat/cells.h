@@ -74,6 +74,7 @@ struct decomposition {
     double set_sd;  /* sqrt(w / T): what the sets' sd should be when templates are fixed */
     double chi2, df; /* sum (A_i - mean)^2 / (w / T) against chi-square */
     double p_spread; /* two-sided; NaN when w is 0 or a cell is not scored */
+    bool many;       /* of shares */
 };
 void decompose(struct cells c, const struct tally *t, struct decomposition *ret);
 

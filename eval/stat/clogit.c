@@ -3,14 +3,15 @@
  * of n. B and its derivatives grow answer by answer: B(r) += w B(r - 1), w = exp(x b). */
 #include "eval/stat/dist.h"
 #include "eval/stat/model.h"
-#include "eval/stat/small.h"
+#include "eval/stat/robust.h"
 
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { STEPS_MAX = 60 };
-#define BETA_END 30.0 /* a covariate in steps of 1 that changes odds by e^30: separated */
+#define NODE_BIG 1e100 /* 1,000 answers have 1e299 choices: smaller numbers in time */
+#define BETA_END 30.0  /* a covariate in steps of 1 that changes odds by e^30: separated */
 
 struct score {
     double log_lik;
@@ -33,6 +34,16 @@ const char *fit_flag_name(unsigned flags)
                                        : "ok";
 }
 
+void fit_errors(struct fit *f, const double *cov, size_t dim, size_t n)
+{
+    for (size_t j = 0; j < n; j++) {
+        f->se[j] = sqrt(cov[j * dim + j]);
+        double z = f->beta[j] / f->se[j];
+        f->wald_p[j] =
+            f->n_cluster ? dist_t_two_sided(z, (double)f->n_cluster - 1) : dist_norm_two_sided(z);
+    }
+}
+
 static void add_answer(struct node *at, const struct node *before, const double *x, double w,
                        size_t p)
 {
@@ -45,19 +56,37 @@ static void add_answer(struct node *at, const struct node *before, const double 
     at->b += w * before->b;
 }
 
-/* Rows [from, to) of one group, s of them right. */
-static void add_group(const struct model_rows *r, size_t from, size_t to, const double *beta,
+/* The recursion is linear: all nodes are divided by the largest. Its log. */
+static double smaller(struct node *node, size_t n, size_t p)
+{
+    double top = 0;
+    for (size_t c = 0; c < n; c++)
+        top = fmax(top, node[c].b);
+    if (top < NODE_BIG)
+        return 0;
+    for (size_t c = 0; c < n; c++) {
+        node[c].b /= top;
+        for (size_t j = 0; j < p; j++)
+            node[c].d[j] /= top;
+        for (size_t j = 0; j < p * p; j++)
+            node[c].dd[j] /= top;
+    }
+    return log(top);
+}
+
+/* Rows [from, to) of one group, s of them right. false: all of them, or none: they tell nothing. */
+static bool add_group(const struct model_rows *r, size_t from, size_t to, const double *beta,
                       struct node *node, struct score *out)
 {
     size_t p = r->n_col, s = 0;
-    double mid[MODEL_COLS_MAX] = { 0 };
+    double mid[MODEL_COLS_MAX] = { 0 }, scale = 0;
     for (size_t i = from; i < to; i++) {
         s += r->k[i] > 0;
         for (size_t j = 0; j < p; j++)
             mid[j] += r->x[i * p + j] / (double)(to - from);
     }
     if (s == 0 || s == to - from)
-        return;
+        return false;
     memset(node, 0, (s + 1) * sizeof *node);
     node[0].b = 1;
     for (size_t i = from; i < to; i++) {
@@ -69,6 +98,7 @@ static void add_group(const struct model_rows *r, size_t from, size_t to, const 
         double w = exp(eta);
         for (size_t c = s; c > 0; c--)
             add_answer(&node[c], &node[c - 1], x, w, p);
+        scale += smaller(node, s + 1, p);
         if (r->k[i] > 0) {
             out->log_lik += eta;
             for (size_t j = 0; j < p; j++)
@@ -76,12 +106,13 @@ static void add_group(const struct model_rows *r, size_t from, size_t to, const 
         }
     }
     const struct node *b = &node[s];
-    out->log_lik -= log(b->b);
+    out->log_lik -= log(b->b) + scale;
     for (size_t j = 0; j < p; j++) {
         out->grad[j] -= b->d[j] / b->b;
         for (size_t k = 0; k < p; k++)
             out->info[j * p + k] += b->dd[j * p + k] / b->b - b->d[j] * b->d[k] / (b->b * b->b);
     }
+    return true;
 }
 
 static void score_at(const struct model_rows *r, const double *beta, struct node *node,
@@ -89,10 +120,25 @@ static void score_at(const struct model_rows *r, const double *beta, struct node
 {
     *out = (struct score){ 0 };
     for (size_t from = 0, to; from < r->n_row; from = to) {
-        for (to = from + 1; to < r->n_row && r->group[to] == r->group[from];)
-            to++;
+        to = model_group_end(r, from);
         add_group(r, from, to, beta, node, out);
     }
+}
+
+/* cov: inverse information in, what the clusters' scores say out. How many clusters. */
+static size_t by_clusters(const struct model_rows *r, const double *beta, struct node *node,
+                          double *cov)
+{
+    struct robust v;
+    robust_init(&v, r->n_col);
+    for (size_t from = 0, to; from < r->n_row; from = to) {
+        struct score one = { 0 };
+        to = model_group_end(r, from);
+        if (add_group(r, from, to, beta, node, &one))
+            robust_add(&v, r->cluster[from], one.grad);
+    }
+    robust_finish(&v, cov);
+    return v.n_cluster;
 }
 
 /* Newton from 0, halved while the likelihood falls. cov: inverse information at the end. */
@@ -171,6 +217,24 @@ static enum status check(const struct model_rows *r, size_t tested, size_t *long
     return ST_OK;
 }
 
+/* Twice the log-likelihood that the tested column brings. x: room for the rows without it. */
+static void without_tested(const struct model_rows *rows, size_t tested, struct node *node,
+                           double *x, struct fit *f)
+{
+    double beta[MODEL_COLS_MAX] = { 0 }, cov[MODEL_COLS_MAX * MODEL_COLS_MAX];
+    struct model_rows null = without(rows, tested, x);
+    struct score s = { 0 };
+    int steps;
+    if (null.n_col == 0)
+        score_at(&null, beta, node, &s);
+    else
+        f->flags = climb(&null, node, beta, &s, cov, &steps);
+    if (f->flags != FIT_OK)
+        return;
+    f->lrt = fmax(0, 2 * (f->log_lik - s.log_lik));
+    f->lrt_p = dist_chi2_sf(f->lrt, 1);
+}
+
 enum status clogit_fit(const struct model_rows *rows, size_t tested, struct fit *ret,
                        struct err *err)
 {
@@ -189,25 +253,17 @@ enum status clogit_fit(const struct model_rows *rows, size_t tested, struct fit 
     for (size_t j = 0; j < p; j++)
         f.se[j] = f.wald_p[j] = (double)NAN;
     f.flags = f.n_group ? climb(rows, node, f.beta, &s, cov, &f.iterations) : FIT_EMPTY;
-    if (f.flags == FIT_OK) {
-        double beta[MODEL_COLS_MAX] = { 0 }, less[MODEL_COLS_MAX * MODEL_COLS_MAX];
-        struct model_rows null = without(rows, tested, x);
-        struct score s0 = { 0 };
-        int steps;
-        f.log_lik = s.log_lik;
-        for (size_t j = 0; j < p; j++) {
-            f.se[j] = sqrt(cov[j * p + j]);
-            f.wald_p[j] = dist_norm_two_sided(f.beta[j] / f.se[j]);
-        }
-        if (p == 1)
-            score_at(&null, beta, node, &s0);
-        else
-            f.flags = climb(&null, node, beta, &s0, less, &steps);
-        if (f.flags == FIT_OK) {
-            f.lrt = fmax(0, 2 * (s.log_lik - s0.log_lik));
-            f.lrt_p = dist_chi2_sf(f.lrt, 1);
-        }
+    if (f.flags == FIT_OK && rows->cluster) {
+        f.n_cluster = by_clusters(rows, f.beta, node, cov);
+        f.flags = f.n_cluster < 2 ? FIT_EMPTY : FIT_OK;
     }
+    if (f.flags == FIT_OK) {
+        f.log_lik = s.log_lik;
+        fit_errors(&f, cov, p, p);
+        if (!rows->cluster)
+            without_tested(rows, tested, node, x, &f);
+    }
+    f.p = rows->cluster ? f.wald_p[tested] : f.lrt_p;
     free(node);
     free(x);
     *ret = f;

@@ -127,30 +127,142 @@ enum status exact_repeated(const struct repeated *v, struct exact_test *ret, str
     return ST_OK;
 }
 
-struct odds_ratio mantel_haenszel(const int8_t *original, const struct tally *generated, size_t n,
-                                  double level)
+/* One template's table. */
+struct table {
+    double r, s; /* a d / n, b c / n */
+    double p, q; /* (a + d) / n, (b + c) / n */
+};
+
+/* false: no table. */
+static bool table_of(struct tally original, struct tally generated, struct table *ret)
 {
-    double r = 0, s = 0, pr = 0, both = 0, qs = 0;
-    for (size_t t = 0; t < n; t++) {
-        if (original[t] < 0 || generated[t].n == 0)
-            continue;
-        double a = original[t] == CELL_RIGHT, b = 1 - a, c = generated[t].k, d = generated[t].n - c,
-               total = a + b + c + d;
-        double rt = a * d / total, st = b * c / total, p = (a + d) / total, q = (b + c) / total;
-        r += rt;
-        s += st;
-        pr += p * rt;
-        both += p * st + q * rt;
-        qs += q * st;
-    }
+    if (original.n == 0 || generated.n == 0)
+        return false;
+    double a = tally_sum(original), b = original.n - a, c = tally_sum(generated),
+           d = generated.n - c, total = a + b + c + d;
+    *ret = (struct table){ a * d / total, b * c / total, (a + d) / total, (b + c) / total };
+    return true;
+}
+
+struct odds_ratio mantel_haenszel(const struct tally *original, const struct tally *generated,
+                                  size_t n, double level)
+{
+    double r = 0, s = 0, pr = 0, both = 0, qs = 0, square = 0, m = 0;
+    bool many = false;
+    struct table x;
+    for (size_t t = 0; t < n; t++)
+        if (table_of(original[t], generated[t], &x)) {
+            r += x.r;
+            s += x.s;
+            pr += x.p * x.r;
+            both += x.p * x.s + x.q * x.r;
+            qs += x.q * x.s;
+            m++;
+            many |= original[t].many;
+        }
     struct odds_ratio v = { (double)NAN, (double)NAN, { (double)NAN, (double)NAN } };
     if (!(r > 0) || !(s > 0))
         return v;
     v.value = r / s;
-    v.log_se = sqrt(pr / (2 * r * r) + both / (2 * r * s) + qs / (2 * s * s));
-    double half = v.log_se * dist_norm_quantile(0.5 + level / 2);
+    for (size_t t = 0; t < n && many; t++)
+        if (table_of(original[t], generated[t], &x))
+            square += (x.r - v.value * x.s) * (x.r - v.value * x.s);
+    if (many && m < 2)
+        return v;
+    v.log_se = many ? sqrt(square * m / (m - 1)) / r
+                    : sqrt(pr / (2 * r * r) + both / (2 * r * s) + qs / (2 * s * s));
+    double end = 0.5 + level / 2,
+           half = v.log_se * (many ? dist_t_quantile(end, m - 1) : dist_norm_quantile(end));
     v.ci = (struct interval){ v.value * exp(-half), v.value * exp(half) };
     return v;
+}
+
+/* ---- a part of some questions ---- */
+
+/* The numbers that count, and what is known of the part. */
+struct part {
+    const int32_t *right;
+    size_t n, from, to; /* as given */
+    size_t all, m;      /* that count; of these in the part, or outside of it if those are fewer */
+    uint64_t sum;       /* of those m */
+    double mean, var;   /* of one number, n below */
+};
+
+static void part_sums(struct part *v)
+{
+    uint64_t sum = 0, in = 0;
+    double square = 0;
+    for (size_t i = 0; i < v->n; i++) {
+        if (v->right[i] < 0)
+            continue;
+        bool inside = i >= v->from && i < v->to;
+        v->all++;
+        v->m += inside;
+        sum += (uint64_t)v->right[i];
+        in += inside ? (uint64_t)v->right[i] : 0;
+        square += (double)v->right[i] * v->right[i];
+    }
+    v->sum = in;
+    if (2 * v->m > v->all) {
+        v->m = v->all - v->m;
+        v->sum = sum - in;
+    }
+    if (v->all) {
+        v->mean = (double)sum / (double)v->all;
+        v->var = fmax(0, square / (double)v->all - v->mean * v->mean);
+    }
+}
+
+/* Each number is in with chance m / all, and in the end exactly m are: p[j * wide + s] that j are,
+ * with the sum s. No count of choices, which may have more digits than a double, stands there. */
+static double part_counted(const struct part *v, uint32_t repeats, double *p)
+{
+    size_t wide = v->m * repeats + 1;
+    double in = (double)v->m / (double)v->all, two = 0, whole = 0;
+    p[0] = 1;
+    for (size_t i = 0, seen = 0; i < v->n; i++) {
+        if (v->right[i] < 0)
+            continue;
+        size_t x = (size_t)v->right[i], most = ++seen < v->m ? seen : v->m;
+        for (size_t j = most; j > 0; j--) {
+            double *to = p + j * wide;
+            const double *before = to - wide;
+            for (size_t s = 0; s < x; s++)
+                to[s] *= 1 - in;
+            for (size_t s = wide; s-- > x;)
+                to[s] = to[s] * (1 - in) + before[s - x] * in;
+        }
+        p[0] *= 1 - in;
+    }
+    const double *last = p + v->m * wide;
+    for (size_t s = 0; s < wide; s++) {
+        whole += last[s];
+        if (!likelier(last[s], last[v->sum]))
+            two += last[s];
+    }
+    return fmin(two / whole, 1);
+}
+
+enum status exact_part(const int32_t *right, size_t n, size_t from, size_t to, uint32_t repeats,
+                       double *p, struct err *err)
+{
+    struct part v = { .right = right, .n = n, .from = from, .to = to };
+    part_sums(&v);
+    *p = (double)NAN;
+    if (v.m == 0)
+        return ST_OK;
+    double m = (double)v.m, all = (double)v.all;
+    if (all * m * m * repeats > PART_COST_MAX) {
+        double sd = sqrt(m * v.var * (all - m) / (all - 1));
+        *p = sd > 0 ? dist_norm_two_sided(((double)v.sum - m * v.mean) / sd) : 1;
+        return ST_OK;
+    }
+    double *room = calloc((v.m + 1) * (v.m * repeats + 1), sizeof *room);
+    if (!room)
+        return err_set(err, ST_NOMEM, "exact test of %zu questions", n);
+    *p = part_counted(&v, repeats, room);
+    free(room);
+    return ST_OK;
 }
 
 double fisher_two_sided(uint32_t k1, uint32_t n1, uint32_t k2, uint32_t n2)

@@ -29,16 +29,27 @@ struct repeated {
     uint32_t repeats;
 };
 enum status exact_repeated(const struct repeated *v, struct exact_test *ret, struct err *err);
+/* Do questions from `from` to `to` have more right answers than such a choice of all n has by
+ * chance? right[i]: of a question's `repeats` answers, -1: not all are scored, it does not count. p
+ * is over all ways to choose as many questions, outcomes no likelier than the observed: of one
+ * answer each it is Fisher's. Where counting them costs much (PART_COST_MAX), by the normal law
+ * with the exact variance. NaN where there is no choice. ST_NOMEM. */
+enum { PART_COST_MAX = 1 << 20 };
+enum status exact_part(const int32_t *right, size_t n, size_t from, size_t to, uint32_t repeats,
+                       double *p, struct err *err);
 /* p[0..n] of the number of successes of n trials with the chances q. */
 void poisson_binomial(const double *q, size_t n, double *p);
 
 struct odds_ratio {
     double value, log_se; /* NaN when a margin is empty */
-    struct interval ci;   /* Robins, Breslow, Greenland 1986 */
+    struct interval ci;   /* Robins, Breslow, Greenland 1986; of shares, see below */
 };
-/* Odds of a right original over odds of a right generated answer. */
-struct odds_ratio mantel_haenszel(const int8_t *original, const struct tally *generated, size_t n,
-                                  double level);
+/* Odds of a right original over odds of a right generated answer, by template. Of questions that
+ * were asked more than once (tally.many) the shares that are right and wrong stand in the tables,
+ * and the error is the templates': sum of (R_t - odds S_t)^2 n/(n - 1), with Student's t of n - 1.
+ */
+struct odds_ratio mantel_haenszel(const struct tally *original, const struct tally *generated,
+                                  size_t n, double level);
 /* The unpaired comparison that the paper's readers make, for contrast: Fisher's exact p of two
  * proportions. */
 double fisher_two_sided(uint32_t k1, uint32_t n1, uint32_t k2, uint32_t n2);

@@ -6,7 +6,7 @@
  * the same nodes. */
 #include "eval/stat/dist.h"
 #include "eval/stat/model.h"
-#include "eval/stat/small.h"
+#include "eval/stat/robust.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -19,10 +19,19 @@ enum { NODES = 49, STEPS_MAX = 200, DIM_MAX = MODEL_COLS_MAX + 2 };
 struct rule {
     double z[NODES], log_w[NODES]; /* for exp(-z^2 / 2), weights with exp(z^2 / 2) multiplied in */
 };
+/* Groups whose rows say the same: rows [from, to) of the first of them. Templates with as many
+ * right answers are alike, and so are rounds of answers: hundreds of groups are some dozens of
+ * kinds. */
+struct kind {
+    size_t from, to;
+    double groups;
+};
 struct work {
     const struct model_rows *rows;
     struct rule rule;
     double *eta; /* fixed part of each row */
+    struct kind *kind;
+    size_t n_kind;
     size_t dim;
 };
 
@@ -128,24 +137,29 @@ static double group_part(const struct work *w, size_t from, size_t to, double si
     return top + log(sum) + log(scale);
 }
 
-/* Minus the log-likelihood and its gradient. */
-static double loss_at(struct work *w, const double *theta, double *grad)
+static void fixed_part(struct work *w, const double *theta)
 {
     const struct model_rows *r = w->rows;
-    double sum = 0;
-    memset(grad, 0, w->dim * sizeof *grad);
     for (size_t i = 0; i < r->n_row; i++) {
         w->eta[i] = theta[0];
         for (size_t j = 0; j < r->n_col; j++)
             w->eta[i] += theta[1 + j] * r->x[i * r->n_col + j];
     }
-    for (size_t from = 0, to; from < r->n_row; from = to) {
-        for (to = from + 1; to < r->n_row && r->group[to] == r->group[from];)
-            to++;
-        sum += group_part(w, from, to, theta[w->dim - 1], grad);
+}
+
+/* Minus the log-likelihood and its gradient. */
+static double loss_at(struct work *w, const double *theta, double *grad)
+{
+    double sum = 0;
+    memset(grad, 0, w->dim * sizeof *grad);
+    fixed_part(w, theta);
+    for (size_t i = 0; i < w->n_kind; i++) {
+        const struct kind *k = &w->kind[i];
+        double one[DIM_MAX] = { 0 };
+        sum += k->groups * group_part(w, k->from, k->to, theta[w->dim - 1], one);
+        for (size_t j = 0; j < w->dim; j++)
+            grad[j] -= k->groups * one[j];
     }
-    for (size_t i = 0; i < w->dim; i++)
-        grad[i] = -grad[i];
     return -sum;
 }
 
@@ -187,7 +201,7 @@ static double bfgs(struct work *w, double *theta, double *grad, int *steps)
     for (size_t i = 0; i < n; i++)
         h[i * n + i] = start;
     for (*steps = 0; *steps < STEPS_MAX && largest(grad, n) > 1e-6; ++*steps) {
-        double move[DIM_MAX], next[DIM_MAX], g[DIM_MAX], y[DIM_MAX], v = at;
+        double move[DIM_MAX], next[DIM_MAX] = { 0 }, g[DIM_MAX] = { 0 }, y[DIM_MAX], v = at;
         for (size_t i = 0; i < n; i++)
             move[i] = -dot(h + i * n, grad, n);
         double down = dot(move, grad, n), step = fmin(1, 4 / fmax(4, largest(move, n)));
@@ -218,7 +232,7 @@ static double bfgs(struct work *w, double *theta, double *grad, int *steps)
 static void hessian(struct work *w, const double *theta, double *ret)
 {
     size_t n = w->dim;
-    double t[DIM_MAX], up[DIM_MAX], down[DIM_MAX], raw[DIM_MAX * DIM_MAX];
+    double t[DIM_MAX] = { 0 }, up[DIM_MAX] = { 0 }, down[DIM_MAX] = { 0 }, raw[DIM_MAX * DIM_MAX];
     for (size_t i = 0; i < n; i++) {
         double step = 1e-4 * fmax(1, fabs(theta[i]));
         memcpy(t, theta, sizeof *t * n);
@@ -248,7 +262,7 @@ static unsigned optimum(struct work *w, double *theta, double *cov, double *loss
         small_solve(h, n, grad);
         if (largest(grad, n) < 1e-9)
             break;
-        double next[DIM_MAX], g[DIM_MAX], v;
+        double next[DIM_MAX] = { 0 }, g[DIM_MAX] = { 0 }, v;
         for (size_t i = 0; i < n; i++)
             next[i] = theta[i] - grad[i];
         v = loss_at(w, next, g);
@@ -268,6 +282,88 @@ static unsigned optimum(struct work *w, double *theta, double *cov, double *loss
     if (!small_cholesky(h, n) || largest(grad, n) > 1e-4)
         flags |= flags & FIT_SINGULAR ? 0 : FIT_NOT_CONVERGED;
     return flags;
+}
+
+/* cov: inverse information in, what the clusters' scores say out. How many clusters. */
+static size_t by_clusters(struct work *w, const double *theta, double *cov)
+{
+    const struct model_rows *r = w->rows;
+    struct robust v;
+    robust_init(&v, w->dim);
+    fixed_part(w, theta);
+    for (size_t from = 0, to; from < r->n_row; from = to) {
+        double grad[DIM_MAX] = { 0 };
+        to = model_group_end(r, from);
+        group_part(w, from, to, theta[w->dim - 1], grad);
+        robust_add(&v, r->cluster[from], grad);
+    }
+    robust_finish(&v, cov);
+    return v.n_cluster;
+}
+
+/* ---- kinds of groups ---- */
+
+struct group {
+    const struct model_rows *rows;
+    size_t from, to;
+};
+
+static int by_numbers(const double *a, const double *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (a[i] != b[i])
+            return a[i] < b[i] ? -1 : 1;
+    return 0;
+}
+
+static int by_rows(const void *a, const void *b)
+{
+    const struct group *x = a, *y = b;
+    const struct model_rows *r = x->rows;
+    size_t n = x->to - x->from, m = y->to - y->from, p = r->n_col;
+    if (n != m)
+        return n < m ? -1 : 1;
+    int order = by_numbers(r->k + x->from, r->k + y->from, n);
+    order = order ? order : by_numbers(r->n + x->from, r->n + y->from, n);
+    return order ? order : by_numbers(r->x + x->from * p, r->x + y->from * p, n * p);
+}
+
+static int by_first(const void *a, const void *b)
+{
+    const struct kind *x = a, *y = b;
+    return (x->from > y->from) - (x->from < y->from);
+}
+
+/* In the order of the first of each kind: sums do not depend on how qsort() leaves equal ones. */
+static enum status sort_out(struct work *w, size_t n_group, struct err *err)
+{
+    const struct model_rows *r = w->rows;
+    struct group *g = malloc((n_group + 1) * sizeof *g);
+    size_t n = 0;
+    w->kind = malloc((n_group + 1) * sizeof *w->kind);
+    if (!g || !w->kind) {
+        free(g);
+        return err_set(err, ST_NOMEM, "mixed model of %zu groups", n_group);
+    }
+    for (size_t from = 0, to; from < r->n_row; from = to) {
+        to = model_group_end(r, from);
+        g[n++] = (struct group){ r, from, to };
+    }
+    qsort(g, n, sizeof *g, by_rows);
+    for (size_t i = 0; i < n; i++) {
+        struct kind *k = &w->kind[w->n_kind];
+        if (i > 0 && by_rows(&g[i - 1], &g[i]) == 0) {
+            k[-1].groups++;
+            if (g[i].from < k[-1].from)
+                k[-1] = (struct kind){ g[i].from, g[i].to, k[-1].groups };
+            continue;
+        }
+        *k = (struct kind){ g[i].from, g[i].to, 1 };
+        w->n_kind++;
+    }
+    qsort(w->kind, w->n_kind, sizeof *w->kind, by_first);
+    free(g);
+    return ST_OK;
 }
 
 static enum status check(const struct model_rows *r, size_t tested, struct fit *f, struct err *err)
@@ -304,7 +400,7 @@ static double null_loss(struct work *w, size_t tested, double *x, unsigned *flag
 {
     const struct model_rows *full = w->rows;
     struct model_rows null = *full;
-    double theta[DIM_MAX], cov[DIM_MAX * DIM_MAX], loss, *to = x;
+    double theta[DIM_MAX] = { 0 }, cov[DIM_MAX * DIM_MAX], loss, *to = x;
     int steps;
     for (size_t i = 0; i < full->n_row; i++)
         for (size_t j = 0; j < full->n_col; j++)
@@ -325,34 +421,42 @@ enum status glmm_fit(const struct model_rows *rows, size_t tested, struct fit *r
 {
     struct fit f = { .lrt = (double)NAN, .lrt_p = (double)NAN, .sigma = (double)NAN };
     struct work w = { .rows = rows, .dim = rows->n_col + 2 };
-    double theta[DIM_MAX], cov[DIM_MAX * DIM_MAX] = { 0 }, loss;
+    double theta[DIM_MAX] = { 0 }, cov[DIM_MAX * DIM_MAX] = { 0 }, loss;
     if (check(rows, tested, &f, err) != ST_OK)
         return err->code;
     for (size_t j = 0; j <= rows->n_col; j++)
         f.se[j] = f.wald_p[j] = (double)NAN;
+    f.p = (double)NAN;
     if (f.flags) {
         *ret = f;
         return ST_OK;
     }
     w.eta = malloc((rows->n_row * (rows->n_col + 1) + 1) * sizeof *w.eta);
-    if (!w.eta)
-        return err_set(err, ST_NOMEM, "mixed model of %zu rows", rows->n_row);
+    if (!w.eta || sort_out(&w, f.n_group, err) != ST_OK) {
+        free(w.eta);
+        free(w.kind);
+        return err->code ? err->code
+                         : err_set(err, ST_NOMEM, "mixed model of %zu rows", rows->n_row);
+    }
     make_rule(&w.rule);
     start_at(rows, theta, w.dim);
     f.flags = optimum(&w, theta, cov, &loss, &f.iterations);
     f.log_lik = -loss;
     f.sigma = fabs(theta[w.dim - 1]);
     memcpy(f.beta, theta, (rows->n_col + 1) * sizeof *theta);
-    double less = null_loss(&w, tested, w.eta + rows->n_row, &f.flags);
-    for (size_t j = 0; f.flags == FIT_OK && j <= rows->n_col; j++) {
-        f.se[j] = sqrt(cov[j * w.dim + j]);
-        f.wald_p[j] = dist_norm_two_sided(f.beta[j] / f.se[j]);
+    if (f.flags == FIT_OK && rows->cluster) {
+        f.n_cluster = by_clusters(&w, theta, cov);
+        f.flags = f.n_cluster < 2 ? FIT_EMPTY : FIT_OK;
+    } else if (!rows->cluster) {
+        double less = null_loss(&w, tested, w.eta + rows->n_row, &f.flags);
+        f.lrt = f.flags == FIT_OK ? fmax(0, 2 * (less - loss)) : (double)NAN;
+        f.lrt_p = f.flags == FIT_OK ? dist_chi2_sf(f.lrt, 1) : (double)NAN;
     }
-    if (f.flags == FIT_OK) {
-        f.lrt = fmax(0, 2 * (less - loss));
-        f.lrt_p = dist_chi2_sf(f.lrt, 1);
-    }
+    if (f.flags == FIT_OK)
+        fit_errors(&f, cov, w.dim, rows->n_col + 1);
+    f.p = rows->cluster ? f.wald_p[1 + tested] : f.lrt_p;
     free(w.eta);
+    free(w.kind);
     *ret = f;
     return ST_OK;
 }

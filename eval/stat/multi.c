@@ -91,7 +91,8 @@ uint32_t plan_instances(struct plan_in in, double difference)
 struct beta_prior beta_prior_of(const struct decomposition *d)
 {
     double m = fmin(fmax(d->mean, 1e-6), 1 - 1e-6), b = fmax(d->between, 1e-12);
-    double weight = m * (1 - m) / b - 1;
+    /* m (1 - m) = between + within, of right or wrong; shares vary less inside a template. */
+    double weight = d->many ? d->within / b : m * (1 - m) / b - 1;
     return (struct beta_prior){ d->mean, fmin(fmax(weight, 0.5), 1e6) };
 }
 

@@ -29,7 +29,7 @@ struct plan_out plan_design(struct plan_in in);
 uint32_t plan_instances(struct plan_in in, double difference);
 
 /* Beta prior of a variant's templates by moments from a decomposition; mean and a + b ("how many
- * answers the prior is worth"), kept in [0.5, 1e6]. */
+ * questions the prior is worth"), kept in [0.5, 1e6]. */
 struct beta_prior {
     double mean, weight;
 };

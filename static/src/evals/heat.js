@@ -7,6 +7,8 @@ import { conditionName, points } from './text.js';
 
 const SHADES = 5;
 const total = (t) => [t.correct.reduce((a, b) => a + b, 0), t.scored.reduce((a, b) => a + b, 0)];
+// Asked more than once: the share of its answers that is right.
+const original = (v) => (v === null ? '\u2013' : typeof v === 'number' ? `${points(v, 0)} %` : v ? 'right' : 'wrong');
 const rate = (t) => { const [k, n] = total(t); return n ? k / n : 2; };
 
 const ORDERS = {
@@ -28,7 +30,7 @@ export function Heat({ heat, name, href }) {
       <label class="tick"><input type="checkbox" checked=${shrunk} onChange=${(e) => setShrunk(e.target.checked)} /> drawn toward the variant's mean</label></div>
     <div class="scroll tall" tabindex="0" role="region" aria-label="Templates by variant, percent right"><table class="ematrix">
       <thead><tr><th>template</th><th>original</th>${heat.conditions.map((c) => html`<th key=${conditionName(c)} class="num">${conditionName(c)}</th>`)}<th class="num">of all failures</th></tr></thead>
-      <tbody>${rows.map((t) => html`<tr key=${t.id}><th scope="row"><a href=${href(t.id)}>${t.id}</a></th><td>${t.original === null ? '\u2013' : t.original ? 'right' : 'wrong'}</td>
+      <tbody>${rows.map((t) => html`<tr key=${t.id}><th scope="row"><a href=${href(t.id)}>${t.id}</a></th><td>${original(t.original)}</td>
         ${t.scored.map((n, j) => {
     if (!n) return html`<td key=${j} class="num">\u2013</td>`;
     const v = shrunk && t.shrunk[j] !== null ? t.shrunk[j] : t.correct[j] / n;

@@ -187,7 +187,9 @@ Test(evalstat, original_against_generated_by_another_algorithm)
     cr_assert_eq(exact_original(orig, tally_a, T, &x, &err), ST_OK);
     double got[7] = { x.right, x.expected, x.sd, x.p_two, x.p_mid, x.p_greater, x.p_less };
     all_near(got, "exact", 7, TOL);
-    struct odds_ratio o = mantel_haenszel(orig, tally_a, T, 0.95);
+    struct tally single[T];
+    cells_tallies((struct cells){ .x = orig, .n_template = T, .n_set = 1 }, single);
+    struct odds_ratio o = mantel_haenszel(single, tally_a, T, 0.95);
     double mh[4] = { o.value, o.ci.low, o.ci.high, o.log_se };
     all_near(mh, "mh", 4, TOL);
 }
@@ -273,9 +275,12 @@ Test(evalstat, conditional_regression_is_that_of_all_choices_enumerated)
         group[i] = i / 7;
         one[i] = 1;
     }
-    struct model_rows r = { N,     2,
-                            group, golden_get(&g, "clogit_y", N),
-                            one,   golden_get(&g, "clogit_x", (size_t)N * 2) };
+    struct model_rows r = { .n_row = N,
+                            .n_col = 2,
+                            .group = group,
+                            .k = golden_get(&g, "clogit_y", N),
+                            .n = one,
+                            .x = golden_get(&g, "clogit_x", (size_t)N * 2) };
     cr_assert_eq(clogit_fit(&r, 0, &f, &err), ST_OK, "%s", err.msg);
     cr_expect_eq(f.flags, FIT_OK);
     double l[3] = { f.lrt, f.lrt_p, f.log_lik };
@@ -296,7 +301,9 @@ static struct model_rows one_column(const int8_t *orig, const struct tally *t, u
         n[2 * i + 1] = t[i].n;
         x[2 * i + 1] = 0;
     }
-    return (struct model_rows){ 2 * (size_t)T, 1, group, k, n, x };
+    return (struct model_rows){
+        .n_row = 2 * (size_t)T, .n_col = 1, .group = group, .k = k, .n = n, .x = x
+    };
 }
 
 Test(evalstat, the_mixed_model_is_lme4s)

@@ -133,7 +133,7 @@ Test(evalstat_ends, nothing_and_everything)
     cr_expect(d.mean == 1 && d.within == 0 && d.icc == 0 && isnan(d.p_spread));
     cr_assert_eq(exact_original(orig, t, 4, &e, &err), ST_OK);
     cr_expect(e.n_informative == 0 && e.right == 4 && fabs(e.p_two - 1) < 1e-12);
-    cr_expect(isnan(mantel_haenszel(orig, t, 4, 0.95).value));
+    cr_expect(isnan(mantel_haenszel(t, t, 4, 0.95).value));
     struct paired p;
     cr_assert_eq(paired_compare(t, t, 4, (struct paired_opts){ 0.95, 1 }, &p, &err), ST_OK);
     cr_expect(p.mean == 0 && isnan(p.t) && p.p_wilcoxon == 1 && p.p_flip == 1);
@@ -152,6 +152,37 @@ Test(evalstat_ends, unscored_cells_shrink_denominators_only)
 
 /* ---- models ---- */
 
+/* 1,200 answers a group have more choices than a double has digits before the point. One covariate
+ * that marks half of them: the odds ratio is near that of the two halves. */
+Test(evalstat_models, a_thousand_answers_a_template_are_not_too_many)
+{
+    enum { N = 1200, T = 3 };
+    struct err err = ERR_INIT;
+    static uint32_t group[N * T];
+    static double k[N * T], n[N * T], x[N * T];
+    struct rng rng = { 11 };
+    struct fit f;
+    double right[2] = { 0 };
+    for (uint32_t i = 0; i < N * T; i++) {
+        group[i] = i / N;
+        x[i] = i % 2;
+        n[i] = 1;
+        k[i] = rng_f64(&rng) < 0.4 + 0.2 * x[i];
+        right[i % 2] += k[i];
+    }
+    struct model_rows r = {
+        .n_row = (size_t)N * T, .n_col = 1, .group = group, .k = k, .n = n, .x = x
+    };
+    cr_assert_eq(clogit_fit(&r, 0, &f, &err), ST_OK, "%s", err.msg);
+    double half = N * T / 2.0;
+    double odds = log(right[1] / (half - right[1])) - log(right[0] / (half - right[0]));
+    cr_expect_eq(f.flags, FIT_OK, "%s", fit_flag_name(f.flags));
+    cr_expect(fabs(f.beta[0] - odds) < 0.02, "%g, not %g", f.beta[0], odds);
+    double se = sqrt(1 / right[0] + 1 / (half - right[0]) + 1 / right[1] + 1 / (half - right[1]));
+    cr_expect(fabs(f.se[0] - se) < 0.01 * se, "%g, not %g", f.se[0], se);
+    cr_expect_lt(f.log_lik, 0);
+}
+
 enum { G = 60 };
 static struct model_rows two_rows(double (*right)(int g, int x), uint32_t *group, double *k,
                                   double *n, double *x)
@@ -162,7 +193,9 @@ static struct model_rows two_rows(double (*right)(int g, int x), uint32_t *group
         n[i] = 10;
         k[i] = right(i / 2, i % 2);
     }
-    return (struct model_rows){ 2 * (size_t)G, 1, group, k, n, x };
+    return (struct model_rows){
+        .n_row = 2 * (size_t)G, .n_col = 1, .group = group, .k = k, .n = n, .x = x
+    };
 }
 static double separated(int g, int x)
 {
@@ -218,7 +251,7 @@ Test(evalstat_models, a_separated_conditional_fit_is_flagged)
         n[i] = 1;
         k[i] = i % 4 == 0;
     }
-    struct model_rows r = { 40, 1, group, k, n, x };
+    struct model_rows r = { .n_row = 40, .n_col = 1, .group = group, .k = k, .n = n, .x = x };
     cr_assert_eq(clogit_fit(&r, 0, &f, &err), ST_OK, "%s", err.msg);
     cr_expect(f.flags & FIT_SEPARATED, "%s", fit_flag_name(f.flags));
     cr_expect(isnan(f.wald_p[0]) && isnan(f.lrt_p));
@@ -253,7 +286,9 @@ Test(evalstat_models, conditional_odds_reproduce_the_observed_originals)
         k[i] = rng_f64(&rng) < 0.2 + 0.6 * (group[i] % 5) / 5 + 0.15 * x[i];
         observed += x[i] * k[i];
     }
-    struct model_rows r = { (size_t)N * T, 1, group, k, n, x };
+    struct model_rows r = {
+        .n_row = (size_t)N * T, .n_col = 1, .group = group, .k = k, .n = n, .x = x
+    };
     cr_assert_eq(clogit_fit(&r, 0, &f, &err), ST_OK, "%s", err.msg);
     for (int t = 0; t < T; t++) {
         double s = 0;
@@ -275,129 +310,4 @@ Test(evalstat_shrink, posterior_rates_lie_between_their_own_and_the_mean)
     cr_expect(fabs(beta_shrunk(p, (struct tally){ 0, 0 }) - 0.6) < 1e-12);
     d.between = -0.001; /* no spread: all templates are the mean */
     cr_expect(fabs(beta_shrunk(beta_prior_of(&d), (struct tally){ 10, 10 }) - 0.6) < 1e-4);
-}
-
-/* ---- questions that were asked more than once ---- */
-
-TestSuite(evalstat_repeats, .timeout = 600);
-
-/* The outcome of one way to choose which of a template's three numbers is the original's. */
-static int sum_of(const int32_t v[3][3], int way)
-{
-    int sum = 0;
-    for (int t = 0; t < 3; t++, way /= 3)
-        sum += v[t][way % 3];
-    return sum;
-}
-
-Test(evalstat_repeats, the_exact_test_counts_all_choices_of_the_original)
-{
-    static const int32_t v[3][3] = { { 2, 0, 1 }, { 1, 1, 0 }, { 2, 2, 2 } };
-    int32_t o[3], g[6];
-    struct err err = ERR_INIT;
-    struct exact_test e;
-    double chance[8] = { 0 }, two = 0, up = 0, mean = 0;
-    for (int t = 0; t < 3; t++) {
-        o[t] = v[t][0];
-        g[2 * t] = v[t][1];
-        g[2 * t + 1] = v[t][2];
-    }
-    for (int way = 0; way < 27; way++)
-        chance[sum_of(v, way)] += 1.0 / 27;
-    for (int k = 0; k < 8; k++) {
-        mean += k * chance[k];
-        up += k >= 5 ? chance[k] : 0;
-        two += chance[k] <= chance[5] * (1 + 1e-9) ? chance[k] : 0;
-    }
-    struct repeated r = { o, g, 3, 2, 2 };
-    cr_assert_eq(exact_repeated(&r, &e, &err), ST_OK);
-    cr_expect(e.right == 5 && e.n_template == 3 && e.n_informative == 2);
-    cr_expect(fabs(e.expected - mean) < 1e-12 && fabs(e.p_greater - up) < 1e-12 &&
-                  fabs(e.p_two - two) < 1e-12,
-              "%g %g, %g %g", e.p_greater, up, e.p_two, two);
-}
-
-Test(evalstat_repeats, one_answer_each_is_the_test_of_single_answers)
-{
-    enum { T = 40, M = 7 };
-    struct rng rng = { 3 };
-    struct err err = ERR_INIT;
-    for (int round = 0; round < 20; round++) {
-        int8_t x[T * M], first[T];
-        int32_t g[T * M], o[T];
-        struct tally t[T];
-        struct exact_test a, b;
-        for (int i = 0; i < T * M; i++)
-            g[i] = x[i] = (int8_t)((int)rng_below(&rng, 3) - 1);
-        for (int i = 0; i < T; i++)
-            o[i] = first[i] = (int8_t)((int)rng_below(&rng, 3) - 1);
-        cells_tallies((struct cells){ x, T, M }, t);
-        struct repeated r = { o, g, T, M, 1 };
-        cr_assert(exact_original(first, t, T, &a, &err) == ST_OK &&
-                  exact_repeated(&r, &b, &err) == ST_OK);
-        cr_expect(a.n_template == b.n_template && a.right == b.right &&
-                  a.n_informative == b.n_informative);
-        cr_expect(fabs(a.p_two - b.p_two) < 1e-9 && fabs(a.p_mid - b.p_mid) < 1e-9 &&
-                      fabs(a.sd - b.sd) < 1e-9,
-                  "%.12g %.12g", a.p_two, b.p_two);
-    }
-}
-
-/* Half of each template's questions are answered right with chance 0.2, half with 0.8, each R
- * times: the variance of a question's share is 0.09 + 0.16 / R. */
-Test(evalstat_repeats, the_variance_of_shares_is_that_of_questions_and_of_answers)
-{
-    enum { T = 300, M = 40 };
-    static int8_t x[T * M];
-    static double share[T * M];
-    static struct tally t[T], once[T];
-    for (int repeats = 1; repeats <= 8; repeats *= 2) {
-        struct rng rng = { 17 };
-        struct decomposition d;
-        double se, se_once;
-        for (int i = 0; i < T * M; i++) {
-            int right = 0;
-            double chance = rng_f64(&rng) < 0.5 ? 0.2 : 0.8;
-            for (int k = 0; k < repeats; k++) {
-                bool r = rng_f64(&rng) < chance;
-                x[i] = k ? x[i] : r;
-                right += r;
-            }
-            share[i] = right / (double)repeats;
-        }
-        struct cells c = { x, T, M, share };
-        cells_tallies(c, t);
-        decompose(c, t, &d);
-        double want = 0.09 + 0.16 / repeats;
-        cr_expect(fabs(d.within - want) < 0.006, "%d repeats: %g, not %g", repeats, d.within, want);
-        cr_expect(fabs(d.between) < 0.002 && d.p_spread > 0.001, "%g %g", d.between, d.p_spread);
-        interval_fixed(t, T, 0.95, &se);
-        cr_expect(fabs(se - sqrt(want / (T * M))) < 0.03 * se, "%g", se);
-        cells_tallies((struct cells){ x, T, M }, once);
-        interval_fixed(once, T, 0.95, &se_once);
-        cr_expect(fabs(se / se_once - sqrt(want / 0.25)) < 0.03, "%g of %g", se, se_once);
-    }
-}
-
-Test(evalstat_repeats, answers_that_repeat_themselves_tell_nothing_more)
-{
-    enum { T = 20, M = 6 };
-    int8_t x[T * M];
-    double share[T * M], a_se, b_se;
-    struct tally a[T], b[T];
-    struct decomposition d, e;
-    struct rng rng = { 5 };
-    for (int i = 0; i < T * M; i++) {
-        x[i] = (int8_t)((int)rng_below(&rng, 3) - 1);
-        share[i] = x[i] > 0;
-    }
-    struct cells once = { x, T, M }, many = { x, T, M, share };
-    cells_tallies(once, a);
-    cells_tallies(many, b);
-    decompose(once, a, &d);
-    decompose(many, b, &e);
-    struct interval v = interval_random(a, T, 0.95, &a_se), w = interval_random(b, T, 0.95, &b_se);
-    cr_expect(fabs(d.within - e.within) < 1e-12 && fabs(d.icc - e.icc) < 1e-12);
-    cr_expect(fabs(a_se - b_se) < 1e-12 && fabs(v.low - w.low) < 1e-12);
-    cr_expect_eq(cells_total(many).k, cells_total(once).k);
 }
