@@ -1,6 +1,5 @@
 /* eval/runner.c - the side that asks. See runner.h. */
 #include "engine/base/clock.h"
-#include "engine/base/rng.h"
 #include "eval/runner_internal.h"
 
 #include <math.h>
@@ -8,43 +7,12 @@
 #include <unistd.h>
 
 enum {
-    ATTEMPTS = 8,
-    SAME_MAX = 3, /* the same error on one item: it will not go away */
-    OUTAGE_AFTER = 12,
-    BACKOFF_MS = 500,
-    BACKOFF_MAX_MS = 60000,
     POLL_MS = 20,
     AHEAD_MS = 250,  /* of work leased ahead: the store may take as long as that for a commit */
     GRACE_MS = 10000 /* for what is in flight, when asked to stop softly */
 };
 
-struct runner {
-    const struct runner_opts *o;
-    struct writer w;
-    struct pace pace;
-    struct rng rng;
-    struct work *later; /* waits for its time; sorted by due_ns */
-    size_t n_later;
-    struct work **asked; /* in flight */
-    size_t n_asked, cap_asked;
-    uint32_t failures; /* in a row, nothing between */
-    bool ever_ok;
-    uint64_t start_ns, told_ns, retries;
-    int64_t latency_us; /* of answers, the newer the more; 0: none yet */
-    int64_t tokens_in, tokens_cached, tokens_out, requests;
-    struct run_counts before; /* when this session began */
-    enum run_ending ending;
-    bool stopping;
-    uint64_t stop_ns;
-    bool drop;
-    bool learned; /* the endpoint refused something in this session */
-    char problem[200];
-    char note[ERR_MSG_MAX];
-};
-
-static void stop(struct runner *r, enum run_ending why, bool drop, const char *fmt, ...)
-    __attribute__((format(printf, 4, 5)));
-static void stop(struct runner *r, enum run_ending why, bool drop, const char *fmt, ...)
+void runner_stop(struct runner *r, enum run_ending why, bool drop, const char *fmt, ...)
 {
     va_list ap;
     r->drop |= drop;
@@ -61,7 +29,7 @@ static void stop(struct runner *r, enum run_ending why, bool drop, const char *f
 
 /* ---- works that wait ---- */
 
-static void put_later(struct runner *r, struct work *w, uint64_t delay_ns)
+void runner_put_later(struct runner *r, struct work *w, uint64_t delay_ns)
 {
     struct work **p = &r->later;
     w->due_ns = clock_ns() + delay_ns;
@@ -72,9 +40,24 @@ static void put_later(struct runner *r, struct work *w, uint64_t delay_ns)
     r->n_later++;
 }
 
+void runner_put_back(struct runner *r, struct work *w, uint64_t delay_ns)
+{
+    if (!w->probe) {
+        runner_put_later(r, w, delay_ns);
+        return;
+    }
+    w->due_ns = clock_ns() + delay_ns;
+    r->probe = w;
+}
+
 static struct work *take_due(struct runner *r, uint64_t now)
 {
     struct work *w = r->later;
+    if (r->probing) {
+        w = r->probe && r->probe->due_ns <= now ? r->probe : NULL;
+        r->probe = w ? NULL : r->probe;
+        return w;
+    }
     if (!w || w->due_ns > now)
         return NULL;
     r->later = w->next;
@@ -103,166 +86,11 @@ static void put_asked(struct runner *r, struct work *w)
     r->asked[r->n_asked++] = w;
 }
 
-static void take_asked(struct runner *r, struct work *w)
+void runner_take_asked(struct runner *r, struct work *w)
 {
     struct work *last = r->asked[--r->n_asked];
     r->asked[w->at] = last;
     last->at = w->at;
-}
-
-/* Full jitter: a crowd that failed together does not come back together. */
-static uint64_t backoff(struct runner *r, uint32_t tries)
-{
-    uint64_t base = r->o->backoff_ms ? r->o->backoff_ms : BACKOFF_MS, most = base;
-    for (uint32_t i = 1; i < tries && most < BACKOFF_MAX_MS; i++)
-        most *= 2;
-    most = most < BACKOFF_MAX_MS ? most : BACKOFF_MAX_MS;
-    return (rng_below(&r->rng, most * 1000) + 1000) * 1000;
-}
-
-/* ---- outcomes ---- */
-
-static char *copy(struct str s, size_t most, size_t *n)
-{
-    size_t len = s.n < most ? s.n : most;
-    *n = len;
-    return len ? str_dup((struct str){ s.p, len }) : NULL;
-}
-
-static struct outcome *new_outcome(struct work *w, const struct backend_reply *r)
-{
-    struct outcome *o = calloc(1, sizeof *o);
-    size_t ignored;
-    if (!o)
-        return NULL;
-    *o = (struct outcome){ .work = w,
-                           .ord = w->ord,
-                           .status = r->status,
-                           .latency_us = r->latency_us,
-                           .at_ms = r->at_ms,
-                           .prompt_tokens = r->prompt_tokens,
-                           .cached_tokens = r->cached_tokens,
-                           .completion_tokens = r->completion_tokens,
-                           .queued_ns = clock_ns() };
-    snprintf(o->request_hash, sizeof o->request_hash, "%s", r->request_hash ? r->request_hash : "");
-    o->response = copy(r->text, RUN_RESPONSE_MAX, &o->n_response);
-    o->reasoning = copy(r->reasoning, RUN_RESPONSE_MAX, &o->n_reasoning);
-    o->body = copy(r->body, RUN_BODY_MAX, &o->n_body);
-    o->finish = copy(r->finish, 64, &ignored);
-    o->error = copy(r->error, 400, &ignored);
-    return o;
-}
-
-/* Hands it to the writer; waits while that is behind. */
-static void settle(struct runner *r, struct work *w, const struct backend_reply *reply,
-                   enum attempt_outcome what, enum sample_state to, bool keep)
-{
-    struct outcome *o = new_outcome(w, reply);
-    if (!o) {
-        stop(r, RUN_ENDED_OUTAGE, true, "out of memory");
-        if (!keep)
-            work_free(w); /* its lease ends with the process */
-        return;
-    }
-    o->what = what;
-    o->to = to;
-    o->keep = keep;
-    while (!queue_try_push(r->w.done, o)) {
-        if (atomic_load(&r->w.broken)) {
-            outcome_free(o);
-            return;
-        }
-        usleep(1000);
-    }
-}
-
-/* ---- replies ---- */
-
-static void note_failure(struct runner *r, const struct backend_reply *reply)
-{
-    uint32_t limit = r->o->outage_after ? r->o->outage_after : OUTAGE_AFTER;
-    snprintf(r->problem, sizeof r->problem, "%.*s", (int)reply->error.n, reply->error.p);
-    r->failures++;
-    /* What never worked at all is likelier a wrong setting than bad luck. */
-    if (r->failures >= (reply->kind == REPLY_DOWN || !r->ever_ok ? limit : 2 * limit))
-        stop(r, RUN_ENDED_OUTAGE, true,
-             "%.80s does not answer: %u failures in a row, the last: %.110s",
-             r->o->where ? r->o->where : "the endpoint", r->failures, r->problem);
-}
-
-static void on_retry(struct runner *r, struct work *w, const struct backend_reply *reply)
-{
-    uint32_t most = r->o->attempts ? r->o->attempts : ATTEMPTS;
-    char error[sizeof w->last_error];
-    snprintf(error, sizeof error, "%.*s", (int)reply->error.n, reply->error.p);
-    w->same = strcmp(error, w->last_error) == 0 ? w->same + 1 : 1;
-    memcpy(w->last_error, error, sizeof error);
-    w->tries++;
-    r->retries++;
-    /* Questions that always fail are all that is left at a run's end: their second and third tries
-     * tell nothing of the endpoint. */
-    if (w->tries == 1 || !r->ever_ok)
-        note_failure(r, reply);
-    else
-        snprintf(r->problem, sizeof r->problem, "%.*s", (int)reply->error.n, reply->error.p);
-    if (reply->kind == REPLY_BAD || w->same >= SAME_MAX || w->tries >= most) {
-        settle(r, w, reply, ATTEMPT_FAIL, SAMPLE_FAILED, false);
-        return;
-    }
-    if (reply->retry_after_ns)
-        pace_refused(&r->pace, reply->retry_after_ns, clock_ns());
-    settle(r, w, reply, ATTEMPT_RETRY, SAMPLE_LEASED, true);
-    put_later(r, w, backoff(r, w->tries));
-}
-
-static void on_ok(struct runner *r, struct work *w, const struct backend_reply *reply)
-{
-    r->failures = 0;
-    r->ever_ok = true;
-    r->latency_us = r->latency_us ? (7 * r->latency_us + reply->latency_us) / 8 : reply->latency_us;
-    r->tokens_in += reply->prompt_tokens;
-    r->tokens_cached += reply->cached_tokens;
-    r->tokens_out += reply->completion_tokens;
-    pace_ok(&r->pace, (uint64_t)(reply->prompt_tokens + reply->completion_tokens));
-    settle(r, w, reply, ATTEMPT_OK, SAMPLE_DONE, false);
-}
-
-static void on_reply(void *ctx, const struct backend_reply *reply)
-{
-    struct runner *r = ctx;
-    struct work *w = reply->tag;
-    take_asked(r, w);
-    switch (reply->kind) {
-    case REPLY_OK:
-        on_ok(r, w, reply);
-        break;
-    case REPLY_BUSY:
-        r->retries++;
-        snprintf(r->problem, sizeof r->problem, "%.*s", (int)reply->error.n, reply->error.p);
-        pace_refused(&r->pace, reply->retry_after_ns, clock_ns());
-        settle(r, w, reply, ATTEMPT_RETRY, SAMPLE_LEASED, true);
-        put_later(r, w, reply->retry_after_ns ? reply->retry_after_ns : backoff(r, 1));
-        break;
-    case REPLY_ADAPTED:
-        settle(r, w, reply, ATTEMPT_ADAPTED, SAMPLE_LEASED, true);
-        put_later(r, w, 0);
-        break;
-    case REPLY_DOWN:
-        r->retries++;
-        settle(r, w, reply, ATTEMPT_OUTAGE, SAMPLE_LEASED, true);
-        put_later(r, w, backoff(r, r->failures < 8 ? r->failures : 8));
-        note_failure(r, reply);
-        break;
-    case REPLY_FATAL:
-        settle(r, w, reply, ATTEMPT_OUTAGE, SAMPLE_PENDING, false);
-        snprintf(r->problem, sizeof r->problem, "%.*s", (int)reply->error.n, reply->error.p);
-        stop(r, RUN_ENDED_OUTAGE, true, "%.80s: %.150s", r->o->where ? r->o->where : "the endpoint",
-             r->problem);
-        break;
-    default: /* REPLY_RETRY, REPLY_BAD */
-        on_retry(r, w, reply);
-        break;
-    }
 }
 
 /* ---- asking ---- */
@@ -281,15 +109,16 @@ static void check_budget(struct runner *r)
     int64_t tokens =
         r->before.prompt_tokens + r->before.completion_tokens + r->tokens_in + r->tokens_out;
     if (l->max_requests && requests >= l->max_requests)
-        stop(r, RUN_ENDED_BUDGET, false, "the budget of %lld requests is used up",
-             (long long)l->max_requests);
+        runner_stop(r, RUN_ENDED_BUDGET, false, "the budget of %lld requests is used up",
+                    (long long)l->max_requests);
     if (l->max_tokens && tokens >= l->max_tokens)
-        stop(r, RUN_ENDED_BUDGET, false, "the budget of %lld tokens is used up",
-             (long long)l->max_tokens);
+        runner_stop(r, RUN_ENDED_BUDGET, false, "the budget of %lld tokens is used up",
+                    (long long)l->max_tokens);
     if (l->max_seconds > 0 && clock_ms_since(r->start_ns) >= l->max_seconds * 1000)
-        stop(r, RUN_ENDED_BUDGET, false, "the time limit of %.0f s has passed", l->max_seconds);
+        runner_stop(r, RUN_ENDED_BUDGET, false, "the time limit of %.0f s has passed",
+                    l->max_seconds);
     if (l->max_cost > 0 && cost_of(r) >= l->max_cost)
-        stop(r, RUN_ENDED_BUDGET, false, "the budget of %.2f is used up", l->max_cost);
+        runner_stop(r, RUN_ENDED_BUDGET, false, "the budget of %.2f is used up", l->max_cost);
 }
 
 /* Asks as many as may be; returns after how long to look again, in ms. */
@@ -302,11 +131,11 @@ static int ask_some(struct runner *r, struct err *err)
         if (b->window && b->in_flight >= b->window)
             return POLL_MS;
         struct work *w = take_due(r, now);
-        if (!w && queue_len(r->w.ready) == 0)
+        if (!w && (r->probing || queue_len(r->w.ready) == 0))
             return r->later ? 1 : POLL_MS;
         if (!pace_take(&r->pace, b->in_flight, now, &wait_ns)) {
             if (w)
-                put_later(r, w, 0);
+                runner_put_back(r, w, 0);
             return wait_ns && wait_ns < POLL_MS * 1000000ull ? (int)(wait_ns / 1000000) + 1
                                                              : POLL_MS;
         }
@@ -324,11 +153,12 @@ static int ask_some(struct runner *r, struct err *err)
             r->requests++;
             check_budget(r);
         } else if (e.code == ST_BUSY) {
-            put_later(r, w, 2000000);
+            runner_put_back(r, w, 2000000);
             return 2;
         } else if (e.code == ST_ARG || e.code == ST_RANGE) {
-            struct backend_reply bad = { .kind = REPLY_BAD, .error = str_c(e.msg) };
-            on_retry(r, w, &bad);
+            struct backend_reply bad = { .tag = w, .kind = REPLY_BAD, .error = str_c(e.msg) };
+            put_asked(r, w);
+            runner_on_reply(r, &bad);
         } else {
             work_free(w);
             *err = e;
@@ -414,11 +244,11 @@ static void look_around(struct runner *r)
 {
     int asked = r->o->stop ? atomic_load(r->o->stop) : 0;
     if (asked)
-        stop(r, RUN_ENDED_STOPPED, asked > 1, "stopped; the same command goes on");
+        runner_stop(r, RUN_ENDED_STOPPED, asked > 1, "stopped; the same command goes on");
     if (asked > 1)
         r->drop = true;
     if (atomic_load(&r->w.asked))
-        stop(r, RUN_ENDED_ASKED, false, "%s", "");
+        runner_stop(r, RUN_ENDED_ASKED, false, "%s", "");
     if (r->o->limits.max_seconds > 0)
         check_budget(r);
     struct backend *b = r->o->backend;
@@ -452,7 +282,7 @@ static void loop(struct runner *r, struct err *err)
         look_around(r);
         int wait = ask_some(r, err);
         if (err->code == ST_OK)
-            backend_poll(r->o->backend, wait, on_reply, r, err);
+            backend_poll(r->o->backend, wait, runner_on_reply, r, err);
         tell(r, false);
     }
     backend_drop(r->o->backend);
@@ -461,6 +291,8 @@ static void loop(struct runner *r, struct err *err)
 /* Dropped works: their leases are given back by the store. */
 static void free_works(struct runner *r)
 {
+    work_free(r->known);
+    work_free(r->probe);
     while (r->n_asked)
         work_free(r->asked[--r->n_asked]);
     free(r->asked);
@@ -472,6 +304,13 @@ static void free_works(struct runner *r)
 }
 
 /* ---- beginning and ending ---- */
+
+static bool keep_known(void *ctx, const struct run_sample *s)
+{
+    struct runner *r = ctx;
+    r->known = work_new(s);
+    return false;
+}
 
 static enum status begin(struct runner *r, struct err *err)
 {
@@ -486,6 +325,12 @@ static enum status begin(struct runner *r, struct err *err)
      * all that is left. */
     r->ever_ok = row.counts.done > 0;
     run_row_clear(&row);
+    struct sample_query q = SAMPLE_QUERY_ALL;
+    q.by_ord = true;
+    q.limit = 1;
+    q.state = SAMPLE_DONE;
+    if (r->ever_ok && run_store_each(r->o->store, r->o->run, &q, keep_known, r, err) != ST_OK)
+        return err->code;
     return run_store_move(r->o->store, r->o->run, from, RUN_RUNNING, "", &moved, err);
 }
 
@@ -546,6 +391,7 @@ enum status runner_run(const struct runner_opts *o, enum run_ending *ret, struct
     atomic_store(&r->w.want,
                  want_of(r, o->backend->window ? o->backend->window : pace_window(&r->pace)));
     if (begin(r, err) != ST_OK || writer_start(&r->w, o, err) != ST_OK) {
+        work_free(r->known);
         free(r);
         return err->code;
     }

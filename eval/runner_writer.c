@@ -62,16 +62,14 @@ static struct str place(char **at, struct str s)
     return kept;
 }
 
-static bool take_sample(void *ctx, const struct run_sample *r)
+struct work *work_new(const struct run_sample *r)
 {
-    struct taking *t = ctx;
     struct work *w = calloc(1, sizeof *w);
     char *text = malloc(r->question.n + r->gold_text.n + r->info.n + 1), *at = text;
-    if (!w || !text || t->n == LEASE_MAX) {
+    if (!w || !text) {
         free(w);
         free(text);
-        t->nomem = true;
-        return true; /* the rest of the rows is read and given back */
+        return NULL;
     }
     *w = (struct work){ .ord = r->ord,
                         .repeat = r->repeat,
@@ -81,8 +79,18 @@ static bool take_sample(void *ctx, const struct run_sample *r)
     w->question = place(&at, r->question);
     w->gold_text = place(&at, r->gold_text);
     w->info = place(&at, r->info);
-    t->list[t->n++] = w;
-    return true;
+    return w;
+}
+
+static bool take_sample(void *ctx, const struct run_sample *r)
+{
+    struct taking *t = ctx;
+    struct work *w = t->n < LEASE_MAX ? work_new(r) : NULL;
+    if (w)
+        t->list[t->n++] = w;
+    else
+        t->nomem = true;
+    return true; /* the rest of the rows is read and given back */
 }
 
 static int by_ord(const void *a, const void *b)

@@ -7,7 +7,9 @@
  * The answer depends on the question alone: "The final answer is K." with K = FNV of the last user
  * text modulo 100. A FAULT is NAME[:EVERY]: the question whose hash is divisible by EVERY (default
  * 7) gets it on its first FIRST (2) attempts:
- *   500 503 429 hang drip cut html type reset twice empty quota   and always: poison (hash % EVERY)
+ *   500 503 429 hang drip cut html type reset twice empty quota   and always: poison (500), refuse
+ *   (400)
+ * --refuse-after N: every question by 400 from then on.
  * --learn refuses max_tokens, temperature, stop and seed by 400, each by name. --batchy: another
  * answer while more than four questions are open. --log: a line per
  * question that was answered well: its hash. /stats tells {"requests", "answered", "peak"}. */
@@ -48,7 +50,7 @@ static struct {
 static int n_fault;
 static uint64_t seen_hash[SEEN_MAX];
 static unsigned char seen_n[SEEN_MAX];
-static uint64_t latency_ns, n_request, n_answered, n_open, peak, die_after;
+static uint64_t latency_ns, n_request, n_answered, n_open, peak, die_after, refuse_after;
 static bool learn, batchy;
 static FILE *answers;
 
@@ -153,7 +155,7 @@ static bool has_fault(const char *name, uint64_t h, unsigned times)
     for (int i = 0; i < n_fault; i++)
         if (strcmp(faults[i].name, name) == 0 &&
             h % faults[i].every == (uint64_t)i % faults[i].every)
-            return strcmp(name, "poison") == 0 || times < FIRST;
+            return strcmp(name, "poison") == 0 || strcmp(name, "refuse") == 0 || times < FIRST;
     return false;
 }
 
@@ -161,7 +163,9 @@ static bool has_fault(const char *name, uint64_t h, unsigned times)
 static bool misbehave(struct conn *c, struct str body, uint64_t h, bool chat)
 {
     unsigned times = seen(h);
-    if (has_fault("poison", h, times) || has_fault("500", h, times))
+    if (has_fault("refuse", h, times) || (refuse_after && n_answered >= refuse_after))
+        say(c, 400, "", "{\"error\":{\"message\":\"Content policy\"}}");
+    else if (has_fault("poison", h, times) || has_fault("500", h, times))
         say(c, 500, "", "{\"error\":{\"message\":\"overloaded\"}}");
     else if (has_fault("503", h, times))
         say(c, 503, "Retry-After: 0.02\r\n", "busy");
@@ -407,6 +411,9 @@ static void arguments(int argc, char **argv)
             i++;
         } else if (strcmp(argv[i], "--log") == 0) {
             answers = fopen(v, "ae");
+            i++;
+        } else if (strcmp(argv[i], "--refuse-after") == 0) {
+            refuse_after = strtoull(v, NULL, 10);
             i++;
         } else if (strcmp(argv[i], "--die-after") == 0) {
             die_after = strtoull(v, NULL, 10);

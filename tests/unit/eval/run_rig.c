@@ -51,6 +51,18 @@ static int wanted(const char *question)
     return (int)(hash_bytes(question, strlen(question)) % 100);
 }
 
+static void ask_for(int number, char text[64])
+{
+    snprintf(text, 64, "How much is %d and one more?", number);
+}
+
+uint64_t question_hash(int number)
+{
+    char text[64];
+    ask_for(number, text);
+    return hash_bytes(text, strlen(text));
+}
+
 /* ---- the run ---- */
 
 char dir[FILE_PATH_MAX];
@@ -80,6 +92,16 @@ void rig_close(void)
 
 void make_run(const char *id, int n)
 {
+    int *number = calloc((size_t)n, sizeof *number);
+    cr_assert_not_null(number);
+    for (int i = 0; i < n; i++)
+        number[i] = i;
+    make_run_of(id, number, n);
+    free(number);
+}
+
+void make_run_of(const char *id, const int *number, int n)
+{
     struct err e = ERR_INIT;
     struct run_row r = { .identity = "x",
                          .created = 1700000000,
@@ -95,7 +117,7 @@ void make_run(const char *id, int n)
     run_store_create(store, &r, &e);
     for (int i = 0; i < n; i++) {
         snprintf(text[i][0], 64, "t/both/0/%d", i);
-        snprintf(text[i][1], 64, "How much is %d and one more?", i);
+        ask_for(number[i], text[i][1]);
         snprintf(text[i][2], 64, "%d", wanted(text[i][1]));
         row[i] = (struct run_sample){ .key = str_c(text[i][0]),
                                       .tmpl = STR("t"),

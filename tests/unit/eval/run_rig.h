@@ -27,6 +27,10 @@ struct run_store *rig_store(const char *url); /* another handle; NULL: of the sa
 
 /* A run of n questions in `store`. */
 void make_run(const char *id, int n);
+/* Of the questions with these numbers, in the order in which they are asked. */
+void make_run_of(const char *id, const int *number, int n);
+/* What the endpoint knows a question by. */
+uint64_t question_hash(int number);
 
 struct setting {
     const char *model, *key, *learned;

@@ -109,6 +109,67 @@ Test(runner, questions_that_always_fail_are_no_outage_when_nothing_else_is_left)
     mock_stop(&m);
 }
 
+/* `good` questions that are answered, then `bad` ones that the fault "refuse:2" refuses. */
+static void make_refused(const char *id, int good, int bad)
+{
+    int list[200], n = 0;
+    cr_assert_leq(good + bad, 200);
+    for (int pass = 0; pass < 2; pass++)
+        for (int i = 0, left = pass ? bad : good; left > 0; i++)
+            if (question_hash(i) % 2 == (pass ? 0 : 1)) {
+                list[n++] = i;
+                left--;
+            }
+    make_run_of(id, list, n);
+}
+
+/* An endpoint that refuses many questions one behind another still answers others: it is asked
+ * one that it has answered, by this session or by an earlier one. */
+Test(runner, questions_that_are_refused_in_a_row_fail_and_are_no_outage)
+{
+    struct mock m;
+    struct setting t = { .concurrency = 8 }, first = { .limits.max_requests = 20 };
+    struct run_progress p;
+    char note[240];
+    mock_start(&m, (const char *const[]){ "refuse:2", NULL });
+    make_refused("refused", 20, 100);
+    cr_expect_eq(work(store, "refused", m.url, &t, &p, note), RUN_ENDED_DONE, "%s", note);
+    make_refused("later", 20, 100);
+    cr_expect_eq(work(store, "later", m.url, &first, &p, note), RUN_ENDED_BUDGET, "%s", note);
+    cr_expect_eq(work(store, "later", m.url, &t, &p, note), RUN_ENDED_DONE, "%s", note);
+    for (int i = 0; i < 2; i++) {
+        struct run_row r = row_of(i ? "later" : "refused");
+        struct outcomes o = outcomes_of(r.id);
+        cr_expect_eq(r.counts.done, 20);
+        cr_expect_eq(r.counts.failed, 100);
+        cr_expect_eq(o.n[ATTEMPT_OK], 20, "what is asked to look is no answer: %d",
+                     o.n[ATTEMPT_OK]);
+        cr_expect_eq(o.n[ATTEMPT_FAIL], 100, "a refusal is final: %d", o.n[ATTEMPT_FAIL]);
+        run_row_clear(&r);
+    }
+    mock_stop(&m);
+}
+
+/* One that refuses what it has answered is not what it was. */
+Test(runner, an_endpoint_that_refuses_what_it_answered_pauses_the_run)
+{
+    struct mock m;
+    struct setting t = { .concurrency = 8 };
+    struct run_progress p;
+    char note[240];
+    mock_start(&m, (const char *const[]){ "--refuse-after", "30", NULL });
+    make_run("turned", 200);
+    cr_expect_eq(work(store, "turned", m.url, &t, &p, note), RUN_ENDED_OUTAGE, "%s", note);
+    cr_expect(strstr(note, "in a row") && strstr(note, "Content policy"), "%s", note);
+    struct run_row r = row_of("turned");
+    cr_expect_eq(r.state, RUN_PAUSED);
+    cr_expect(r.counts.done >= 30 && r.counts.failed >= 24 && r.counts.pending > 50,
+              "%lld answered, %lld failed", (long long)r.counts.done, (long long)r.counts.failed);
+    cr_expect_eq(r.counts.done + r.counts.failed + r.counts.pending, 200);
+    run_row_clear(&r);
+    mock_stop(&m);
+}
+
 Test(runner, parameters_that_are_refused_are_left_out_and_recorded)
 {
     struct mock m;
