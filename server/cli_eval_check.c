@@ -129,8 +129,10 @@ enum status cli_eval_check(struct cli *c, struct err *err)
 struct importing {
     struct checking k;
     const char *name, *source;
+    bool skip_broken;
     char dir[FILE_PATH_MAX];
-    json_t *data; /* what was found of each file of rows */
+    json_t *data;     /* what was found of each file of rows */
+    json_t *left_out; /* files that were not taken in */
 };
 
 /* Rows of the public generator are matched with the templates of their set, which re-derives every
@@ -176,36 +178,84 @@ static enum status copy_file(const struct importing *m, const char *path, struct
     return err->code;
 }
 
+/* A file's templates stand one behind another: behind the last. *broken: one of them has errors. */
+static size_t file_end(const struct library *l, size_t i, bool *broken)
+{
+    const char *source = l->entry[i].source;
+    *broken = false;
+    for (; i < l->n && strcmp(l->entry[i].source, source) == 0; i++)
+        *broken |= strcmp(check_status(&l->entry[i]), "error") == 0;
+    return i;
+}
+
+/* All or nothing: one broken template makes every verb refuse the whole import. */
 static enum status copy_all(const struct importing *m, struct err *err)
 {
     const struct library *l = &m->k.lib;
-    for (size_t i = 0; i < l->n && err->code == ST_OK; i++)
-        if (i == 0 || strcmp(l->entry[i].source, l->entry[i - 1].source) != 0)
+    bool broken;
+    for (size_t i = 0; i < l->n; i = file_end(l, i, &broken)) {
+        file_end(l, i, &broken);
+        if (broken)
+            json_array_append_new(m->left_out, json_text(str_c(l->entry[i].source)));
+    }
+    if (m->k.n_error && !m->skip_broken)
+        return ST_OK;
+    for (size_t i = 0, next; i < l->n && err->code == ST_OK; i = next) {
+        next = file_end(l, i, &broken);
+        if (!broken)
             copy_file(m, l->entry[i].source, err);
+    }
     for (size_t i = 0; i < l->n_data && err->code == ST_OK; i++)
         copy_file(m, l->data[i].source, err);
     return err->code;
 }
 
-static enum status take_in(struct importing *m, const struct set_opts *so, const char *data_dir,
-                           struct err *err)
+/* In files that were taken in. */
+static size_t good_templates(const struct importing *m)
 {
-    char data[FILE_PATH_MAX];
-    if (cli_data_dir(data_dir, data, err) != ST_OK ||
-        file_path(m->dir, err, "%s/evals/imports/%s", data, m->name) != ST_OK)
-        return err->code;
-    m->data = json_array();
-    m->k.o = (struct check_opts){ .n_answer = 500, .n_text = 50 };
-    if (load(&m->k, so, err) != ST_OK || examine(&m->k, err) != ST_OK ||
-        match_rows(m, err) != ST_OK || copy_all(m, err) != ST_OK)
-        return err->code;
-    if (m->k.c->json) {
-        json_t *doc = report(&m->k);
-        json_object_set_new(doc, "name", json_text(str_c(m->name)));
-        json_object_set_new(doc, "folder", json_text(str_c(m->dir)));
-        json_object_set(doc, "data", m->data);
-        return cli_print_json(doc, err);
+    const struct library *l = &m->k.lib;
+    size_t n = 0;
+    for (size_t i = 0, next; i < l->n; i = next) {
+        bool broken;
+        next = file_end(l, i, &broken);
+        n += broken ? 0 : next - i;
     }
+    return n;
+}
+
+static bool taken_in(const struct importing *m)
+{
+    const struct checking *k = &m->k;
+    return !k->n_error || (m->skip_broken && (good_templates(m) || k->lib.n_data));
+}
+
+/* Exit code 3 when nothing was taken in. */
+static enum status verdict(const struct importing *m, struct err *err)
+{
+    const struct checking *k = &m->k;
+    if (taken_in(m))
+        return ST_OK;
+    if (m->skip_broken)
+        return err_set(err, ST_FORMAT, "no file is without errors: nothing was taken in");
+    return err_set(err, ST_FORMAT,
+                   "%zu of %zu templates have errors: nothing was taken in; mend them, or take in "
+                   "the other files with --skip-broken",
+                   k->n_error, k->lib.n);
+}
+
+static enum status tell_json(const struct importing *m, struct err *err)
+{
+    json_t *doc = report(&m->k);
+    json_object_set_new(doc, "name", json_text(str_c(m->name)));
+    json_object_set_new(doc, "folder", json_text(str_c(m->dir)));
+    json_object_set_new(doc, "imported", json_boolean(taken_in(m)));
+    json_object_set(doc, "left_out", m->left_out);
+    json_object_set(doc, "data", m->data);
+    return cli_print_json(doc, err) == ST_OK ? verdict(m, err) : err->code;
+}
+
+static enum status tell(const struct importing *m, struct err *err)
+{
     for (size_t i = 0; i < m->k.lib.n; i++)
         print_entry(&m->k.lib.entry[i], m->k.c->verbose);
     size_t i;
@@ -219,10 +269,28 @@ static enum status take_in(struct importing *m, const struct set_opts *so, const
                (long long)json_integer_value(json_object_get(v, "recovered")),
                (long long)json_integer_value(json_object_get(v, "gold_equal")),
                json_array_size(json_object_get(v, "mismatches")));
-    printf("%zu templates (%zu with warnings, %zu with errors) and %zu files of rows are now "
-           "@%s\n",
-           m->k.lib.n, m->k.n_warning, m->k.n_error, m->k.lib.n_data, m->name);
+    if (verdict(m, err) != ST_OK)
+        return err->code;
+    printf("%zu templates (%zu with warnings) and %zu files of rows are now @%s\n",
+           good_templates(m), m->k.n_warning, m->k.lib.n_data, m->name);
+    json_array_foreach(m->left_out, i, v) printf("left out: %s\n", json_string_value(v));
     return ST_OK;
+}
+
+static enum status take_in(struct importing *m, const struct set_opts *so, const char *data_dir,
+                           struct err *err)
+{
+    char data[FILE_PATH_MAX];
+    if (cli_data_dir(data_dir, data, err) != ST_OK ||
+        file_path(m->dir, err, "%s/evals/imports/%s", data, m->name) != ST_OK)
+        return err->code;
+    m->data = json_array();
+    m->left_out = json_array();
+    m->k.o = (struct check_opts){ .n_answer = 500, .n_text = 50 };
+    if (load(&m->k, so, err) != ST_OK || examine(&m->k, err) != ST_OK ||
+        match_rows(m, err) != ST_OK || copy_all(m, err) != ST_OK)
+        return err->code;
+    return m->k.c->json ? tell_json(m, err) : tell(m, err);
 }
 
 static bool good_name(const char *name)
@@ -247,7 +315,10 @@ enum status cli_eval_import(struct cli *c, struct err *err)
     cli_opts_init(&o, c, "strobe eval import PATH --name NAME [options]",
                   "Takes in a folder of public templates, generated rows (.jsonl) or GSM8K rows, "
                   "unchanged, after examining them; later verbs then take @NAME. Generated rows "
-                  "beside their templates are matched and every gold is worked out again.");
+                  "beside their templates are matched and every gold is worked out again. Exit "
+                  "code 3 and nothing taken in when a template has errors.");
+    cli_opt(&o, (struct opt){ "skip-broken", 0, OPT_FLAG, &m.skip_broken,
+                              .help = "leave out files in which a template has errors" });
     cli_opt(&o, (struct opt){ "name", 0, OPT_STR, &m.name, 0, 0, "NAME",
                               "what to call it: letters, digits, - _ ." });
     cli_opt(&o, (struct opt){ "pools", 0, OPT_STR, &suite.pools, 0, 0, "FILE",
@@ -262,6 +333,7 @@ enum status cli_eval_import(struct cli *c, struct err *err)
     if (cli_suite_fill(&suite, rest, n_rest, &so, err) == ST_OK)
         take_in(&m, &so, suite.data_dir, err);
     json_free(m.data);
+    json_free(m.left_out);
     clear(&m.k);
     cli_suite_clear(&suite);
     return err->code;

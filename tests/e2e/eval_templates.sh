@@ -60,6 +60,19 @@ check 'a cut file' 3 "$strobe" eval check "$tmp/cut.json"
 says 'is placed' "$tmp/out" 'invalid JSON at line 1'
 check 'nothing there' 3 "$strobe" eval check "$tmp/nowhere"
 
+mkdir "$tmp/mixed"
+cp "$here/eval/templates/ages.json" "$tmp/cut.json" "$tmp/mixed"
+check 'a broken template is not imported' 3 "$strobe" eval import "$tmp/mixed" --name mixed
+says 'it is named' "$tmp/out" 'cut.json.*invalid JSON at line 1'
+says 'and counted' "$tmp/err" '1 of 9 templates have errors: nothing was taken in'
+check 'nothing came of it' 3 "$strobe" eval sample @mixed -n 1
+check 'as JSON' 3 "$strobe" eval import "$tmp/mixed" --name mixed --json
+says 'it says so' "$tmp/out" '"imported":false,"left_out":\[".*cut.json"\]'
+check 'the others, when asked for' 0 "$strobe" eval import "$tmp/mixed" --name mixed --skip-broken
+says 'without it' "$tmp/out" 'left out: .*cut.json'
+check 'and used' 0 "$strobe" eval sample @mixed -n 1
+check 'only broken ones' 3 "$strobe" eval import "$tmp/cut.json" --name cut --skip-broken
+
 if [ -d "$data/gsm-symbolic/templates" ]; then
     mkdir -p "$tmp/public/p2"
     cp "$data/gsm-symbolic/templates/p2/0001.json" "$data/gsm-symbolic/templates/p2/0003.json" "$tmp/public/p2"
