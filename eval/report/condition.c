@@ -181,16 +181,22 @@ static enum status set_part(struct report *r, const struct table *t, const struc
         err_set(err, ST_NOMEM, "sets of a condition");
     else if (report_originals(r, r->profile, &o, err) == ST_OK &&
              cells_sets(table_cells(t), acc, &s, err) == ST_OK) {
-        struct tally all = cells_total(table_cells(&o));
-        for (size_t i = 0; i < t->n_tmpl; i++)
-            whole += t->tally[i].n > 0;
+        /* Of the templates that the sets are of: not every one has names, or each level. */
+        double originals = 0, right = 0;
+        for (size_t i = 0; i < t->n_tmpl; i++) {
+            if (t->tally[i].n == 0)
+                continue;
+            whole++;
+            originals += o.tally[i].n;
+            right += tally_sum(o.tally[i]);
+        }
         put(v, "sets", sets_json(&s, acc, t->n_set, err), err);
         put(v, "histogram",
             s.n_set ? histogram_json(acc, t->n_set, whole, &s, d, err) : json_null(), err);
         json_t *rank = json_null();
-        if (all.n && s.n_set > 1) {
-            struct set_rank k = set_rank(tally_rate(all), acc, t->n_set);
-            rank = json_pack("{s:f, s:o, s:o, s:o}", "original", tally_rate(all), "p_upper",
+        if (originals > 0 && s.n_set > 1) {
+            struct set_rank k = set_rank(right / originals, acc, t->n_set);
+            rank = json_pack("{s:f, s:o, s:o, s:o}", "original", right / originals, "p_upper",
                              json_num(k.p_upper), "p_mid", json_num(k.p_mid), "z", json_num(k.z));
         }
         put(v, "original_rank", rank, err);

@@ -96,6 +96,20 @@ Test(evalreport, the_document_does_not_depend_on_the_order_of_samples)
     json_free(y);
 }
 
+Test(evalreport, the_text_tells_the_spread_the_levels_and_the_traps)
+{
+    static const char *const want[] = { "\nsets ", "<0.0001", "\nlevels of both: -",
+                                        "wrong answers are the trap's, 100.0 %" };
+    json_t *doc = planted_doc(&plain);
+    struct buf text = BUF_INIT;
+    report_text(doc, &text);
+    for (size_t i = 0; i < sizeof want / sizeof want[0]; i++)
+        cr_expect(strstr(text.p, want[i]) != NULL, "no '%s' in\n%s", want[i], text.p);
+    cr_expect(strstr(text.p, " 0.0000") == NULL, "a chance is never nothing");
+    buf_clear(&text);
+    json_free(doc);
+}
+
 /* A36: the histogram holds every set, the original's mark is inside, tables agree with the counts.
  */
 Test(evalreport, totals_agree_in_json_csv_and_html)
@@ -232,6 +246,42 @@ Test(evalreport, an_empty_run_has_a_report)
     report_text(doc, &html);
     cr_expect(strstr(html.p, "0 asked"));
     buf_clear(&html);
+    json_free(doc);
+}
+
+struct some {
+    struct report *r;
+    int n, right; /* originals of even templates */
+};
+
+static bool add_some(void *ctx, const struct run_sample *s)
+{
+    struct some *x = ctx;
+    struct err err = ERR_INIT;
+    bool even = (s->tmpl.p[s->tmpl.n - 1] - '0') % 2 == 0;
+    if (!even && str_is(s->variant, "names"))
+        return true;
+    x->n += even && s->original;
+    x->right += even && s->original && s->correct[EXTRACT_FLEXIBLE];
+    return report_add(x->r, s, &err) == ST_OK;
+}
+
+/* Sets of half the templates are compared with the originals of that half. */
+Test(evalreport, originals_stand_among_sets_of_the_same_templates)
+{
+    struct some x = { 0 };
+    struct err err = ERR_INIT;
+    json_t *doc = NULL;
+    cr_assert_eq(report_open(planted_row(), &x.r, &err), ST_OK);
+    planted_each(&plain, add_some, &x);
+    cr_assert_eq(report_build(x.r, &doc, &err), ST_OK, "%s", err.msg);
+    report_free(x.r);
+    const json_t *names = json_object_get(condition(doc, "names", 0), "original_rank"),
+                 *both = json_object_get(condition(doc, "both", 0), "original_rank");
+    cr_expect(fabs(num(names, "original") - x.right / (double)x.n) < 1e-12, "%g, not %d of %d",
+              num(names, "original"), x.right, x.n);
+    cr_expect(fabs(num(both, "original") - num(condition(doc, "original", 0), "accuracy")) < 1e-12);
+    cr_expect_neq(num(both, "original"), num(names, "original"));
     json_free(doc);
 }
 
