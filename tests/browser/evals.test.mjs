@@ -87,6 +87,8 @@ test('the list of runs shows how far each is', opts, async (t) => {
   const p = await open(t, 'evals');
   await p.page.getByRole('link', { name: 'planted' }).waitFor();
   assert.equal(await p.page.getByRole('progressbar', { name: 'progress of better' }).getAttribute('value'), String(1200 / 7260));
+  await p.page.setViewportSize({ width: 375, height: 900 });
+  assert.ok((await p.page.locator('.side').boundingBox()).height < 300, 'the names of the screens take no more than they need');
   await p.page.getByText('New run').click();
   await both(p, 'evals-list');
   await clean(p);
@@ -126,6 +128,7 @@ for (const colorScheme of ['light', 'dark']) {
     const shades = await page.locator('.ematrix td[class*=shade]').evaluateAll((all) => [...new Set(all.map((e) => e.className.match(/shade\d/)[0]))].sort());
     assert.deepEqual(shades, ['shade0', 'shade1', 'shade2', 'shade3', 'shade4']);
     assert.equal(await page.locator('.ematrix tbody tr').count(), 60);
+    assert.equal(await page.locator('.ematrix thead th').getByText('original', { exact: true }).count(), 1, 'originals stand once');
     await page.getByLabel('Order').selectOption('id');
     assert.equal(await page.locator('.ematrix tbody th').first().innerText(), 't000');
     const rows = await csvOf(page, figure(page, 'Templates by variant'));

@@ -27,7 +27,7 @@ function Tiles({ r }) {
   const bad = (k) => (c.done ? (c[k] || 0) / c.done : 0);
   return html`<div class="tiles six">
     <${Tile} label="Progress" value=${percent(share)} share=${share} note="${count(over)} of ${count(c.total)} questions" />
-    <${Tile} label="Right so far" value=${c.done ? percent((c.correct || 0) / c.done) : 'no data yet'} note="${count(c.correct)} of ${count(c.done)} answered" />
+    <${Tile} label=${isOver(r) ? 'Right' : 'Right so far'} value=${c.done ? percent((c.correct || 0) / c.done) : 'no data yet'} note="${count(c.correct)} of ${count(c.done)} answered" />
     <${Tile} label="Time left" value=${isOver(r) ? stateName(r) : Number.isFinite(r.eta_s) ? duration(r.eta_s) : 'no data yet'} note=${Number.isFinite(r.rate) ? `${r.rate.toFixed(r.rate < 10 ? 2 : 0)} answers a second` : ''} />
     <${Tile} label="Cut by the limit" value=${percent(bad('truncated'))} share=${bad('truncated')} note="${count(c.truncated)} answers" />
     <${Tile} label="No number found" value=${percent(bad('unparsed'))} share=${bad('unparsed')} note="${count(c.unparsed)} answers, ${count(c.empty)} empty" />
