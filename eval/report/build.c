@@ -238,6 +238,7 @@ static enum status fill(struct run_store *s, const char *run, struct report **re
     struct run_row row = { 0 };
     struct report *r = NULL;
     struct sample_query q = SAMPLE_QUERY_ALL;
+    q.by_ord = true; /* report_sort() puts them in order: the database need not */
     if (run_store_get(s, run, &row, err) == ST_OK && report_open(&row, &r, err) == ST_OK) {
         struct err own = ERR_INIT;
         struct filling f = { r, &own };
