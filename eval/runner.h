@@ -40,6 +40,7 @@ struct runner_opts {
     struct pace_opts pace;
     uint32_t attempts;     /* per item; 0: 8 */
     uint32_t outage_after; /* failures in a row, nothing between; 0: 12 */
+    uint32_t outage_ms;    /* and for so long, where it has answered before; 0: 60 s */
     uint32_t backoff_ms;   /* of the first retry, doubled each time, to 60 s; 0: 500 */
     uint32_t patience_ms;  /* for a locked or full store; 0: 600 s */
     const char *where;     /* what is asked, for messages: "the engine", a URL */

@@ -76,7 +76,8 @@ struct runner {
     size_t n_later;
     struct work **asked; /* in flight */
     size_t n_asked, cap_asked;
-    uint32_t failures; /* in a row, nothing between */
+    uint32_t failures;   /* in a row, nothing between */
+    uint64_t failing_ns; /* since when */
     bool ever_ok;
     struct work *known, *probe; /* see ask_known(); probe: waits to be asked, or NULL */
     bool probing;               /* nothing else is asked */

@@ -11,6 +11,8 @@ enum {
     ATTEMPTS = 8,
     SAME_MAX = 3, /* the same error on one item: it will not go away */
     OUTAGE_AFTER = 12,
+    OUTAGE_MS = 60000, /* a server that is started anew is back */
+    DOWN_MS = 500,     /* nobody is asked for so long after nobody was there */
     BACKOFF_MS = 500,
     BACKOFF_MAX_MS = 60000
 };
@@ -117,13 +119,15 @@ static void ask_known(struct runner *r)
 static void note_failure(struct runner *r, const struct backend_reply *reply)
 {
     uint32_t limit = r->o->outage_after ? r->o->outage_after : OUTAGE_AFTER;
+    uint32_t most = r->o->outage_ms ? r->o->outage_ms : OUTAGE_MS;
     note_problem(r, reply);
-    r->failures++;
+    if (r->failures++ == 0)
+        r->failing_ns = clock_ns();
     /* What never worked at all is likelier a wrong setting than bad luck. */
     if (reply->kind != REPLY_DOWN && r->ever_ok) {
         if (r->failures >= 2 * limit)
             ask_known(r);
-    } else if (r->failures >= limit) {
+    } else if (r->failures >= limit && (!r->ever_ok || clock_ms_since(r->failing_ns) >= most)) {
         stop_outage(r);
     }
 }
@@ -221,7 +225,9 @@ void runner_on_reply(void *ctx, const struct backend_reply *reply)
     case REPLY_DOWN:
         r->retries++;
         settle(r, w, reply, ATTEMPT_OUTAGE, SAMPLE_LEASED, true);
-        runner_put_later(r, w, backoff(r, r->failures < 8 ? r->failures : 8));
+        runner_put_later(r, w, backoff(r, 3));
+        if (r->ever_ok) /* others would not be answered, either */
+            pace_refused(&r->pace, DOWN_MS * 1000000ull, clock_ns());
         note_failure(r, reply);
         break;
     case REPLY_FATAL:

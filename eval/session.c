@@ -536,6 +536,7 @@ static enum status work(struct session *s, struct err *err)
                              .pace = t->pace,
                              .attempts = (uint32_t)t->attempts,
                              .outage_after = (uint32_t)t->outage_after,
+                             .outage_ms = (uint32_t)t->outage_ms,
                              .backoff_ms = (uint32_t)t->backoff_ms,
                              .patience_ms = (uint32_t)t->patience_ms,
                              .where = s->in->engine ? "the engine" : t->endpoint,

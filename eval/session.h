@@ -35,7 +35,8 @@ struct eval_settings {
     enum extract_profile of_profile;
     struct run_limits limits;
     struct pace_opts pace;
-    int64_t attempts, connect_ms, first_byte_ms, total_ms, backoff_ms, outage_after, patience_ms;
+    int64_t attempts, connect_ms, first_byte_ms, total_ms, backoff_ms, outage_after, outage_ms,
+        patience_ms;
     const json_t *primary, *extra;
 };
 enum { SETTINGS_PARAM_MAX = 64 };

@@ -37,6 +37,7 @@ static const struct field fields[] = {
     { "total_ms", WHOLE, AT(total_ms), 1, 86400000 },
     { "backoff_ms", WHOLE, AT(backoff_ms), 1, 60000 },
     { "outage_after", WHOLE, AT(outage_after), 1, 1000000 },
+    { "outage_ms", WHOLE, AT(outage_ms), 1, 86400000 },
     { "patience_ms", WHOLE, AT(patience_ms), 1, 86400000 },
     { "max_requests", WHOLE, AT(limits.max_requests), 0, 1e12 },
     { "max_total_tokens", WHOLE, AT(limits.max_tokens), 0, 1e15 },

@@ -9,7 +9,8 @@
  * 7) gets it on its first FIRST (2) attempts:
  *   500 503 429 hang drip cut html type reset twice empty quota   and always: poison (500), refuse
  *   (400)
- * --refuse-after N: every question by 400 from then on.
+ * --refuse-after N: every question by 400 from then on. --away-after N: once, nobody is there for
+ * AWAY_MS.
  * --learn refuses max_tokens, temperature, stop and seed by 400, each by name. --batchy: another
  * answer while more than four questions are open. --log: a line per
  * question that was answered well: its hash. /stats tells {"requests", "answered", "peak"}. */
@@ -29,7 +30,7 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { CONNS_MAX = 4096, SEEN_MAX = 1 << 16, FAULTS_MAX = 16, FIRST = 2 };
+enum { CONNS_MAX = 4096, SEEN_MAX = 1 << 16, FAULTS_MAX = 16, FIRST = 2, AWAY_MS = 200 };
 
 struct conn {
     int fd;
@@ -50,7 +51,8 @@ static struct {
 static int n_fault;
 static uint64_t seen_hash[SEEN_MAX];
 static unsigned char seen_n[SEEN_MAX];
-static uint64_t latency_ns, n_request, n_answered, n_open, peak, die_after, refuse_after;
+static uint64_t latency_ns, n_request, n_answered, n_open, peak, die_after, refuse_after,
+    away_after, back_ns; /* away until then; 0: here */
 static bool learn, batchy;
 static FILE *answers;
 
@@ -378,6 +380,8 @@ static int wait_for(int ep, struct epoll_event *got, int max)
         if (!c->drip)
             break;
     }
+    if (back_ns && ns > 10000000u)
+        ns = 10000000u;
     struct timespec t = { (time_t)(ns / 1000000000u), (long)(ns % 1000000000u) };
     int k = epoll_pwait2(ep, got, max, &t, NULL);
     if (k < 0 && errno == ENOSYS)
@@ -415,6 +419,9 @@ static void arguments(int argc, char **argv)
         } else if (strcmp(argv[i], "--refuse-after") == 0) {
             refuse_after = strtoull(v, NULL, 10);
             i++;
+        } else if (strcmp(argv[i], "--away-after") == 0) {
+            away_after = strtoull(v, NULL, 10);
+            i++;
         } else if (strcmp(argv[i], "--die-after") == 0) {
             die_after = strtoull(v, NULL, 10);
             i++;
@@ -431,20 +438,53 @@ static void arguments(int argc, char **argv)
     }
 }
 
+/* A socket at this address; -1: cannot be. */
+static int bound(const struct sockaddr_in *a)
+{
+    int one = 1, s = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    setsockopt(s, SOL_SOCKET, SO_REUSEPORT, &one, sizeof one);
+    return bind(s, (const struct sockaddr *)a, sizeof *a) == 0 ? s : -1;
+}
+
+static int listen_at(const struct sockaddr_in *a, int ep)
+{
+    int s = bound(a);
+    struct epoll_event ev = { .events = EPOLLIN, .data.fd = s };
+    if (s < 0 || listen(s, 1024) != 0 || epoll_ctl(ep, EPOLL_CTL_ADD, s, &ev) != 0)
+        exit(1);
+    return s;
+}
+
+/* Goes away and comes back. Returns the listening socket, -1: none. */
+static int come_and_go(int s, const struct sockaddr_in *a, int ep)
+{
+    if (away_after && n_answered >= away_after) {
+        away_after = n_open = 0;
+        back_ns = now_ns() + AWAY_MS * 1000000ull;
+        close(s);
+        for (int i = 0; i < CONNS_MAX; i++)
+            if (conns[i])
+                shut(conns[i], true);
+        return -1;
+    }
+    if (!back_ns || now_ns() < back_ns)
+        return s;
+    back_ns = 0;
+    return listen_at(a, ep);
+}
+
 int main(int argc, char **argv)
 {
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t n = sizeof a;
-    int one = 1, s = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    setsockopt(s, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
     arguments(argc, argv);
-    if (bind(s, (struct sockaddr *)&a, n) != 0 || listen(s, 1024) != 0 ||
-        getsockname(s, (struct sockaddr *)&a, &n) != 0)
+    /* Holds the port while nobody listens there, so that nobody else gets it. */
+    int hold = bound(&a), ep = epoll_create1(EPOLL_CLOEXEC);
+    if (hold < 0 || getsockname(hold, (struct sockaddr *)&a, &n) != 0)
         return 1;
-    int ep = epoll_create1(EPOLL_CLOEXEC);
-    struct epoll_event ev = { .events = EPOLLIN, .data.fd = s }, in = { .events = EPOLLIN },
-                       got[256];
-    epoll_ctl(ep, EPOLL_CTL_ADD, s, &ev);
+    int s = listen_at(&a, ep);
+    struct epoll_event in = { .events = EPOLLIN }, got[256];
     in.data.fd = 0;
     bool watched = epoll_ctl(ep, EPOLL_CTL_ADD, 0, &in) == 0;
     printf("listening on %u\n", ntohs(a.sin_port));
@@ -463,5 +503,6 @@ int main(int argc, char **argv)
                 on_readable(conns[fd]);
         }
         send_due();
+        s = come_and_go(s, &a, ep);
     }
 }

@@ -159,6 +159,7 @@ enum run_ending work(struct run_store *s, const char *run, const char *url, cons
                              .limits = t->limits,
                              .pace = { .max = t->concurrency },
                              .outage_after = t->outage_after,
+                             .outage_ms = t->outage_ms ? t->outage_ms : 1,
                              .backoff_ms = 5,
                              .patience_ms = t->patience_ms,
                              .where = url,

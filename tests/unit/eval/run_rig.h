@@ -35,7 +35,7 @@ uint64_t question_hash(int number);
 struct setting {
     const char *model, *key, *learned;
     bool completions;
-    uint32_t total_ms, outage_after, concurrency, patience_ms;
+    uint32_t total_ms, outage_after, outage_ms, concurrency, patience_ms;
     enum status fails; /* how the run may end, ST_OK: well */
     struct run_limits limits;
     atomic_int *stop;

@@ -222,6 +222,20 @@ Test(runner, an_outage_pauses_the_run_and_burns_nothing)
     mock_stop(&back);
 }
 
+/* A server that is started anew: for a while nobody is there. */
+Test(runner, an_endpoint_that_is_started_anew_is_waited_for)
+{
+    struct mock m;
+    struct setting t = { .concurrency = 8, .outage_ms = 600000 };
+    struct run_progress p;
+    char note[240];
+    mock_start(&m, (const char *const[]){ "--latency-ms", "2", "--away-after", "30", NULL });
+    make_run("anew", 100);
+    cr_expect_eq(work(store, "anew", m.url, &t, &p, note), RUN_ENDED_DONE, "%s", note);
+    expect_all_right("anew", 100);
+    mock_stop(&m);
+}
+
 Test(runner, what_no_question_can_cure_pauses_at_once)
 {
     struct mock m;
