@@ -27,7 +27,7 @@ export function Figure({ title, name, header, columns, rows, shown, tools, child
   const [table, setTable] = useState(false);
   return html`<section class="card" aria-label=${title}>
     <div class="row head"><h3 class="grow">${title}</h3>${tools}
-      <button class="small" aria-pressed=${table} onClick=${() => setTable(!table)}>${table ? 'Chart' : 'Table'}</button>
-      <button class="small" onClick=${() => save(`${name}.csv`, csv(header, rows), 'text/csv')}>CSV</button></div>
+      <span class="together"><button class="small" aria-pressed=${table} onClick=${() => setTable(!table)}>${table ? 'Chart' : 'Table'}</button>
+      <button class="small" onClick=${() => save(`${name}.csv`, csv(header, rows), 'text/csv')}>CSV</button></span></div>
     ${table ? html`<${Table} title=${title} header=${columns || header} rows=${shown || rows} />` : children}</section>`;
 }
