@@ -216,6 +216,16 @@ test('hostile answers stay text', opts, async (t) => {
   await clean(p);
 });
 
+test('templates with the same share of right answers stand on the diagonal', opts, async (t) => {
+  const templates = [{ id: 't1', n: 3, a: 0.1 + 0.2, b: 0.3 }, { id: 't2', n: 3, a: 0.3, b: 0.1 + 0.2 }];
+  const doc = { ...compare, conditions: compare.conditions.map((c) => ({ ...c, templates })) };
+  const p = await open(t, 'evals/compare/run-1/run-2', [[/\/compare$/, (r) => json(r, doc)]]);
+  await p.page.locator('.pdot').first().waitFor();
+  assert.equal(await p.page.locator('.pdot').count(), compare.conditions.length, 'one dot for both');
+  assert.equal(await p.page.locator('.pdot.up, .pdot.down').count(), 0);
+  await clean(p);
+});
+
 test('two models are compared template by template', opts, async (t) => {
   const p = await open(t, 'evals/compare/run-1/run-2');
   const { page } = p;

@@ -92,7 +92,9 @@ export function BarFigure({ title, name, rows, dots, unit, about, children }) {
 }
 
 // ---- model against model: a dot per template ----
-const P = { left: 44, right: 26, top: 12, bottom: 42 };
+const P = { left: 44, right: 26, top: 30, bottom: 42 };
+// Sums of shares differ in their last digits where they are the same on paper.
+const share = (k, n) => Number((k / n).toFixed(9));
 
 function PairedSvg({ dots, a, b }) {
   const [box, width] = useWidth();
@@ -102,7 +104,7 @@ function PairedSvg({ dots, a, b }) {
   return html`<div ref=${box}><svg class="drawn" width=${side} height=${side} role="img" aria-label="Accuracy of each template under both models; the Table button shows the numbers">
     <path class="axis-line" d="M${x(0)} ${y(1)}V${y(0)}H${x(1)}" /><path class="noise-line" d="M${x(0)} ${y(0)}L${x(1)} ${y(1)}" />
     ${[0, 0.5, 1].map((t) => html`<g key=${t}><text x=${x(t)} y=${y(0) + 16} text-anchor="middle">${100 * t} %</text><text x=${x(0) - 6} y=${y(t) + 4} text-anchor="end">${100 * t}</text></g>`)}
-    <text x=${x(0.5)} y=${side - 6} text-anchor="middle">second: ${b}</text><text x=${x(0) + 8} y=${y(1) + 4}>first: ${a}</text>
+    <text x=${x(0.5)} y=${side - 6} text-anchor="middle">second: ${b}</text><text x=${x(0) - 6} y=${y(1) - 16}>first: ${a}</text>
     ${dots.map((d) => html`<circle key=${`${d.x}/${d.y}`} class=${d.y > d.x ? 'pdot up' : d.y < d.x ? 'pdot down' : 'pdot'} cx=${x(d.x)} cy=${y(d.y)} r=${Math.min(12, 3 + 1.5 * Math.sqrt(d.ids.length))}><title>${d.ids.slice(0, 8).join(', ')}${d.ids.length > 8 ? ` and ${d.ids.length - 8} more` : ''}</title></circle>`)}
   </svg></div>`;
 }
@@ -110,8 +112,9 @@ function PairedSvg({ dots, a, b }) {
 export function Paired({ c, a, b, name }) {
   const at = new Map();
   for (const t of c.templates) {
-    const key = `${t.b / t.n}/${t.a / t.n}`;
-    if (!at.has(key)) at.set(key, { x: t.b / t.n, y: t.a / t.n, ids: [] });
+    const [x, y] = [share(t.b, t.n), share(t.a, t.n)];
+    const key = `${x}/${y}`;
+    if (!at.has(key)) at.set(key, { x, y, ids: [] });
     at.get(key).ids.push(t.id);
   }
   return html`<${Figure} title="Template by template: ${conditionName(c)}" name="${name}-${c.variant}" header=${['template', 'answers', 'first right', 'second right']} rows=${c.templates.map((t) => [t.id, t.n, t.a, t.b])}>

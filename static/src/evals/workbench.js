@@ -26,7 +26,7 @@ function Diagnostics({ t }) {
   const list = t.diagnostics || [];
   return html`<p role="status">${plain(t.id || 'template')}: <span class=${{ ok: 'state-done', warning: 'state-cancelled', error: 'state-failed' }[t.status] || ''}>${t.status}</span>${list.length ? `, ${count(list.length)} remark${list.length === 1 ? '' : 's'}` : ', no remarks'}</p>
     ${list.length ? html`<ul class="diags">${list.map((d, i) => html`<li key=${i}><span class=${{ warning: 'state-cancelled', error: 'state-failed' }[d.level] || 'soft'}>${d.level || 'note'}</span> ${plain(typeof d === 'string' ? d : d.message || '')}${d.line ? ` (line ${d.line}, column ${d.column})` : ''}</li>`)}</ul>` : null}
-    ${t.levels ? html`<p class="note">${Object.entries(t.levels).map(([l, v]) => `level ${l}: ${typeof v === 'object' ? Object.entries(v).filter(([, x]) => typeof x === 'number').map(([k, x]) => `${count(x)} ${k.replaceAll('_', ' ')}`).join(', ') : v}`).join('; ')}</p>` : null}`;
+    ${t.levels ? html`<p class="note">${Object.entries(t.levels).map(([l, v]) => `level ${l}: ${typeof v === 'object' ? Object.entries(v).filter(([, x]) => typeof x === 'number' && x !== 0).map(([k, x]) => `${count(x)} ${k.replaceAll('_', ' ')}`).join(', ') : v}`).join('; ')}</p>` : null}`;
 }
 
 function Samples({ samples }) {
