@@ -257,9 +257,10 @@ static void count_reads(const char *path, const struct duo_policy *policy, bool 
                  (unsigned long long)st.bytes_wanted, (unsigned long long)want);
     /* The next pass's first reads have begun; all come in whole blocks of the disk. */
     uint64_t ahead = policy->mode == DUO_ALL_BIG ? LAYERS * (attn + big) : 2 * (attn + big);
-    /* In vain: what was guessed, as far as the credit went; of a part that is used, the next lap.
-     */
-    uint64_t most = want + (sure ? 0 : CREDIT + 2 * n_big) * big;
+    /* In vain: what was guessed, as far as the credit went, so CREDIT parts and one for each that
+     * is used; its next lap, begun before anybody says that it does not come; and what gave its
+     * buffers to one that came late, or was taken for unused meanwhile, and is read again. */
+    uint64_t most = want + (sure ? 0 : CREDIT + 4 * n_big) * big;
     cr_expect_leq(st.bytes_unused, most - want + ahead + st.reads * 2 * STAGE_ALIGN);
     cr_expect_leq(st.bytes_read, most + ahead + st.reads * 2 * STAGE_ALIGN,
                   "mode %d: %llu, wanted %llu", policy->mode, (unsigned long long)st.bytes_read,
