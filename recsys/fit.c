@@ -212,10 +212,8 @@ struct loop {
     const struct fit_watch *w;
     struct fit_result *res;
     struct heldout *held;
-    double best, last_elbo;
-    uint32_t worse;
+    struct fit_marks at;
     bool stopping;
-    struct rmodel *best_model;
 };
 
 /* All processes stop together: a signal may have reached some of them only. */
@@ -235,37 +233,36 @@ static enum status judge(struct loop *l, struct fit_progress *p, struct err *err
     struct rmodel *m = NULL;
     if (!l->held)
         return ST_OK;
-    if (fit_model(l->f, l->ev, &m, err) != ST_OK)
+    if (fit_model(l->f, l->ev, 0, &m, err) != ST_OK)
         return err->code;
     p->heldout = l->o->measure == MEASURE_ACTIVITY && !(m->terms & (RT_ITEMS | RT_CLUSTERS))
                      ? heldout_choice(l->held, m)
                      : heldout_score(l->held, m);
-    if (p->heldout > l->best) {
-        l->best = p->heldout;
-        l->worse = 0;
-        rmodel_free(l->best_model);
-        l->best_model = m;
+    if (p->heldout > l->at.best) {
+        l->at.best = p->heldout;
+        l->at.worse = 0;
+        rmodel_free(l->at.best_model);
+        l->at.best_model = m;
         return ST_OK;
     }
-    l->worse++;
+    l->at.worse++;
     rmodel_free(m);
     return ST_OK;
 }
 
-static enum status measure(struct loop *l, struct fit_progress *p, bool *end, struct err *err)
+static enum status measure(struct loop *l, struct fit_progress *p, struct err *err)
 {
-    if (judge(l, p, err) != ST_OK || shares(l->f, p, &l->res->mean_branching, err) != ST_OK)
+    struct fit_marks *at = &l->at;
+    if (judge(l, p, err) != ST_OK || shares(l->f, p, &at->branching, err) != ST_OK)
         return err->code;
-    bool flat = l->o->tol > 0 && isfinite(l->last_elbo) &&
-                p->elbo - l->last_elbo < l->o->tol * fabs(p->elbo);
-    *end = flat || (l->held && l->o->patience && l->worse >= l->o->patience);
-    l->res->early = *end;
-    l->last_elbo = p->elbo;
-    l->res->elbo = p->elbo;
-    l->res->self_share = p->self_share;
-    l->res->social_share = p->social_share;
-    l->res->items_share = p->items_share;
-    l->res->radius = p->radius;
+    bool flat =
+        l->o->tol > 0 && isfinite(at->elbo) && p->elbo - at->elbo < l->o->tol * fabs(p->elbo);
+    at->end = flat || (l->held && l->o->patience && at->worse >= l->o->patience);
+    at->elbo = p->elbo;
+    at->share[0] = p->self_share;
+    at->share[1] = p->social_share;
+    at->share[2] = p->items_share;
+    at->radius = p->radius;
     return ST_OK;
 }
 
@@ -275,7 +272,7 @@ static enum status checkpoint(struct loop *l, uint32_t done, bool last, struct e
     const struct fit_watch *w = l->w;
     if (!w || !w->checkpoint || !w->checkpoint_every || (done % w->checkpoint_every && !last))
         return ST_OK;
-    if (fit_model(l->f, l->ev, &m, err) == ST_OK)
+    if (fit_checkpoint(l->f, l->ev, &l->at, &m, err) == ST_OK)
         w->checkpoint(w->ctx, m, done, err);
     rmodel_free(m);
     return err->code;
@@ -283,8 +280,8 @@ static enum status checkpoint(struct loop *l, uint32_t done, bool last, struct e
 
 static enum status run_loop(struct loop *l, struct err *err)
 {
-    uint32_t done = l->o->resume ? l->o->done : 0;
-    for (bool end = stopped(l); !end && done < l->o->iters && !l->stopping;) {
+    uint32_t done = (uint32_t)l->f->sweeps;
+    for (stopped(l); !l->stopping && !l->at.end && done < l->o->iters;) {
         struct fit_progress p = { .sweeps = l->o->iters,
                                   .elbo = (double)NAN,
                                   .heldout = (double)NAN,
@@ -298,14 +295,14 @@ static enum status run_loop(struct loop *l, struct err *err)
             return err->code;
         p.sweep = ++done;
         p.sweep_s = clock_ms_since(from) / 1000;
-        if (look && measure(l, &p, &end, err) != ST_OK)
+        if (look && measure(l, &p, err) != ST_OK)
             return err->code;
         if (l->w && l->w->progress)
             l->w->progress(l->w->ctx, &p);
         if (l->o->learn_every && done % l->o->learn_every == 0 &&
             fit_scales_step(l->f, err) != ST_OK)
             return err->code;
-        bool last = stopped(l) || end || done == l->o->iters;
+        bool last = stopped(l) || l->at.end || done == l->o->iters;
         if (checkpoint(l, done, last, err) != ST_OK)
             return err->code;
         l->res->sweep_s = p.sweep_s;
@@ -343,15 +340,29 @@ static void sizes(const struct fit *f, struct fit_result *res)
     res->dropped = f->v->dropped;
 }
 
+/* What was measured, by this run or before it was resumed. */
+static void told(struct loop *l)
+{
+    const struct fit_marks *at = &l->at;
+    struct fit_result *r = l->res;
+    r->early = at->end;
+    r->elbo = at->elbo;
+    r->heldout = l->held ? at->best : (double)NAN;
+    r->self_share = at->share[0];
+    r->social_share = at->share[1];
+    r->items_share = at->share[2];
+    r->radius = at->radius;
+    r->mean_branching = at->branching;
+}
+
 static enum status run(struct loop *l, const struct calendar *zone, struct rmodel **ret,
                        struct err *err)
 {
     if (fit_open(l->ev, l->o, zone, &l->f, err) != ST_OK || fit_start_values(l->f, err) != ST_OK)
         return err->code;
-    if (l->o->warm && fit_warm(l->f, l->ev, l->o->warm, err) != ST_OK)
+    if (l->o->warm && (l->o->resume ? fit_resume(l->f, l->ev, l->o->warm, &l->at, err)
+                                    : fit_warm(l->f, l->ev, l->o->warm, err)) != ST_OK)
         return err->code;
-    if (l->o->resume && l->o->warm)
-        l->f->sweeps = l->o->warm->sweeps;
     if (l->o->heldout && l->o->heldout->n &&
         heldout_open(l->ev, l->o->heldout, l->o->clock == CLOCK_USER, &l->held, err) != ST_OK)
         return err->code;
@@ -364,11 +375,11 @@ static enum status run(struct loop *l, const struct calendar *zone, struct rmode
     if (err->code != ST_OK)
         return err->code;
     sizes(l->f, l->res);
-    l->res->heldout = l->held ? l->best : (double)NAN;
-    struct rmodel *m = l->res->stopped ? NULL : l->best_model;
+    told(l);
+    struct rmodel *m = l->res->stopped ? NULL : l->at.best_model;
     if (m)
-        l->best_model = NULL;
-    else if (fit_model(l->f, l->ev, &m, err) != ST_OK)
+        l->at.best_model = NULL;
+    else if (fit_model(l->f, l->ev, 0, &m, err) != ST_OK)
         return err->code;
     if (rclock_fit(m, l->ev, err) != ST_OK) {
         rmodel_free(m);
@@ -386,8 +397,7 @@ enum status fit_run(const struct rs_events *ev, const struct fit_opts *o,
                       .o = o,
                       .w = watch,
                       .res = res,
-                      .best = -(double)INFINITY,
-                      .last_elbo = (double)NAN };
+                      .at = { .best = -(double)INFINITY, .elbo = (double)NAN } };
     struct calendar zone = { .n = 0 };
     uint64_t from = clock_ns();
     *res = (struct fit_result){ .elbo = (double)NAN, .heldout = (double)NAN };
@@ -399,7 +409,7 @@ enum status fit_run(const struct rs_events *ev, const struct fit_opts *o,
         calendar_open(&zone, str_c(o->zone), ev->time[0], ev->time[ev->n - 1], err) != ST_OK)
         return err->code;
     run(&l, &zone, ret, err);
-    rmodel_free(l.best_model);
+    rmodel_free(l.at.best_model);
     heldout_close(l.held);
     fit_close(l.f);
     res->seconds = clock_ms_since(from) / 1000;

@@ -62,8 +62,8 @@ struct fit_opts {
     uint32_t threads;                /* 0: all cores */
     int level;                       /* enum cpu_level to force down, -1: the best */
     const struct rmodel *warm;       /* starts from these factors where names agree; NULL: anew */
-    bool resume;                     /* warm is a checkpoint of this very fit: goes on from it */
-    uint32_t done;                   /* with resume: sweeps made before */
+    bool resume;                     /* warm is a checkpoint of this very fit: it goes on from
+                                        there, to the same bits as if it had never stopped */
     const struct rs_events *heldout; /* later events for held-out likelihood; NULL: none. Numbers
                                         of users and items are those of the fitted events */
     const struct fit_comm *comm;     /* NULL: one process */
@@ -99,7 +99,8 @@ struct fit_watch {
     /* Before the first sweep: what it will hold. */
     void (*plan)(void *ctx, const struct fit_memory *m, uint64_t n_rec, uint64_t n_event);
     void (*progress)(void *ctx, const struct fit_progress *p);
-    /* Asked for every `checkpoint_every` sweeps: the state so far, a model that can be resumed. */
+    /* Asked for every `checkpoint_every` sweeps and after the last: the state so far, a model that
+     * a fit can go on from (fit_opts.resume). */
     enum status (*checkpoint)(void *ctx, const struct rmodel *m, uint32_t sweep, struct err *err);
     uint32_t checkpoint_every;
     const volatile sig_atomic_t *stop; /* non-zero: ends after the sweep, as if it were the last */
@@ -121,6 +122,9 @@ struct fit_result {
 enum status fit_run(const struct rs_events *ev, const struct fit_opts *o,
                     const struct fit_watch *watch, struct rmodel **ret, struct fit_result *res,
                     struct err *err);
+/* The settings that a checkpoint's fit had where a search may have chosen them: scales, measure and
+ * prior shapes into *o. Errors: ST_FORMAT (it is no checkpoint). */
+enum status fit_chosen(const struct rmodel *checkpoint, struct fit_opts *o, struct err *err);
 /* Tells data apart: names, items and times, in any order of rows. */
 uint64_t rs_data_hash(const struct rs_events *ev);
 

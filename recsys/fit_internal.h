@@ -141,13 +141,35 @@ enum status fit_open(const struct rs_events *ev, const struct fit_opts *o,
                      const struct calendar *zone, struct fit **ret, struct err *err);
 void fit_close(struct fit *f);
 enum status fit_start_values(struct fit *f, struct err *err);
-/* The model so far; with several processes all ranks call it. */
-enum status fit_model(struct fit *f, const struct rs_events *ev, struct rmodel **ret,
-                      struct err *err);
+/* ---- fit_model.c ---- */
+/* The model so far, with room for n_state doubles; with several processes all ranks call it. */
+enum status fit_model(struct fit *f, const struct rs_events *ev, uint64_t n_state,
+                      struct rmodel **ret, struct err *err);
+/* RT_SOCIAL: where this process's edges begin among all. */
+uint64_t fit_edge_start(const struct fit *f);
 
 /* Factors of a model where names agree. Errors: ST_ARG. */
 enum status fit_warm(struct fit *f, const struct rs_events *ev, const struct rmodel *w,
                      struct err *err);
+
+/* ---- fit_state.c ---- */
+/* Where the loop is. */
+struct fit_marks {
+    double best;     /* held-out likelihood so far; -inf: none */
+    double elbo;     /* last measured; NaN: none */
+    uint32_t worse;  /* measurements since the best one */
+    bool end;        /* tolerance or held-out events said so */
+    double share[3]; /* of events: self, social, items */
+    double radius, branching;
+    struct rmodel *best_model; /* NULL: none; owned */
+};
+/* The model so far and all else of the state; all ranks call it. */
+enum status fit_checkpoint(struct fit *f, const struct rs_events *ev, struct fit_marks *k,
+                           struct rmodel **ret, struct err *err);
+/* Back from one, on a fit that has its start values. Errors: ST_ARG (other settings, other
+ * numbers of names, no checkpoint), ST_FORMAT. */
+enum status fit_resume(struct fit *f, const struct rs_events *ev, const struct rmodel *m,
+                       struct fit_marks *k, struct err *err);
 
 /* ---- fit.c ---- */
 enum status fit_sweep(struct fit *f, struct err *err);

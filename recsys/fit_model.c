@@ -1,4 +1,5 @@
-/* recsys/fit_model.c - a fit's state as a model, and back: for warm starts and checkpoints. */
+/* recsys/fit_model.c - a fit's state as a model, and back for warm starts; checkpoints:
+ * fit_state.c. */
 #include "recsys/fit_internal.h"
 #include "recsys/return_time.h"
 
@@ -93,8 +94,7 @@ static void put_small(const struct fit *f, const struct rmodel *m)
         ((float *)m->pi)[i] = (float)(f->pi_shape[i] / f->pi_rate[i]);
 }
 
-/* Edges of all users; those of this process have numbers. first: where its edges begin. */
-static uint64_t edge_start(const struct fit *f)
+uint64_t fit_edge_start(const struct fit *f)
 {
     uint64_t n = 0;
     while (n < f->o->follows->n && f->o->follows->user[n] < f->user0)
@@ -102,10 +102,11 @@ static uint64_t edge_start(const struct fit *f)
     return n;
 }
 
+/* Edges of all users; those of this process have numbers. */
 static void put_edges(const struct fit *f, const struct rmodel *m)
 {
     const struct follows *w = f->o->follows;
-    uint64_t first = edge_start(f);
+    uint64_t first = fit_edge_start(f);
     for (uint64_t e = 0; e < w->n; e++) {
         ((uint32_t *)m->edge_from)[e] = w->source[e];
         ((uint64_t *)m->edge_ptr)[w->user[e] + 1] = e + 1;
@@ -171,10 +172,11 @@ static void put_times(const struct fit *f, const struct rs_events *ev, struct rm
         first[ev->user[i]] = ev->time[i] - f->o->lead_s;
 }
 
-enum status fit_model(struct fit *f, const struct rs_events *ev, struct rmodel **ret,
-                      struct err *err)
+enum status fit_model(struct fit *f, const struct rs_events *ev, uint64_t n_state,
+                      struct rmodel **ret, struct err *err)
 {
     struct rmodel *m, sizes = sizes_of(f, f->terms & RT_SOCIAL ? f->o->follows->n : 0);
+    sizes.n_state = n_state;
     if (rmodel_create(&sizes, &m, err) != ST_OK)
         return err->code;
     m->zone = *f->zone;

@@ -92,6 +92,7 @@ unsigned rmodel_fields(struct rmodel *m, struct rfield out[RFIELDS_MAX])
         { "clock_last", &m->clock_last, m->n_clock ? nu : 0, 4, 'u', CHECK_NONE },
         { "clock_next", &m->clock_next, ((uint64_t)m->n_clock + 1) * m->n_clock, 4, 'f',
           CHECK_FINITE },
+        { "state", &m->state, m->n_state, 8, 'f', CHECK_NONE }, /* fit_resume() looks */
     };
     memcpy(out, all, sizeof all);
     return sizeof all / sizeof all[0];

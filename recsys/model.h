@@ -102,6 +102,9 @@ struct rmodel {
     const uint32_t *clock_last;     /* [n_user] of the last gap; n_clock: none */
     const float *clock_next;        /* [n_clock + 1, n_clock] all users: after a gap, the next */
     const double *last_s;           /* [n_user] time of the last fitted event */
+    /* a checkpoint: what its fit needs to go on with the same bits (fit_state.c); else none */
+    uint64_t n_state;
+    const double *state;
     struct ids users, items;
     void *block; /* private */
     uint64_t n_byte;
@@ -131,8 +134,8 @@ static inline unsigned rmodel_features(const struct rmodel *m, double t, uint32_
     out[1] = 7 + slot % 24;
     return 2;
 }
-/* Memory for a model of these sizes (terms, n_user, n_item, k, n_scale, n_edge, n_cluster, n_clock
- * of `sizes`), zeroed; stride and n_feat are set, names are empty. ST_NOMEM, ST_RANGE. */
+/* Memory for a model of these sizes (terms, n_user, n_item, k, n_scale, n_edge, n_cluster, n_clock,
+ * n_state of `sizes`), zeroed; stride and n_feat are set, names are empty. ST_NOMEM, ST_RANGE. */
 enum status rmodel_create(const struct rmodel *sizes, struct rmodel **ret, struct err *err);
 /* Base rate of one pair, of all items into out [n_item] (units^-1). */
 double rmodel_base(const struct rmodel *m, uint32_t u, uint32_t p, double t);

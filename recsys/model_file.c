@@ -420,6 +420,7 @@ static struct rmodel *read_model(struct reader *r)
     struct rmodel sizes, *m = NULL;
     struct rfield field[RFIELDS_MAX];
     settings(&sizes, &r->h);
+    sizes.n_state = section_bytes(r, "state") / sizeof *sizes.state;
     if (!fits_file(r, &sizes) || rmodel_create(&sizes, &m, r->err) != ST_OK)
         return NULL;
     bool ok = read_names(r, &m->users, m->n_user, "user_ends", "user_names") &&

@@ -177,20 +177,6 @@ done:
 
 /* ---- running ---- */
 
-/* What the search had chosen when the fit began. */
-static void take_settings(const struct rmodel *m, struct fit_opts *o)
-{
-    for (uint32_t i = 0; i < m->n_scale; i++) {
-        o->scale[i] = m->scale[i];
-        o->scale[i].w /= m->unit_s;
-    }
-    o->n_scale = m->n_scale ? m->n_scale : o->n_scale;
-    o->measure = m->activity ? MEASURE_ACTIVITY : MEASURE_WALL;
-    o->a_theta = m->a_theta;
-    o->a_beta = m->a_beta;
-    o->a_tau = m->a_tau;
-}
-
 static enum status resume_from(struct run *r, const struct rs_events *ev, struct fit_opts *o,
                                struct rmodel **ret, struct err *err)
 {
@@ -208,16 +194,16 @@ static enum status resume_from(struct run *r, const struct rs_events *ev, struct
     if ((*ret)->terms != o->terms || (*ret)->k != o->k)
         return err_set(err, ST_ARG, "'%s' is a %s of %u factors: give the same settings",
                        r->checkpoint, rmodel_variant((*ret)->terms), (*ret)->k);
-    if (r->settled)
-        take_settings(*ret, o);
+    if (r->settled && fit_chosen(*ret, o, err) != ST_OK)
+        return err_ctx(err, "checkpoint '%s'", r->checkpoint);
     o->warm = *ret;
     o->resume = true;
-    o->done = (uint32_t)(*ret)->sweeps;
     return ST_OK;
 }
 
 /* With held-out events the fit stops when they say so; then all events are used, starting from what
- * was found. */
+ * was found. The second fit is short: it saves nothing, and goes through again from the first one's
+ * last checkpoint. */
 static enum status two_fits(struct run *r, const struct rs_events *ev, struct fit_opts *o,
                             struct fit_watch *w, struct rmodel **ret, struct fit_result *res,
                             struct err *err)
@@ -244,13 +230,13 @@ static enum status two_fits(struct run *r, const struct rs_events *ev, struct fi
     }
     struct fit_opts again = *o;
     struct fit_result all;
-    struct fit_watch quiet = *w;
-    quiet.checkpoint = NULL;
+    struct fit_watch unsaved = *w;
+    unsaved.checkpoint = NULL;
     r->phase = "all events";
     again.warm = first;
     again.resume = false;
     again.iters = REFIT_SWEEPS;
-    if (fit_run(ev, &again, &quiet, ret, &all, err) == ST_OK) {
+    if (fit_run(ev, &again, &unsaved, ret, &all, err) == ST_OK) {
         all.heldout = res->heldout;
         all.early = res->early;
         all.sweeps = res->sweeps;
@@ -367,10 +353,9 @@ static enum status run_fit(struct run *r, const struct rs_events *ev, struct err
         goto done;
     if (r->dist && r->comm.rank != 0)
         goto done;
-    if (res.stopped) {
-        if (rmodel_save(m, r->checkpoint, err) == ST_OK)
-            err_set(err, ST_CANCELLED, "stopped after sweep %u of %u; --resume goes on", res.sweeps,
-                    o.iters);
+    if (res.stopped) { /* its checkpoint is there: the last sweep made one */
+        err_set(err, ST_CANCELLED, "stopped after sweep %u of %u; --resume goes on", res.sweeps,
+                o.iters);
         goto done;
     }
     cli_progress_end(r->c);

@@ -113,7 +113,14 @@ for _ in $(seq 2400); do [ -s "$tmp/r.jsonl" ] && break; sleep 0.1; done
 kill -TERM $pid
 wait $pid
 has "a stopped fit" stopped '--resume goes on'
-check resume 0 $R fit "$tmp/e.tsv" -o "$tmp/r.rpf" -k 16 -n 1 --resume -q
+# Killed, stopped, resumed twice: the same bytes as a fit that ran through.
+sweeps=$(sed -n 's/.*stopped after sweep \([0-9]*\) of.*/\1/p' "$tmp/stopped")
+sweeps=$((${sweeps:-0} + 3))
+check "other settings" 2 $R fit "$tmp/e.tsv" -o "$tmp/r.rpf" -k 16 -n $sweeps --resume --seed 9
+has "other settings" err 'other settings'
+check resume 0 $R fit "$tmp/e.tsv" -o "$tmp/r.rpf" -k 16 -n $sweeps --resume -q
+check unbroken 0 $R fit "$tmp/e.tsv" -o "$tmp/u.rpf" -k 16 -n $sweeps -q
+check "resumed as if never stopped" 0 cmp "$tmp/r.rpf" "$tmp/u.rpf"
 check "the checkpoint goes with the end" 0 test -e "$tmp/r.rpf" -a ! -e "$tmp/r.rpf.checkpoint"
 if command -v mpirun >/dev/null 2>&1; then
     # Two processes share the users: the same model as one process alone.

@@ -1,4 +1,4 @@
-/* Fits of the product's build: planted truths, invariances, hostile inputs, resuming. */
+/* Fits of the product's build: planted truths, invariances, hostile inputs. */
 #include "make.h"
 #include "recsys/heldout.h"
 #include "recsys/live.h"
@@ -243,36 +243,6 @@ Test(recsys_fit, hostile_events_are_fitted_or_refused_but_never_break_it)
         o.a_tau = (double)NAN;
         cr_expect(fit_check(&o, &err) == ST_RANGE);
     }
-}
-
-Test(recsys_fit, a_resumed_fit_ends_where_an_unbroken_one_does)
-{
-    struct plant_opts p = small();
-    struct rmodel *truth;
-    struct simulated s;
-    make_planted(&p, SIM_CLUSTERS, &truth, &s);
-    struct fit_opts o = fit_of(RT_GAMMA_RATES | RT_SELF, &p);
-    o.iters = 30;
-    struct rmodel *whole = make_fit(&s.ev, &o);
-    o.iters = 12;
-    struct rmodel *half = make_fit(&s.ev, &o);
-    o.iters = 30;
-    o.warm = half;
-    o.resume = true;
-    o.done = 12;
-    struct rmodel *rest = make_fit(&s.ev, &o);
-    cr_expect(rest->sweeps == 30);
-    for (uint32_t u = 0; u < whole->n_user; u++)
-        for (uint32_t k = 0; k < whole->k; k++) {
-            double a = (double)rmodel_theta(whole, u, 0)[k],
-                   b = (double)rmodel_theta(rest, u, 0)[k];
-            cr_assert(fabs(a - b) <= 1e-4 * a + 1e-9, "user %u: %g, unbroken %g", u, b, a);
-        }
-    rmodel_free(whole);
-    rmodel_free(half);
-    rmodel_free(rest);
-    simulated_clear(&s);
-    rmodel_free(truth);
 }
 
 /* Batches of users reach nearly what whole sweeps do, by the likelihood of later events. */
