@@ -8,7 +8,7 @@
 #include <math.h>
 #include <stdlib.h>
 
-enum { TRACE_MAX = 2000, CHECKPOINT_EVERY = 20, RANK_MIN = 500 };
+enum { TRACE_MAX = 2000, CHECKPOINT_EVERY = 20, RANK_MIN = 500, TUNED_MAX = 1 << 20 };
 #define TUNE_SCORES    2e8 /* of items for events, in one trial at most */
 #define CLUSTER_COLUMN "cluster"
 
@@ -198,8 +198,8 @@ struct run {
     struct follows follows;
     struct rmodel *m;
     struct fit_result first, last;
-    struct fit_opts fit;       /* o's, as chosen */
-    struct tune_result *tuned; /* NULL: nothing was chosen */
+    struct fit_opts fit; /* o's, as chosen */
+    json_t *tuned;       /* what was tried; NULL: nothing */
 };
 
 static void put(json_t *o, const char *key, double v)
@@ -229,32 +229,33 @@ static void on_progress(void *ctx, const struct fit_progress *p)
 
 static enum status on_checkpoint(void *ctx, const struct rmodel *m, uint32_t sweep, struct err *err)
 {
-    struct run *x = ctx;
-    char path[FILE_PATH_MAX], text[64];
+    const struct run *x = ctx;
+    char path[FILE_PATH_MAX];
     (void)sweep;
-    if (file_path(path, err, "%s/checkpoint.rpf", x->w->dir) != ST_OK ||
-        rmodel_save(m, path, err) != ST_OK)
-        return err->code;
-    snprintf(text, sizeof text, "%s", x->phase);
-    return ST_OK;
+    if (file_path(path, err, "%s/checkpoint.rpf", x->w->dir) == ST_OK)
+        rmodel_save(m, path, err);
+    return err->code;
 }
 
-static enum status fit_once(struct run *x, const struct rs_events *ev, const char *phase,
-                            const struct rs_events *heldout, struct fit_result *res,
+/* heldout: NULL for all events. Of two fits only the first is saved: the second goes through again
+ * from its last checkpoint. resume: x->m is a checkpoint of this very fit. */
+static enum status fit_once(struct run *x, const struct rs_events *ev,
+                            const struct rs_events *heldout, bool resume, struct fit_result *res,
                             struct err *err)
 {
     struct fit_opts o = x->fit;
     struct rmodel *m = NULL;
     struct fit_watch w = { .ctx = x, .progress = on_progress, .stop = &x->stop };
-    if (x->w->dir) {
+    if (x->w->dir && (heldout || !x->first.sweeps)) {
         w.checkpoint = on_checkpoint;
         w.checkpoint_every = CHECKPOINT_EVERY;
     }
-    x->phase = phase;
+    x->phase = heldout ? "held out" : "all";
     o.heldout = heldout;
     o.follows = o.terms & RT_SOCIAL ? &x->follows : NULL;
     o.zone = x->o->zone[0] ? x->o->zone : o.zone;
     o.warm = x->m;
+    o.resume = resume;
     if (!heldout)
         o.patience = 0;
     if (fit_run(ev, &o, &w, &m, res, err) != ST_OK)
@@ -264,14 +265,20 @@ static enum status fit_once(struct run *x, const struct rs_events *ev, const cha
     return x->stop ? err_set(err, ST_CANCELLED, "the fit was stopped") : ST_OK;
 }
 
-/* A checkpoint of an interrupted run: its factors are where this one starts. */
+/* A checkpoint of an interrupted run, and what it had tried: with the same events the fit goes on
+ * from there, else its factors are where this one starts. */
 static void load_checkpoint(struct run *x)
 {
     char path[FILE_PATH_MAX];
     struct err none = ERR_INIT;
+    struct buf text = BUF_INIT;
     if (x->w->dir && file_path(path, &none, "%s/checkpoint.rpf", x->w->dir) == ST_OK &&
         file_is_regular(path))
         rmodel_load(path, &x->m, &none);
+    if (x->m && file_path(path, &none, "%s/tuned.json", x->w->dir) == ST_OK &&
+        file_is_regular(path) && file_slurp(path, TUNED_MAX, &text, &none) == ST_OK)
+        json_parse(buf_view(&text), path, &x->tuned, &none);
+    buf_clear(&text);
 }
 
 /* ---- choosing settings ---- */
@@ -286,14 +293,29 @@ static void on_trial(void *ctx, uint32_t n, uint32_t of, const struct tune_trial
     on_progress(x, &p);
 }
 
+/* Beside the checkpoint: a run that goes on from there does not try again. */
+static enum status save_tuned(const struct run *x, struct err *err)
+{
+    char path[FILE_PATH_MAX];
+    struct buf text = BUF_INIT;
+    if (x->tuned && x->w->dir && file_path(path, err, "%s/tuned.json", x->w->dir) == ST_OK &&
+        json_write(x->tuned, &text, err) == ST_OK)
+        file_replace(path, buf_view(&text), err);
+    buf_clear(&text);
+    return err->code;
+}
+
 static enum status choose(struct run *x, const struct rs_events *train, struct err *err)
 {
     struct tune_opts t = tune_defaults();
     double most = TUNE_SCORES / ((double)train->items.n + 1);
+    x->fit = x->o->fit;
+    json_free(x->tuned);
+    x->tuned = NULL;
     if (!x->o->tune)
         return ST_OK;
-    x->tuned = malloc(sizeof *x->tuned);
-    if (!x->tuned)
+    struct tune_result *tried = malloc(sizeof *tried);
+    if (!tried)
         return err_set(err, ST_NOMEM, "choosing settings");
     x->phase = "choosing settings";
     t.kind = SPLIT_GLOBAL;
@@ -304,8 +326,37 @@ static enum status choose(struct run *x, const struct rs_events *train, struct e
     t.progress = on_trial;
     t.ctx = x;
     t.stop = &x->stop;
-    if (fit_tune(train, &t, &x->fit, x->tuned, err) == ST_OK && x->stop)
+    if (fit_tune(train, &t, &x->fit, tried, err) == ST_OK && x->stop)
         err_set(err, ST_CANCELLED, "the fit was stopped");
+    if (err->code == ST_OK) {
+        x->tuned = tune_json(&x->fit, tried);
+        save_tuned(x, err);
+    }
+    free(tried);
+    return err->code;
+}
+
+/* Goes on with an interrupted fit of these very events; false: there is none, or it cannot. */
+static bool go_on(struct run *x, const struct rs_events *train, const struct rs_events *heldout,
+                  struct fit_result *res, struct err *err)
+{
+    struct err none = ERR_INIT;
+    if (!x->m || !x->m->n_state || x->m->data_hash != rs_data_hash(train) ||
+        fit_chosen(x->m, &x->fit, &none) != ST_OK)
+        return false;
+    fit_once(x, train, heldout, true, res, err);
+    if (err->code != ST_ARG && err->code != ST_FORMAT)
+        return true; /* done, stopped, or failed otherwise */
+    err_clear(err);
+    return false;
+}
+
+static enum status fit_chosen_by(struct run *x, const struct rs_events *train,
+                                 const struct rs_events *heldout, struct fit_result *res,
+                                 struct err *err)
+{
+    if (!go_on(x, train, heldout, res, err) && choose(x, train, err) == ST_OK)
+        fit_once(x, train, heldout, false, res, err);
     return err->code;
 }
 
@@ -441,14 +492,12 @@ static enum status fit_both(struct run *x, struct err *err)
     load_checkpoint(x);
     if (tail && n - tail > 0) {
         if (split_events(&x->all, SPLIT_GLOBAL, x->o->holdout, &x->split, err) != ST_OK ||
-            choose(x, &x->split.train, err) != ST_OK ||
-            fit_once(x, &x->split.train, "held out", &x->split.test, &x->first, err) != ST_OK ||
+            fit_chosen_by(x, &x->split.train, &x->split.test, &x->first, err) != ST_OK ||
             (x->o->evaluate && judge(x, err) != ST_OK))
             return err->code;
-    } else if (choose(x, &x->all, err) != ST_OK) {
-        return err->code;
+        return fit_once(x, &x->all, NULL, false, &x->last, err);
     }
-    return fit_once(x, &x->all, "all", NULL, &x->last, err);
+    return fit_chosen_by(x, &x->all, NULL, &x->last, err);
 }
 
 static void describe(const struct run *x, json_t *notes)
@@ -466,7 +515,7 @@ static void describe(const struct run *x, json_t *notes)
     if (x->first.sweeps)
         put(o, "heldout", x->first.heldout);
     json_object_set_new(notes, "fit", o);
-    json_object_set_new(notes, "tuned", x->tuned ? tune_json(&x->fit, x->tuned) : json_null());
+    json_object_set_new(notes, "tuned", x->tuned ? json_incref(x->tuned) : json_null());
     json_object_set(notes, "trace", x->trace);
     if (x->evaluation)
         json_object_set(notes, "evaluation", x->evaluation);
@@ -479,6 +528,8 @@ static enum status keep(struct run *x, json_t *notes, char id[RECSYS_ID_MAX], st
     if (recsys_save(x->r, x->m, notes, id, err) != ST_OK)
         return err->code;
     if (x->w->dir && file_path(path, err, "%s/checkpoint.rpf", x->w->dir) == ST_OK)
+        file_remove_tree(path, err);
+    if (x->w->dir && file_path(path, err, "%s/tuned.json", x->w->dir) == ST_OK)
         file_remove_tree(path, err);
     if (x->o->activate && err->code == ST_OK) {
         struct recsys_ask a = { .verb = RECSYS_ACTIVATE };
@@ -510,6 +561,6 @@ enum status recsys_refit(struct recsys *r, const struct refit_opts *o, const str
     rmodel_free(x.m);
     json_free(x.trace);
     json_free(notes);
-    free(x.tuned);
+    json_free(x.tuned);
     return err->code;
 }

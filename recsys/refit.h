@@ -6,7 +6,8 @@
  *                 -> all of them: fit on from there -> snapshot -> in use
  *
  * Settings are JSON, checked before a job is queued. A checkpoint in the run's folder lets an
- * interrupted fit go on when the events are still the same; else it starts from its factors. */
+ * interrupted fit go on, to the same model, when the events are still the same; else it starts from
+ * its factors. */
 #ifndef STROBE_RECSYS_REFIT_H
 #define STROBE_RECSYS_REFIT_H
 
