@@ -1,9 +1,11 @@
 /* Folding in: the fixed point is that of the full update for one user with the items held. */
+#include "recsys/fit.h"
 #include "recsys/fold.h"
 #include "tests/support/rs_toy.h"
 
 #include <criterion/criterion.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { USERS = 4, ITEMS = 12, K = 3, EVENTS = 30 };
@@ -138,6 +140,75 @@ Test(fold, the_fixed_point_is_that_of_the_update_equations)
 {
     for (int i = 0; i < 4; i++)
         check_fixed_point(i & 1, i & 2);
+}
+
+/* The other way round (dossier 5.10, 10): where a whole fit has come to rest, folding a user in
+ * with its items gives the factors and the excitation that the fit has for that user. */
+static void expect_user(const struct rmodel *m, const struct rs_events *ev, uint32_t u,
+                        const char *what)
+{
+    struct err err = ERR_INIT;
+    struct fold_event e[400];
+    struct folded f;
+    size_t n = 0;
+    for (uint64_t i = 0; i < ev->n; i++)
+        if (ev->user[i] == u)
+            e[n++] = (struct fold_event){ ev->time[i], ev->item[i], 1 };
+    struct fold_opts o = {
+        .start_s = m->user_start[u], .end_s = m->end_s, .rounds = 4000, .tolerance = 1e-13
+    };
+    cr_assert_eq(fold_user(m, e, n, &o, &f, &err), ST_OK, "%s", err.msg);
+    for (uint32_t k = 0; k < m->n_feat * m->stride; k++)
+        cr_expect(fabs((double)(f.theta[k] - m->theta[u * m->n_feat * m->stride + k])) <
+                      2e-3 * (double)f.theta[k] + 1e-5,
+                  "%s, user %u, factor %u: %g folded in, %g fitted", what, u, k, (double)f.theta[k],
+                  (double)m->theta[u * m->n_feat * m->stride + k]);
+    for (uint32_t s = 0; s < m->n_scale; s++)
+        cr_expect(fabs((double)(f.tau[s] - m->tau[u * m->n_scale + s])) <
+                      2e-3 * (double)f.tau[s] + 1e-6,
+                  "%s, user %u, scale %u: %g folded in, %g fitted", what, u, s, (double)f.tau[s],
+                  (double)m->tau[u * m->n_scale + s]);
+    folded_clear(&f);
+}
+
+Test(fold, where_a_fit_has_come_to_rest_each_user_folds_in_to_what_it_has)
+{
+    static const struct {
+        const char *name;
+        unsigned terms;
+        enum fit_measure measure;
+    } of[] = { { "hrpf", RT_GAMMA_RATES | RT_SELF, MEASURE_WALL },
+               { "hrpf by activity", RT_GAMMA_RATES | RT_SELF, MEASURE_ACTIVITY },
+               { "drpf", RT_GAMMA_RATES | RT_SELF | RT_CALENDAR, MEASURE_WALL } };
+    struct err err = ERR_INIT;
+    struct rs_events ev = EVENTS_INIT;
+    struct rng r = { 5 };
+    for (int i = 0; i < 360; i++) {
+        char user[8], item[8];
+        uint32_t u = (uint32_t)rng_below(&r, 9);
+        snprintf(user, sizeof user, "u%u", u);
+        snprintf(item, sizeof item, "i%u", (u % 3 * 3 + (uint32_t)rng_below(&r, 4)) % 8);
+        events_add(&ev, str_c(user), str_c(item), i * 4000.0 + (double)rng_below(&r, 3000), &err);
+    }
+    cr_assert(events_sort(&ev, &err) == ST_OK, "%s", err.msg);
+    for (size_t i = 0; i < sizeof of / sizeof of[0]; i++) {
+        struct fit_opts o = fit_defaults(of[i].terms);
+        struct fit_result res;
+        struct rmodel *m = NULL;
+        o.k = 2;
+        o.a_theta = o.a_beta = 1;
+        o.measure = of[i].measure;
+        o.start = START_FIRST;
+        o.n_scale = 2;
+        o.iters = 4000;
+        o.eval_every = 0;
+        o.threads = 1;
+        cr_assert(fit_run(&ev, &o, NULL, &m, &res, &err) == ST_OK, "%s", err.msg);
+        for (uint32_t u = 0; u < m->n_user; u++)
+            expect_user(m, &ev, u, of[i].name);
+        rmodel_free(m);
+    }
+    events_clear(&ev);
 }
 
 Test(fold, nobody_is_refused)
