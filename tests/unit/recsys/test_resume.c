@@ -27,7 +27,10 @@ static const char *checkpoint_of(const char *dir, uint32_t sweep)
 static enum status save(void *ctx, const struct rmodel *m, uint32_t sweep, struct err *err)
 {
     const struct saver *s = ctx;
-    return rmodel_save(m, checkpoint_of(s->dir, sweep), err);
+    for (size_t i = 0; i < N_KILL && err->code == ST_OK; i++)
+        if (kills[i] == sweep)
+            rmodel_save(m, checkpoint_of(s->dir, sweep), err);
+    return err->code;
 }
 
 /* Fits and saves what came out as NAME. */
