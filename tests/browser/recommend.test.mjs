@@ -135,3 +135,42 @@ for (const colorScheme of ['light', 'dark']) {
     await clean(p);
   });
 }
+
+test('a cause has one colour on the whole screen', opts, async (t) => {
+  const p = await loaded(t);
+  const { page } = p;
+  const keys = Object.fromEntries(await page.locator('.keys > span').evaluateAll((all) => all.map((x) => [x.textContent, getComputedStyle(x.firstElementChild).backgroundColor])));
+  const { user } = (await get('/api/recsys/users?limit=1')).data[0];
+  const legend = await part(page, `Rate of ${user}`).locator('.u-legend .u-series').evaluateAll((all) => all.map((x) => [x.querySelector('.u-label').textContent, x.querySelector('.u-marker').style.borderColor || x.querySelector('.u-marker').style.border]));
+  const rgb = (text) => page.evaluate((color) => { const e = document.body.appendChild(document.createElement('i')); e.style.color = color; const c = getComputedStyle(e).color; e.remove(); return c; }, text);
+  let compared = 0;
+  for (const [label, border] of legend) {
+    if (!keys[label]) continue;
+    assert.equal(await rgb(border.replace(/^.*solid /, '')), keys[label], label);
+    compared += 1;
+  }
+  assert.ok(compared >= 2, JSON.stringify(legend));
+  await clean(p);
+});
+
+test('names as long as they may be stay inside the screen', opts, async (t) => {
+  const user = `user-${'n'.repeat(200)}`;
+  const { last } = await get('/api/recsys/stats');
+  const rows = Array.from({ length: 40 }, (_, i) => JSON.stringify({ user, item: `${'x'.repeat(200)}-${i % 12}`, time: Math.floor(last) - 4000 + i * 100 }));
+  const sent = await (await fetch(`${server.url}/api/recsys/events`, { method: 'POST', headers: { 'Content-Type': 'application/x-ndjson' }, body: rows.join('\n') })).json();
+  assert.equal(sent.accepted, 40);
+  const p = await loaded(t);
+  const { page } = p;
+  await page.getByLabel('User', { exact: true }).fill(user);
+  await page.getByRole('button', { name: 'Show', exact: true }).click();
+  await part(page, `Rate of ${user}`).waitFor();
+  for (const width of [320, 375, 1440]) {
+    await page.setViewportSize({ width, height: 900 });
+    await until(`no sideways scroll at ${width} px`, async () => (await noScroll(page)) === 0);
+    await shot(page, `recommend-long-${width}`);
+  }
+  await part(page, 'Top items now').locator('button.link').first().click();
+  await page.getByRole('heading', { name: /^Items like/ }).waitFor();
+  await until('no sideways scroll with similar items', async () => (await noScroll(page)) === 0);
+  await clean(p);
+});

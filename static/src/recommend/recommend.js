@@ -39,7 +39,7 @@ export function Recommend({ arg }) {
     ${s.fault ? html`<${Alert} warn=${true}>The active model cannot be used: ${s.fault}<//>` : null}
     <${Tiles} />
     ${s.events && s.active ? null : html`<${Fit} />`}
-    ${s.active && s.events ? html`<${Ask} /><${Alert} error=${askError.value} />${person.value && now.value ? html`<${Curve} /><${Tops} /><div class="two"><${Back} /><${Friends} /></div>` : null}` : null}
+    ${s.active && s.events ? html`<${Ask} /><${Alert} error=${askError.value} />${person.value && now.value ? html`<${Curve} /><${Tops} /><${Back} /><${Friends} />` : null}` : null}
     <${Models} /><${Health} />
     ${s.events && s.active ? html`<${Fit} />` : null}`;
 }

@@ -3,9 +3,7 @@ import { html } from '../lib/html.js';
 import { Figure } from '../ui/figure.js';
 import { Field } from '../ui/basic.js';
 import { ask, at, filter, hours, later, loadSimilar, now, people, person, similar, span, stats } from './data.js';
-import { local, reason, when } from './words.js';
-
-const PARTS = [['base', 'taste', 'ph0'], ['own', 'own habit', 'ph2'], ['friends', 'friends', 'ph3'], ['items', 'other items', 'ph1']];
+import { CAUSES, local, reason, when } from './words.js';
 
 function go(e) {
   e.preventDefault();
@@ -40,7 +38,7 @@ export function Ask() {
 // How the rate comes about, as one bar.
 function Bar({ x }) {
   let from = 0;
-  return html`<svg class="bar-row" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">${PARTS.map(([key, , cls]) => {
+  return html`<svg class="bar-row" viewBox="0 0 100 10" preserveAspectRatio="none" aria-hidden="true">${CAUSES.map(([key, , cls]) => {
     const w = x.rate > 0 ? (100 * x.parts[key]) / x.rate : 0;
     const r = html`<rect key=${key} class=${cls} x=${from} y="0" width=${w} height="10" />`;
     from += w;
@@ -67,7 +65,7 @@ function Top({ title, name, list, tools }) {
 export function Tops() {
   const slider = html`<label class="inline">${hours.value} h later<input type="range" min="1" max="168" value=${hours.value} aria-label="Hours later"
     onInput=${(e) => { hours.value = Number(e.target.value); }} onChange=${() => ask()} /></label>`;
-  return html`<div class="keys row">${PARTS.map(([, label, cls]) => html`<span key=${label}><span class="key ${cls}"></span>${label}</span>`)}</div>
+  return html`<div class="keys row">${CAUSES.map(([, label, cls]) => html`<span key=${label}><span class="key ${cls}"></span>${label}</span>`)}</div>
     <div class="two"><${Top} title="Top items now" name="top-now" list=${now.value} />
       ${later.value ? html`<${Top} title="Top items later" name="top-later" list=${later.value} tools=${slider} />` : null}</div>
     ${similar.value ? html`<section class="card" aria-label="Similar items"><h3>Items like ${similar.value.item}</h3>

@@ -1,5 +1,8 @@
-// Times and reasons in words. Pure.
+// Times, causes and reasons in words. Pure.
 const HOUR = 3600;
+
+// Why a rate is what it is: key of the answer, word, and the colour that means it everywhere on the screen (style.css).
+export const CAUSES = [['base', 'taste', 'ph0'], ['own', 'own habit', 'ph2'], ['friends', 'friends', 'ph3'], ['items', 'other items', 'ph1']];
 
 // Hours as people say them.
 export function gap(h) {

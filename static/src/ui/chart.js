@@ -28,7 +28,9 @@ function labelWidth(u, values) {
 
 // points: of each series, whether values are missing in between; those that are there are joined and shown as points.
 // marks: of each series, whether its values are points alone. fit: the scale follows the data instead of starting at 0.
-function options(width, { series, unit, top, points, marks, fit, x }) {
+// colors: CSS variables, where the same things have a colour elsewhere on the screen.
+function options(width, { series, unit, top, points, marks, fit, x, colors }) {
+  const color = (i) => (colors ? cssColor(colors[i]) : COLORS[i]);
   const axis = { stroke: cssColor('--soft'), grid: { stroke: cssColor('--line'), width: 1 }, ticks: { stroke: cssColor('--line'), width: 1 } };
   const range = (u, lo, hi) => (fit && Number.isFinite(lo) ? [lo - (hi - lo) * 0.05 - 1e-9, hi + (hi - lo) * 0.05 + 1e-9] : [0, top || hi * 1.1 || 1]);
   const across = x ? { space: 60, values: (u, at) => at.map(x.format), label: x.name, labelSize: 18, size: 36 } : timeAxis;
@@ -41,8 +43,8 @@ function options(width, { series, unit, top, points, marks, fit, x }) {
     axes: [{ ...axis, ...across }, { ...axis, label: unit || undefined, labelSize: 18, ...(x ? { size: labelWidth, values: plain } : { size: 56 }) }],
     series: [{ label: x ? x.name : 'time' }, ...series.map((s, i) => {
       const gaps = Boolean(points && points[i]);
-      if (marks && marks[i]) return { label: s, stroke: COLORS[5], width: 1, paths: () => null, points: { show: true, size: 6, fill: COLORS[5] } };
-      return { label: s, stroke: COLORS[i], width: 2, spanGaps: gaps, points: { show: gaps, size: 5 } };
+      if (marks && marks[i]) return { label: s, stroke: color(i), width: 1, paths: () => null, points: { show: true, size: 6, fill: color(i) } };
+      return { label: s, stroke: color(i), width: 2, spanGaps: gaps, points: { show: gaps, size: 5 } };
     })],
   };
 }
@@ -77,12 +79,12 @@ export function TimeChart({ title, unit, top, gaps, series, data, name }) {
 }
 
 // x: {key, name, format}; data: [numbers that do not fall, values of series 1, ...], values may be null; scale: of the values as shown
-export function XYChart({ title, unit, x, series, data, name, points, marks, fit, digits = 2, scale = 1 }) {
+export function XYChart({ title, unit, x, series, data, name, points, marks, fit, colors, digits = 2, scale = 1 }) {
   const drawn = scale === 1 ? data : [data[0], ...data.slice(1).map((d) => d.map((v) => (v === null ? null : v * scale)))];
   const rows = drawn[0].map((v, i) => [v, ...drawn.slice(1).map((d) => d[i])]);
   const filled = rows.filter((r) => r.slice(1).some((v) => v !== null));
   const shown = filled.slice(-TABLE_ROWS).reverse().map((r) => [(x.cell || x.format)(r[0]), ...r.slice(1).map((v) => (v === null ? '' : v.toFixed(digits)))]);
   const label = (s) => (unit ? `${s} (${unit})` : s);
   return html`<${Figure} title=${title} name=${name} header=${[x.key, ...series]} columns=${[x.name, ...series.map(label)]} rows=${filled} shown=${shown}>
-    <${Plot} title=${title} series=${series} unit=${unit} x=${x} points=${points} marks=${marks} fit=${fit} data=${drawn} /></${Figure}>`;
+    <${Plot} title=${title} series=${series} unit=${unit} x=${x} points=${points} marks=${marks} fit=${fit} colors=${colors} data=${drawn} /></${Figure}>`;
 }
