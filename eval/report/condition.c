@@ -43,7 +43,7 @@ static void add_question(struct question q, struct repeats *t)
     }
 }
 
-/* NULL: each question was asked once. within_question: the variance of one answer about its
+/* JSON null: each question was asked once. within_question: the variance of one answer about its
  * question's mean, n/(n-1) p (1-p) over the questions; se_share: what part of the variance of a
  * question's mean it is, which more repeats would lessen. */
 static json_t *repeats_json(const struct report *r, size_t cond, const struct decomposition *d)
@@ -56,7 +56,7 @@ static json_t *repeats_json(const struct report *r, size_t cond, const struct de
             add_question(q, &t);
     }
     if (t.answers == t.questions || t.answers == 0)
-        return NULL;
+        return json_null();
     double n = (double)t.questions, each = (double)t.answers / n,
            within = t.n_pair > 0 ? t.within / t.n_pair : (double)NAN;
     double share = d->within > 0 ? fmin(1, within / each / d->within) : (double)NAN;
@@ -101,10 +101,8 @@ static void count_answers(const struct report *r, size_t cond, const struct deco
     put(v, "empty", json_integer(empty), err);
     put(v, "unparsed", json_integer(unparsed), err);
     put(v, "classes", classes, err);
-    if (r->repeats) {
-        json_t *more = repeats_json(r, cond, d);
-        put(v, "repeats", more ? more : json_null(), err);
-    }
+    if (r->repeats)
+        put(v, "repeats", repeats_json(r, cond, d), err);
 }
 
 /* ---- the histogram of set accuracies, with what noise alone lets expect ---- */

@@ -119,10 +119,10 @@ static void original_tests(struct report *r, size_t cond, const struct table *o,
     put(v, "unpaired_p", json_num(unpaired_p(r, o, t, err)), err);
     put(v, "p", json_num(x.n_template ? x.p_two : (double)NAN), err);
     put(v, "test", json_string("exact, stratified by template"), err);
-    json_t *glmm = err->code == ST_OK ? report_mixed(r, cond, err) : NULL;
-    put(v, "mixed_model", glmm ? glmm : json_null(), err);
-    json_t *more = err->code == ST_OK ? report_adjusted(r, cond, err) : NULL;
-    put(v, "adjusted", more ? more : json_null(), err);
+    if (err->code == ST_OK)
+        put(v, "mixed_model", report_mixed(r, cond, err), err);
+    if (err->code == ST_OK)
+        put(v, "adjusted", report_adjusted(r, cond, err), err);
 }
 
 static json_t *original_contrast(struct report *r, size_t cond, struct err *err)
