@@ -175,21 +175,11 @@ static void judge_task(void *arg, size_t task, unsigned worker)
     }
 }
 
-/* The rows of a matrix from a panel's first on. */
-static struct matrix rows_from(const struct matrix *m, uint32_t from)
-{
-    struct matrix r = *m;
-    assert(from % PANEL_ROWS == 0 && from < m->n_row);
-    r.n_row -= from;
-    r.data = (const uint8_t *)m->data + from * dtype_row_bytes(m->type, m->n_col);
-    return r;
-}
-
 /* The sketch without the neurons that are not asked about. */
 static struct mask_sketch asked(const struct mask_sketch *m)
 {
     struct mask_sketch r = *m;
-    r.s = rows_from(&m->s, m->from);
+    r.s = matrix_rows(&m->s, m->from, m->s.n_row);
     r.norm += m->from;
     r.err += m->from;
     r.bias = m->bias ? m->bias + m->from : NULL;
@@ -270,7 +260,7 @@ void mask_from_lowrank(const struct kernels *k, struct pool *pool, const struct 
     size_t n = m->a.n_col, n_ff = m->b.n_row - m->from, two = 2 * MASK_TOKENS;
     float *y = (float *)(void *)((char *)scratch + num_align(two * n * sizeof(float), 64));
     struct mask_lowrank part = *m;
-    part.b = rows_from(&m->b, m->from);
+    part.b = matrix_rows(&m->b, m->from, m->b.n_row);
     part.bias += m->from;
     memset(count, 0, m->from * sizeof *count);
     mask_lowrank_scores(k, pool, &part, x, n_tok, stride, scratch, y);

@@ -208,11 +208,8 @@ static void first_rows(const struct wave *w)
     const struct matrix *all = &w->v->m[s->hp->gated ? TR_GATE : TR_UP];
     const struct chunk *first = chunk_of(w, 0), *last = chunk_of(w, w->n - 1);
     uint32_t from = s->want[first->from].neuron, to = s->want[last->to - 1].neuron + 1;
-    assert(from % PANEL_ROWS == 0 && to - from == last->to - first->from);
-    size_t skip = from * dtype_row_bytes(all->type, all->n_col);
-    struct matrix rows = *all;
-    rows.n_row = to - from;
-    rows.data = (const uint8_t *)all->data + skip;
+    assert(to - from == last->to - first->from);
+    const struct matrix rows = matrix_rows(all, from, to);
     matmul(s->o.k, s->o.pool, &rows, w->c->acts, w->c->first + from, s->hp->n_ff);
     pool_run(s->o.pool, w->c->n_tok, first_act_step, (void *)w);
 }

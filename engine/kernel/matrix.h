@@ -33,6 +33,8 @@ static inline uint32_t matrix_panels(uint64_t n_row)
 {
     return (uint32_t)((n_row + PANEL_ROWS - 1) / PANEL_ROWS);
 }
+/* Rows from..to of m, the first of which begins a panel: a matrix that borrows m's data. */
+struct matrix matrix_rows(const struct matrix *m, uint32_t from, uint32_t to);
 /* Packs one panel: n_valid (1..16) rows at src (row-major, any alignment) to dst (16 * row_bytes,
  * 64-byte aligned). src and dst do not overlap. */
 void matrix_pack_panel(const struct kernels *k, enum dtype type, uint32_t n_col, uint32_t n_valid,

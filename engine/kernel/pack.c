@@ -238,6 +238,13 @@ void matrix_pack_panel(const struct kernels *k, enum dtype type, uint32_t n_col,
     matrix_pack_rows(type, n_col, n_valid, row, dst);
 }
 
+struct matrix matrix_rows(const struct matrix *m, uint32_t from, uint32_t to)
+{
+    assert(from % PANEL_ROWS == 0 && from < to && to <= m->n_row);
+    size_t skip = from * dtype_row_bytes(m->type, m->n_col);
+    return (struct matrix){ m->type, to - from, m->n_col, (const uint8_t *)m->data + skip };
+}
+
 static float plain_f32(enum dtype type, const uint8_t *p)
 {
     uint32_t w = 0;
@@ -283,8 +290,7 @@ void matrix_row(const struct kernels *k, const struct matrix *m, uint32_t r, flo
     (void)k;
     assert(r < m->n_row);
     const struct dtype_info *t = dtype_info((uint32_t)m->type);
-    const uint8_t *panel =
-        (const uint8_t *)m->data + r / PANEL_ROWS * PANEL_ROWS * dtype_row_bytes(m->type, m->n_col);
+    const uint8_t *panel = matrix_rows(m, r - r % PANEL_ROWS, m->n_row).data;
     r %= PANEL_ROWS;
     if (dtype_is_plain(m->type)) {
         for (size_t i = 0; i < m->n_col; i++)
