@@ -9,9 +9,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
-enum { TREE_FDS = 8, SLURP_BYTES = 64 << 10 };
+enum {
+    TREE_FDS = 8,
+    SLURP_BYTES = 64 << 10,
+    LINKS_MAX = 40, /* as Linux follows */
+    READER_TRIES = 100,
+    READER_STEP_NS = 30000000 /* 3 s in all */
+};
 
 enum status file_path(char out[FILE_PATH_MAX], struct err *err, const char *fmt, ...)
 {
@@ -205,6 +212,21 @@ static enum status sync_folder_of(const char *path, struct err *err)
     return file_sync_dir(dir, err);
 }
 
+/* Where the link leads, which may be nowhere yet. */
+static enum status follow(char path[FILE_PATH_MAX], struct err *err)
+{
+    char from[FILE_PATH_MAX], to[FILE_PATH_MAX];
+    ssize_t n = readlink(path, to, sizeof to - 1);
+    if (n < 0)
+        return fail(errno, "readlink", path, err);
+    to[n] = '\0';
+    if (to[0] == '/')
+        return file_path(path, err, "%s", to);
+    snprintf(from, sizeof from, "%s", path);
+    const char *slash = strrchr(from, '/');
+    return file_path(path, err, "%.*s%s", slash ? (int)(slash + 1 - from) : 0, from, to);
+}
+
 enum status file_target(const char *path, char out[FILE_PATH_MAX], struct err *err)
 {
     struct stat st;
@@ -213,9 +235,12 @@ enum status file_target(const char *path, char out[FILE_PATH_MAX], struct err *e
     if (stat(path, &st) == 0 && !S_ISREG(st.st_mode))
         return err_set(err, ST_ARG, "'%s' is %s: name a file to be written", path,
                        S_ISDIR(st.st_mode) ? "a folder" : "a device or pipe");
-    char *real = lstat(path, &st) == 0 && S_ISLNK(st.st_mode) ? realpath(path, NULL) : NULL;
-    file_path(out, err, "%s", real ? real : path);
-    free(real);
+    file_path(out, err, "%s", path);
+    for (int i = 0; err->code == ST_OK && lstat(out, &st) == 0 && S_ISLNK(st.st_mode); i++)
+        if (i == LINKS_MAX)
+            return fail(ELOOP, "follow links", path, err);
+        else
+            follow(out, err);
     return err->code;
 }
 
@@ -225,13 +250,39 @@ static bool is_device(const char *path)
     return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
 }
 
+static bool is_pipe(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISFIFO(st.st_mode);
+}
+
+/* open() of a pipe waits for a reader for ever; here it gets a few seconds to come. */
+static int open_pipe(const char *path, struct err *err)
+{
+    const struct timespec step = { .tv_nsec = READER_STEP_NS };
+    int fd = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+    for (int i = 0; fd < 0 && errno == ENXIO && i < READER_TRIES; i++) {
+        nanosleep(&step, NULL);
+        fd = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+    }
+    if (fd < 0 && errno == ENXIO)
+        err_set(err, ST_IO, "'%s': nobody reads the pipe; start its reader first", path);
+    else if (fd < 0)
+        fail(errno, "open", path, err);
+    else if (fcntl(fd, F_SETFL, 0) != 0) /* a slow reader is waited for */
+        fail(errno, "fcntl", path, err);
+    return fd;
+}
+
 static enum status write_device(const char *path, struct str bytes, struct err *err)
 {
-    int fd = open(path, O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return fail(errno, "open", path, err);
-    file_write(fd, bytes.p, bytes.n, path, err);
-    close(fd);
+    int fd = is_pipe(path) ? open_pipe(path, err) : open(path, O_WRONLY | O_CLOEXEC);
+    if (fd < 0 && err->code == ST_OK)
+        fail(errno, "open", path, err);
+    if (err->code == ST_OK)
+        file_write(fd, bytes.p, bytes.n, path, err);
+    if (fd >= 0)
+        close(fd);
     return err->code;
 }
 

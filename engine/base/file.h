@@ -47,12 +47,12 @@ enum status file_write_at(int fd, const void *p, size_t n, uint64_t at, const ch
 enum status file_slurp(const char *path, size_t max, struct buf *out, struct err *err);
 /* The rest of an open one, or of a pipe. */
 enum status file_slurp_fd(int fd, const char *path, size_t max, struct buf *out, struct err *err);
-/* Where bytes that shall replace `path` belong: links are followed, since a rename would replace
- * the link and not what it leads to. ST_ARG: a device, pipe or folder is there, which a rename
- * would put a file in place of. */
+/* Where bytes that shall replace `path` belong: links are followed, also one that leads to nothing
+ * yet, since a rename would replace the link and not what it leads to. ST_ARG: a device, pipe or
+ * folder is there, which a rename would put a file in place of; ST_IO: links in a circle. */
 enum status file_target(const char *path, char out[FILE_PATH_MAX], struct err *err);
 /* Makes `path` hold these bytes: file_target()'s .tmp, fsync, rename, fsync of the folder. A device
- * or pipe gets them written. */
+ * or pipe gets them written; a pipe's reader that does not come within a few seconds is ST_IO. */
 enum status file_replace(const char *path, struct str bytes, struct err *err);
 /* Makes the names in a folder durable. */
 enum status file_sync_dir(const char *dir, struct err *err);

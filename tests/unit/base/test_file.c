@@ -76,9 +76,41 @@ Test(file, a_link_stays_and_what_it_leads_to_is_replaced)
     cr_expect_str_eq(got.p, "new");
     cr_assert_eq(file_target(in("none"), target, &err), ST_OK, "%s", err.msg);
     cr_expect_str_eq(target, in("none"));
-    cr_assert_eq(symlink("nowhere", in("dangling")), 0);
-    cr_assert_eq(file_target(in("dangling"), target, &err), ST_OK, "%s", err.msg);
     buf_clear(&got);
+}
+
+Test(file, a_link_that_leads_to_nothing_yet_gets_its_file_there)
+{
+    struct err err = ERR_INIT;
+    struct buf got = BUF_INIT;
+    char target[FILE_PATH_MAX];
+    struct stat st;
+    cr_assert_eq(file_make_dirs(in("there"), 0755, &err), ST_OK);
+    cr_assert_eq(symlink("there/link", in("first")), 0);
+    cr_assert_eq(symlink("nothing", in("there/link")), 0);
+    cr_assert_eq(file_target(in("first"), target, &err), ST_OK, "%s", err.msg);
+    cr_expect_str_eq(target, in("there/nothing"));
+    cr_assert_eq(file_replace(in("first"), STR("new"), &err), ST_OK, "%s", err.msg);
+    cr_expect(lstat(in("first"), &st) == 0 && S_ISLNK(st.st_mode));
+    cr_expect(lstat(in("there/link"), &st) == 0 && S_ISLNK(st.st_mode));
+    cr_assert_eq(file_slurp(in("there/nothing"), 100, &got, &err), ST_OK, "%s", err.msg);
+    cr_expect_str_eq(got.p, "new");
+    file_path(target, &err, "%s", in("there/whole"));
+    cr_assert_eq(symlink(target, in("absolute")), 0);
+    cr_assert_eq(file_target(in("absolute"), target, &err), ST_OK, "%s", err.msg);
+    cr_expect_str_eq(target, in("there/whole"));
+    cr_assert_eq(symlink("circle", in("circle")), 0);
+    cr_expect_eq(file_replace(in("circle"), STR("new"), &err), ST_IO);
+    cr_expect(lstat(in("circle"), &st) == 0 && S_ISLNK(st.st_mode));
+    buf_clear(&got);
+}
+
+Test(file, a_pipe_that_nobody_reads_is_not_waited_for_for_ever)
+{
+    struct err err = ERR_INIT;
+    cr_assert_eq(mkfifo(in("unread"), 0600), 0);
+    cr_expect_eq(file_replace(in("unread"), STR("new"), &err), ST_IO);
+    cr_expect_not_null(strstr(err.msg, "nobody reads the pipe"), "%s", err.msg);
 }
 
 Test(file, a_pipe_is_written_and_no_file_takes_its_place)
