@@ -49,11 +49,12 @@ static json_t *stats_doc(const struct engine_info *in, const struct engine_stats
         (json_int_t)st->draft_accepted);
     if (d)
         json_object_update_new(
-            d, json_pack("{s:f, s:I, s:o, s:f, s:f, s:o}", "cache_hit_rate",
+            d, json_pack("{s:f, s:I, s:o, s:f, s:f, s:f, s:f, s:o}", "cache_hit_rate",
                          engine_hit_rate(in, st), "bytes_wanted", (json_int_t)st->bytes_wanted,
                          "read_amplification", amplification(st), "attention_ms",
                          (double)st->attention_ns / 1e6, "compute_ms", (double)st->compute_ns / 1e6,
-                         "read_latency", latency_list(st)));
+                         "bookkeeping_ms", (double)st->book_ns / 1e6, "copy_ms",
+                         (double)st->copy_ns / 1e6, "read_latency", latency_list(st)));
     if (d)
         json_object_update_new(
             d, json_pack(

@@ -100,13 +100,15 @@ static json_t *flash_doc(const struct engine *e)
                           "stall_ms", (double)st->stall_ns / 1e6, "exact", in->exact);
     if (d && st->neurons_needed)
         json_object_update_new(
-            d, json_pack(
-                   "{s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f}", "mask", engine_mask_doc(in, st),
-                   "cache_policy", in->cache, "neurons_needed", (json_int_t)st->neurons_needed,
-                   "neurons_missed", (json_int_t)st->neurons_missed, "neurons_active",
-                   (json_int_t)st->neurons_active, "neurons_guessed",
-                   (json_int_t)st->neurons_guessed, "guessed_right", (json_int_t)st->guessed_right,
-                   "mask_ms", (double)st->mask_ns / 1e6, "ffn_ms", (double)st->ffn_ns / 1e6));
+            d, json_pack("{s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:f}", "mask",
+                         engine_mask_doc(in, st), "cache_policy", in->cache, "neurons_needed",
+                         (json_int_t)st->neurons_needed, "neurons_missed",
+                         (json_int_t)st->neurons_missed, "neurons_active",
+                         (json_int_t)st->neurons_active, "neurons_guessed",
+                         (json_int_t)st->neurons_guessed, "guessed_right",
+                         (json_int_t)st->guessed_right, "mask_ms", (double)st->mask_ns / 1e6,
+                         "ffn_ms", (double)st->ffn_ns / 1e6, "bookkeeping_ms",
+                         (double)st->book_ns / 1e6, "copy_ms", (double)st->copy_ns / 1e6));
     if (d && (st->drafted || in->draft_model[0]))
         json_object_update_new(d, drafts_doc(in, st));
     cli_put_reuse(d, in, st);

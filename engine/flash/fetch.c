@@ -243,10 +243,13 @@ static void reap(struct fetch *f, size_t min)
     struct source_req *done[BATCH];
     uint64_t start = min ? clock_ns() : 0;
     size_t n = source_wait(f->o.src, done, BATCH, min);
-    if (min)
-        f->stats.wait_ns += clock_ns() - start;
+    if (!min && !n)
+        return;
+    uint64_t came = clock_ns();
+    f->stats.wait_ns += min ? came - start : 0;
     for (size_t i = 0; i < n; i++)
         arrive(((struct extent *)done[i]->user)->owner, done[i]->user);
+    f->stats.copy_ns += clock_ns() - came;
 }
 
 void fetch_begin(struct fetch *f, uint32_t layer, struct fetch_want *w, size_t n,
@@ -268,13 +271,16 @@ size_t fetch_begun(const struct fetch *f)
     return f->next;
 }
 
-bool fetch_here(const struct fetch *f, struct fetch_want *w)
+bool fetch_here(struct fetch *f, struct fetch_want *w)
 {
     if (w->at || !w->ahead || !w->ahead->at)
         return w->at != NULL;
     w->at = w->ahead->at;
-    if (w->slot != CACHE_NONE)
+    if (w->slot != CACHE_NONE) {
+        uint64_t start = clock_ns();
         w->at = memcpy(slot_at(f, w->slot), w->at, f->o.b->stride);
+        f->stats.copy_ns += clock_ns() - start;
+    }
     return true;
 }
 

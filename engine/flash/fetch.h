@@ -51,7 +51,7 @@ void fetch_begin(struct fetch *f, uint32_t layer, struct fetch_want *w, size_t n
  * any is in flight. false and an error: a read failed (ST_IO, ST_FORMAT); call fetch_end(). */
 bool fetch_poll(struct fetch *f, bool wait, struct err *err);
 /* Whether want w is here, as of the last fetch_poll(): `at` is set. */
-bool fetch_here(const struct fetch *f, struct fetch_want *w);
+bool fetch_here(struct fetch *f, struct fetch_want *w);
 /* Waits until nothing is in flight: all that was wanted is here, or the ring is full. */
 void fetch_settle(struct fetch *f);
 /* w[0..n) are no longer looked at: buffers of those that no slot holds are used again. */
@@ -63,6 +63,7 @@ struct fetch_stats {
     uint64_t bundles, extents; /* wanted and read; reads */
     uint64_t bytes;            /* read, with gaps and rounding */
     uint64_t wait_ns;          /* the owner waited for the disk */
+    uint64_t copy_ns;          /* bundles that have come were put into their slots */
 };
 struct fetch_stats fetch_stats(const struct fetch *f);
 

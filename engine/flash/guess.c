@@ -1,6 +1,8 @@
 /* engine/flash/guess.c - see guess.h. */
 #include "engine/flash/guess.h"
 
+#include "engine/base/clock.h"
+
 #include <stdlib.h>
 
 enum {
@@ -29,6 +31,7 @@ struct guesses {
         uint32_t same;     /* as so many before it */
     } * gain;
     double ask_ns; /* a guess's cost, decaying mean */
+    uint64_t book_ns;
     struct {
         uint64_t start_ns, wait_ns; /* since the first layer of this pass was done */
         double share;               /* waited, decaying mean */
@@ -119,9 +122,11 @@ void guesses_begin(struct guesses *g, enum guess_point at, uint32_t layer, const
     struct ahead *a = ahead_of(g, layer);
     size_t n = 0;
     guesses_end(g, a->layer);
+    uint64_t start = clock_ns();
     for (uint32_t i = 0; i < g->b->n_neuron; i++)
         if (count[i] && cache_find(g->cache, layer, i) == CACHE_NONE)
             a->want[n++] = (struct fetch_want){ .neuron = i, .slot = CACHE_NONE };
+    g->book_ns += clock_ns() - start;
     if (g->ask_ns > 0)
         step(&g->ask_ns, (double)ask_ns);
     else
@@ -194,7 +199,7 @@ void guesses_drop(struct guesses *g)
 
 struct guess_stats guesses_stats(const struct guesses *g)
 {
-    struct guess_stats s = { 0 };
+    struct guess_stats s = { .book_ns = g->book_ns };
     for (int i = 0; i < GUESS_POINTS; i++) {
         s.guessed += g->luck[i].guessed;
         s.right += g->luck[i].right;
@@ -205,6 +210,7 @@ struct guess_stats guesses_stats(const struct guesses *g)
         s.read.extents += f.extents;
         s.read.bytes += f.bytes;
         s.read.wait_ns += f.wait_ns;
+        s.read.copy_ns += f.copy_ns;
     }
     return s;
 }

@@ -48,6 +48,7 @@ void guesses_drop(struct guesses *g);
 struct guess_stats {
     uint64_t guessed, right; /* neurons that were read, or under way; of them, needed */
     struct fetch_stats read;
+    uint64_t book_ns; /* finding out what of it is not in memory */
 };
 struct guess_stats guesses_stats(const struct guesses *g);
 

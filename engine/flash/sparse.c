@@ -261,11 +261,14 @@ enum status sparse_run(struct sparse *s, const struct weights_view *v, const str
     ask_mask(s, v, c, all);
     if (s->look)
         shadow_decided(s->shadow, s->count, c->first);
-    s->stats.mask_ns += clock_ns() - asked;
+    uint64_t knows = clock_ns();
+    s->stats.mask_ns += knows - asked;
     const struct wants_in in = sparse_wants(s, c->layer, c->n_tok, learn);
     size_t n = list_wants(s, c, &in);
-    fetch_begin(s->fetch, c->layer, s->want, n,
-                s->guess && reads ? guesses_link(s->guess, c->layer, s->want, n) : NULL);
+    const struct fetch *ahead =
+        s->guess && reads ? guesses_link(s->guess, c->layer, s->want, n) : NULL;
+    s->stats.book_ns += clock_ns() - knows;
+    fetch_begin(s->fetch, c->layer, s->want, n, ahead);
     if (c->next)
         sparse_guess(s, GUESS_BEFORE, c->next);
     struct wave w = { .s = s, .v = v, .c = c, .in = &in, .any_order = any_order(s, c, learn) };
@@ -310,6 +313,8 @@ struct sparse_stats sparse_stats(const struct sparse *s)
     r.reads = f.extents + g.read.extents - s->at_open.extents;
     r.bundles_read = f.bundles + g.read.bundles - s->at_open.bundles;
     r.wait_ns = f.wait_ns + g.read.wait_ns - s->at_open.wait_ns;
+    r.copy_ns += f.copy_ns + g.read.copy_ns - s->at_open.copy_ns;
+    r.book_ns += g.book_ns;
     if (s->shadow)
         r.check = shadow_figures(shadow_sums(s->shadow));
     return r;

@@ -6,6 +6,7 @@
  *
  * Only the sum has an order (kernel/sparse.h). Where nobody else minds, a chunk that waits for the
  * disk does not hold up those behind it: they are computed as far as h, and summed after it. */
+#include "engine/base/clock.h"
 #include "engine/flash/internal.h"
 #include "engine/flash/neurons.h"
 #include "engine/flash/sparse_internal.h"
@@ -244,7 +245,10 @@ static void keep_best(const struct wave *w)
     struct sparse *s = w->s;
     for (uint32_t k = 0; k < w->n; k++) {
         uint32_t from = chunk_of(w, k)->from, to = chunk_of(w, k)->to;
+        uint64_t start = clock_ns();
         wants_keep(s->cache, w->in, s->want, from, to);
+        uint64_t chosen = clock_ns();
+        s->stats.book_ns += chosen - start;
         for (uint32_t i = from; i < to; i++) {
             const struct fetch_want *want = &s->want[i];
             if (want->slot == CACHE_NONE)
@@ -253,6 +257,7 @@ static void keep_best(const struct wave *w)
             if (want->at != home)
                 memcpy(home, want->at, s->b->stride);
         }
+        s->stats.copy_ns += clock_ns() - chosen;
     }
 }
 
@@ -287,20 +292,26 @@ void wave_done(struct wave *w)
 void wave_run(struct wave *w)
 {
     struct sparse *s = w->s;
-    uint32_t from = w->summed;
-    forget_users(w);
+    uint32_t from = w->summed, at = w->n_act;
+    size_t n = 0;
     if (w->c->chunk) {
+        forget_users(w);
         run_span(w);
         w->summed += w->n;
     } else {
-        size_t n = wave_activate(w, w->c, w->n_act);
-        count_users(s, w->c, w->n_act, n);
-        place_chunks(w, w->n_act, n);
+        n = wave_activate(w, w->c, at);
+        place_chunks(w, at, n);
         w->n_act += (uint32_t)n;
         sum_next(w);
     }
+    uint64_t start = clock_ns();
+    if (!w->c->chunk) {
+        forget_users(w);
+        count_users(s, w->c, at, n);
+    }
     for (uint32_t k = 0; k < w->n && s->reads != WEIGHTS_DRAFT; k++)
         score_chunk(w, chunk_of(w, k));
+    s->stats.book_ns += clock_ns() - start;
     if (w->in->learn)
         keep_best(w);
     if (w->summed > from)

@@ -142,6 +142,9 @@ struct sparse_stats {
     uint64_t guessed, guessed_right; /* read before it was known; of them needed */
     uint64_t bundles_read, bytes, reads;
     uint64_t mask_ns, run_ns, wait_ns; /* run: all of it */
+    /* Of them, what the cache costs: saying what is in memory, what comes and what goes, and who
+     * was used; and moving neurons from where reads put them into their slots. */
+    uint64_t book_ns, copy_ns;
     /* Where the mask decides: what it let pass, and of that what fired. */
     uint64_t masked_needed, masked_active;
     struct shadow_figures check; /* tokens 0: nothing was looked at, the rest is void */

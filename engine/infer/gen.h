@@ -127,8 +127,9 @@ struct engine_stats {
     uint64_t read_latency[ENGINE_LATENCIES];
     /* Packed models, since opening, over all layers and passes: neurons that the mask let pass, of
      * those not in memory, and of those with an activation that is not zero; the time of masks and
-     * of feed-forward layers as a whole, waiting included. */
-    uint64_t neurons_needed, neurons_missed, neurons_active, mask_ns, ffn_ns;
+     * of feed-forward layers as a whole, waiting included; of the cache's bookkeeping (what is in
+     * memory, what comes, what goes), and of copies into its slots. */
+    uint64_t neurons_needed, neurons_missed, neurons_active, mask_ns, ffn_ns, book_ns, copy_ns;
     uint64_t neurons_guessed, guessed_right; /* read before attention; of them needed */
     struct mask_stats mask;
     /* Passes that read no neurons (engine_opts.reuse); of what their masks let pass, what was left

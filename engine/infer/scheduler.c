@@ -94,6 +94,8 @@ void scheduler_publish(struct scheduler *s)
     s->own.guessed_right = w.sparse.guessed_right;
     s->own.mask_ns = w.sparse.mask_ns;
     s->own.ffn_ns = w.sparse.run_ns;
+    s->own.book_ns = w.sparse.book_ns;
+    s->own.copy_ns = w.sparse.copy_ns;
     s->own.mask = mask_stats(&w.sparse);
     s->own.neurons_dropped = w.sparse.dropped;
     s->own.mass_dropped = w.sparse.mass_dropped;

@@ -177,9 +177,11 @@ Test(flash, stats_of_a_resident_model_hit_always_and_read_nothing)
         else
             cr_expect(json_is_null(below));
     }
-    static const char *const fields[] = { "mode",        "ram_budget", "bytes_read",   "stall_ms",
-                                          "passes",      "exact",      "mask_ms",      "drafted",
-                                          "draft_model", "draft_ms",   "reuse_passes", "reuse" };
+    static const char *const fields[] = { "mode",           "ram_budget",   "bytes_read",
+                                          "stall_ms",       "passes",       "exact",
+                                          "mask_ms",        "drafted",      "draft_model",
+                                          "draft_ms",       "reuse_passes", "reuse",
+                                          "bookkeeping_ms", "copy_ms" };
     for (size_t i = 0; i < sizeof fields / sizeof fields[0]; i++)
         cr_expect_not_null(json_object_get(d, fields[i]), "%s is gone", fields[i]);
     json_free(d);
