@@ -15,7 +15,7 @@ enum { PAGE = 4096 };
 
 uint64_t sparse_slot_bytes(const struct bundle *b)
 {
-    return b->stride + 2 * sizeof(uint32_t);
+    return b->stride + cache_bytes(1, 1, 1) - cache_bytes(1, 1, 0);
 }
 
 static size_t table_bytes(const struct bundle *b)

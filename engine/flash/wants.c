@@ -32,14 +32,25 @@ size_t wants_load(struct cache *c, const struct wants_in *in, struct fetch_want 
     return n;
 }
 
+/* Those that are needed, ascending. Who is among so many cannot be foretold, so nothing branches on
+ * it. */
+static size_t list_needed(const struct wants_in *in)
+{
+    size_t n = 0;
+    for (uint32_t i = 0; i < in->n_neuron; i++) {
+        in->neuron[n] = i;
+        n += in->count[i] != 0;
+    }
+    return n;
+}
+
 size_t wants_list(struct cache *c, const struct wants_in *in, struct fetch_want *want,
                   size_t *n_miss)
 {
-    size_t n = 0, miss = 0;
+    size_t n = list_needed(in), miss = 0;
     cache_begin(c, in->layer, in->n_tok);
-    for (uint32_t i = 0; i < in->n_neuron; i++) {
-        if (!in->count[i])
-            continue;
+    for (size_t k = 0; k < n; k++) {
+        uint32_t i = in->neuron[k];
         int32_t slot = cache_find(c, in->layer, i);
         const uint8_t *at = slot == CACHE_NONE ? NULL : in->slots + (size_t)slot * in->slot_bytes;
         if (!in->learn)
@@ -47,7 +58,7 @@ size_t wants_list(struct cache *c, const struct wants_in *in, struct fetch_want 
         else if (at)
             cache_use(c, in->layer, i, 0); /* it stays until it is computed */
         miss += !at;
-        want[n++] = (struct fetch_want){ .neuron = i, .slot = slot, .at = at };
+        want[k] = (struct fetch_want){ .neuron = i, .slot = slot, .at = at };
     }
     if (miss && !in->learn)
         give_slots(c, in, want, 0, n);

@@ -3,6 +3,7 @@
 #include "engine/flash/cache.h"
 
 #include <criterion/criterion.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,6 +66,50 @@ Test(cache, no_slot_is_ever_given_to_two_neurons)
         }
         cache_free(c);
     }
+}
+
+/* Rates as cache.c has them, of all neurons and without its lists. */
+static void move_rates(double *rate, const uint32_t *need, uint32_t n)
+{
+    double left = exp2(-0.0439);
+    for (uint32_t i = 0; i < NEURONS; i++)
+        rate[i] *= left;
+    for (uint32_t i = 0; i < n; i++)
+        rate[need[i]] += 1 - left;
+}
+
+Test(cache, nobody_goes_while_one_with_a_lower_rate_is_idle_and_stays)
+{
+    struct rng rng = { 8 };
+    struct cache *c = make(CACHE_ADAPTIVE, 80, 0, 0);
+    double rate[NEURONS] = { 0 };
+    uint32_t gone = 0;
+    for (uint32_t step = 0; step < 4000; step++) {
+        bool was[NEURONS], used[NEURONS] = { false };
+        uint32_t need[NEURONS], n = 0,
+                                shift = step / 500 * 30; /* now and then others are frequent */
+        double most = 0, least = HUGE_VAL;
+        for (uint32_t i = 0; i < NEURONS; i++) {
+            was[i] = cache_find(c, 0, i) != CACHE_NONE;
+            if (rng_below(&rng, 10 + (i + shift) % NEURONS) < 4)
+                need[n++] = i;
+        }
+        for (uint32_t i = 0; i < n; i++)
+            used[need[i]] = true;
+        pass(c, 0, need, n);
+        move_rates(rate, need, n);
+        for (uint32_t i = 0; i < NEURONS; i++) {
+            bool is = cache_find(c, 0, i) != CACHE_NONE;
+            if (was[i] && !is)
+                most = fmax(most, rate[i]);
+            if (was[i] && is && !used[i])
+                least = fmin(least, rate[i]);
+            gone += was[i] && !is;
+        }
+        cr_assert_leq(most, least * (1 + 1e-4), "step %u: %g went, %g stayed", step, most, least);
+    }
+    cr_expect_gt(gone, 4000u, "the case is too easy: %u went", gone);
+    cache_free(c);
 }
 
 Test(cache, what_this_pass_uses_is_never_evicted)
