@@ -47,7 +47,9 @@ static void on_read(void *ctx, const struct source_req *done)
     struct engine *e = ctx;
     trace_add_read(e->trace, &(struct trace_read){ .submit_ns = done->submit_ns,
                                                    .done_ns = done->done_ns,
-                                                   .bytes = (uint32_t)done->got });
+                                                   .bytes = (uint32_t)done->got,
+                                                   .file = done->file,
+                                                   .offset = done->offset });
 }
 
 enum status engine_trace_start(struct engine *e, struct err *err)
@@ -94,11 +96,12 @@ static long long since(const struct trace_copy *c, uint64_t ns)
 static void put_layer(struct buf *b, const struct trace_copy *c, const struct trace_layer *l)
 {
     buf_printf(b,
-               "{\"start_ns\":%lld,\"attention_ns\":%llu,\"mask_ns\":%llu,\"wait_ns\":%llu,"
-               "\"compute_ns\":%llu,\"bytes\":%llu,\"reads\":%u,\"needed\":%u,\"missed\":%u,"
-               "\"active\":%u}",
-               since(c, l->start_ns), (ull)l->attention_ns, (ull)l->mask_ns, (ull)l->wait_ns,
-               (ull)l->compute_ns, (ull)l->bytes, l->reads, l->needed, l->missed, l->active);
+               "{\"start_ns\":%lld,\"ffn_start_ns\":%lld,\"attention_ns\":%llu,"
+               "\"mask_ns\":%llu,\"wait_ns\":%llu,\"compute_ns\":%llu,\"bytes\":%llu,"
+               "\"reads\":%u,\"needed\":%u,\"missed\":%u,\"active\":%u}",
+               since(c, l->start_ns), since(c, l->ffn_start_ns), (ull)l->attention_ns,
+               (ull)l->mask_ns, (ull)l->wait_ns, (ull)l->compute_ns, (ull)l->bytes, l->reads,
+               l->needed, l->missed, l->active);
 }
 
 static void put_pass(struct buf *b, const struct trace_copy *c, const struct trace_pass *p)
@@ -129,6 +132,34 @@ static void put_head(const struct engine *e, struct buf *b, const struct trace_c
                c->lost_pass, c->lost_layer, c->lost_read);
 }
 
+/* The layer that a read was for; UINT32_MAX: none, as the embedding. Its ends may lie in what is
+ * beside it, so its middle counts. */
+static uint32_t layer_of(const struct model *m, const struct trace_read *r)
+{
+    const struct bundle *b = model_bundle(m);
+    uint64_t middle = r->offset + r->bytes / 2;
+    for (uint32_t l = 0; b && l < b->n_layer; l++) {
+        uint64_t from = b->home[l].offset, bytes = (uint64_t)b->n_neuron * b->stride;
+        if (r->file == b->home[l].file && middle >= from && middle - from < bytes)
+            return l;
+    }
+    for (uint32_t i = 0; i < model_n_tensor(m); i++) {
+        const struct tensor *t = model_tensor(m, i);
+        if (r->file == t->file && middle >= t->offset && middle - t->offset < t->bytes)
+            return t->layer;
+    }
+    return UINT32_MAX;
+}
+
+static void put_layer_of(const struct engine *e, const struct trace_read *r, struct buf *b)
+{
+    uint32_t layer = layer_of(e->setup.model, r);
+    if (layer == UINT32_MAX)
+        buf_z(b, "\"layer\":null}");
+    else
+        buf_printf(b, "\"layer\":%u}", layer);
+}
+
 static void write_plain(const struct engine *e, const struct trace_copy *c, struct buf *b)
 {
     put_head(e, b, c);
@@ -139,10 +170,12 @@ static void write_plain(const struct engine *e, const struct trace_copy *c, stru
         put_pass(b, c, &c->pass[i]);
     }
     buf_z(b, "],\"reads\":[");
-    for (uint32_t i = 0; i < c->n_read; i++)
-        buf_printf(b, "%s{\"start_ns\":%lld,\"ns\":%llu,\"bytes\":%u}", i ? "," : "",
-                   since(c, c->read[i].submit_ns), (ull)(c->read[i].done_ns - c->read[i].submit_ns),
-                   c->read[i].bytes);
+    for (uint32_t i = 0; i < c->n_read; i++) {
+        const struct trace_read *r = &c->read[i];
+        buf_printf(b, "%s{\"start_ns\":%lld,\"ns\":%llu,\"bytes\":%u,", i ? "," : "",
+                   since(c, r->submit_ns), (ull)(r->done_ns - r->submit_ns), r->bytes);
+        put_layer_of(e, r, b);
+    }
     buf_z(b, "]}");
 }
 
@@ -229,15 +262,18 @@ static void put_pass_slices(struct buf *b, const struct trace_copy *c, const str
 }
 
 /* Reads overlap: begin and end events with an id of their own, which viewers lay out in rows. */
-static void put_read(struct buf *b, const struct trace_copy *c, uint32_t i)
+static void put_read(const struct engine *e, struct buf *b, const struct trace_copy *c, uint32_t i)
 {
     const struct trace_read *r = &c->read[i];
-    for (int end = 0; end < 2; end++)
+    for (int end = 0; end < 2; end++) {
         buf_printf(b,
                    ",\n{\"name\":\"disk read\",\"cat\":\"disk\",\"ph\":\"%s\",\"id\":%u,"
-                   "\"pid\":1,\"tid\":0,\"ts\":%.3f,\"args\":{\"bytes\":%u}}",
+                   "\"pid\":1,\"tid\":0,\"ts\":%.3f,\"args\":{\"bytes\":%u,",
                    end ? "e" : "b", i + 1, (double)since(c, end ? r->done_ns : r->submit_ns) / 1e3,
                    r->bytes);
+        put_layer_of(e, r, b);
+        buf_char(b, '}');
+    }
 }
 
 static void write_perfetto(const struct engine *e, const struct trace_copy *c, struct buf *b)
@@ -249,7 +285,7 @@ static void write_perfetto(const struct engine *e, const struct trace_copy *c, s
     for (uint32_t i = 0; i < c->n_pass; i++)
         put_pass_slices(b, c, &c->pass[i]);
     for (uint32_t i = 0; i < c->n_read; i++)
-        put_read(b, c, i);
+        put_read(e, b, c, i);
     buf_z(b, "\n]}\n");
 }
 

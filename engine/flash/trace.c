@@ -137,6 +137,8 @@ void trace_layer_ffn(struct trace *t, uint64_t now_ns, const struct trace_mark *
 {
     /* the mask was asked before attention too */
     t->now.attention_ns += half_ns(t, now_ns, m);
+    if (!t->now.ffn_start_ns)
+        t->now.ffn_start_ns = now_ns;
 }
 
 void trace_layer_again(struct trace *t, uint64_t now_ns, const struct trace_mark *m)
@@ -150,6 +152,7 @@ void trace_layer_end(struct trace *t, uint32_t layer, uint64_t now_ns, const str
     struct trace_layer *l = &t->now;
     if (layer != t->n_layer || layer >= t->max_layer)
         return;
+    l->ffn_start_ns = l->ffn_start_ns ? l->ffn_start_ns : now_ns; /* a layer may have none */
     l->mask_ns = m->mask_ns - t->begin.mask_ns;
     l->wait_ns = m->wait_ns - t->begin.wait_ns;
     l->compute_ns += half_ns(t, now_ns, m);

@@ -35,7 +35,7 @@ struct trace_mark {
 /* One layer of one pass, nanoseconds. The four phases add up to the layer's time. Bytes and reads
  * are those that arrived meanwhile: a stream reads ahead, also for the layers behind this one. */
 struct trace_layer {
-    uint64_t start_ns;
+    uint64_t start_ns, ffn_start_ns;         /* ffn: of the first chunk of tokens */
     uint64_t attention_ns, mask_ns, wait_ns; /* wait: for the disk, in either half of the layer */
     uint64_t compute_ns;                     /* feed-forward */
     uint64_t bytes;
@@ -53,7 +53,8 @@ struct trace_pass {
 
 struct trace_read {
     uint64_t submit_ns, done_ns; /* done: when the engine saw it complete */
-    uint32_t bytes;
+    uint32_t bytes, file;
+    uint64_t offset; /* in the file: tells what it was for */
 };
 
 /* Since creation. */

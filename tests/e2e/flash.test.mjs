@@ -56,6 +56,7 @@ test('a traced request names its trace, whose figures agree with each other and 
     for (const l of p.layers) {
       assert.ok(l.start_ns >= at);
       at = l.start_ns + PHASES.reduce((n, k) => n + l[k], 0);
+      assert.ok(l.ffn_start_ns >= l.start_ns && l.ffn_start_ns <= end, JSON.stringify(l));
       assert.ok(l.missed <= l.needed && l.active <= l.needed && l.needed > 0, JSON.stringify(l));
       assert.equal(l.reads > 0, l.bytes > 0, JSON.stringify(l));
     }
@@ -66,6 +67,11 @@ test('a traced request names its trace, whose figures agree with each other and 
   for (const p of t.passes) for (const k of PHASES) assert.ok(sum(p.layers, k) <= p.total_ns);
   const reads = sum(t.passes.flatMap((p) => p.layers), 'reads');
   assert.equal(t.reads.length + t.dropped.reads, reads, 'every read is kept or counted');
+  for (const r of t.reads) assert.ok(r.layer === null || (Number.isInteger(r.layer) && r.layer >= 0 && r.layer < t.layers), JSON.stringify(r));
+  for (let l = 0; l < t.layers; l += 1) {
+    const missed = t.passes.reduce((n, p) => n + p.layers[l].missed, 0);
+    assert.ok(missed === 0 || t.dropped.reads > 0 || t.reads.some((r) => r.layer === l), `layer ${l} missed ${missed} neurons, and no read is said to be for it`);
+  }
   // Nobody else asks: what the totals grew by is what the trace holds.
   const after0 = await get('/api/flash/layers');
   const stats1 = await get('/api/flash/stats');

@@ -74,6 +74,7 @@ Test(trace, phases_of_a_layer_add_up_to_its_time_and_layers_lie_within_the_pass)
     for (int i = 0; i < LAYERS; i++) {
         const struct trace_layer *l = &c->layer[i];
         cr_expect_geq(l->start_ns, at, "layer %d", i);
+        cr_expect_eq(l->ffn_start_ns, l->start_ns + 110);
         cr_expect_eq(l->attention_ns, 100u);
         cr_expect_eq(l->mask_ns, 5u);
         cr_expect_eq(l->wait_ns, 30u);
