@@ -145,13 +145,17 @@ def least(file, ctx, flash='auto'):
     return plan(file, 1, ctx, flash)['least_bytes']
 
 
-def capped(limit, command, drop=(), sample=None, env=None):
-    """Runs a command in its own memory cgroup, with the files dropped from the page cache. Returns (stdout, the group)."""
+def capped(limit, command, drop=(), sample=None, env=None, slow=None):
+    """Runs a command in its own memory cgroup, with the files dropped from the page cache. slow: {'riops', 'rbps'}, what the
+    disk of the first file gives it at most. Returns (stdout, the group)."""
     with tempfile.NamedTemporaryFile('r') as report:
         words = ['tests/bench/flash/cgroup.sh', str(int(limit)), '--report', report.name]
         for f in drop:
             words += ['--drop', f]
         words += ['--sample', sample] if sample else []
+        words += ['--disk', drop[0]] if slow else []
+        for what, value in (slow or {}).items():
+            words += [f'--{what}', str(int(value))]
         run = subprocess.run([*words, '--', *map(str, command)], capture_output=True, text=True, env={**E, **(env or {})})
         if run.returncode == 77:
             print(run.stderr.strip(), file=sys.stderr)
@@ -162,11 +166,11 @@ def capped(limit, command, drop=(), sample=None, env=None):
         return run, group
 
 
-def generate(file, ram, n, *words, prompt='w1 w22 w333', ctx=512, limit=None, sample=None, must=True):
+def generate(file, ram, n, *words, prompt='w1 w22 w333', ctx=512, limit=None, sample=None, must=True, slow=None):
     """One `strobe generate` in a cgroup of `limit` bytes (the budget unless given). None: it failed and need not work."""
     command = [STROBE, 'generate', '-m', file, '-p', prompt, '-n', n, '--ram', int(ram), '--ctx', ctx, '--threads',
                arg('threads'), '--json', '-q', *words]
-    run, group = capped(limit or ram, command, [file], sample)
+    run, group = capped(limit or ram, command, [file], sample, slow=slow)
     if run.returncode:
         if must:
             fail(f'{file} with {int(ram)} bytes: exit code {run.returncode}, {group}: {run.stderr.strip()[-400:]}')
@@ -184,6 +188,26 @@ def figures(d):
             'reads': f['reads'], 'stall_ms': f['stall_ms'], 'ram_peak': f['ram_peak'], 'group_peak': d['group'].get('peak'),
             'major_faults': d['group'].get('major_faults'),
             'miss_rate': f['neurons_missed'] / needed if needed else None}
+
+
+DECODED = ('ms', 'wait_ms', 'mask_ms', 'book_ms', 'copy_ms', 'reads', 'missed', 'guessed', 'right')
+
+
+def decoded(file, ram, n, few=2, **more):
+    """What one decoded token takes, waits for and reads: the difference between a long and a short run, so that opening and
+    prompt do not count."""
+    def sums(tokens):
+        d = generate(file, ram, tokens, *FREE_RUN, '--flash', 'sparse', **more)
+        f = d['flash']
+        return [d['timings']['decode_ms'], f['stall_ms'], f['mask_ms'], f['bookkeeping_ms'], f['copy_ms'], f['reads'], f['neurons_missed'],
+                f['neurons_guessed'], f['guessed_right']]
+    short, long = sums(few), sums(few + n)
+    return dict(zip(DECODED, [(b - a) / n for a, b in zip(short, long)]))
+
+
+def middle(runs):
+    """The median of each figure."""
+    return {k: statistics.median(r[k] for r in runs) for k in runs[0]}
 
 
 class Server:

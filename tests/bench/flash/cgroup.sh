@@ -1,20 +1,26 @@
 #!/bin/bash
 # Runs a command in a fresh memory cgroup (v1 or v2) with a limit and no swap; the group is removed at the end.
-#   tests/bench/flash/cgroup.sh LIMIT_BYTES [--report FILE] [--sample FILE] [--drop FILE]... -- COMMAND...
+#   tests/bench/flash/cgroup.sh LIMIT_BYTES [--report FILE] [--sample FILE] [--drop FILE]...
+#       [--disk FILE [--riops N] [--rbps N]] -- COMMAND...
 # --report: one JSON line there (default: standard error): limit, peak, kills for want of memory, and the
 # group's major faults, anonymous, page cache and mapped bytes at the end. --sample: the same every 0.1 s while it runs.
 # --drop: leave nothing of FILE in the page cache before the start; STROBE_DROP_CACHES=1 drops the whole machine's (root).
-# The exit code is the command's. 77: no cgroup can be made here (needs root, or systemd-run --user with a v2 hierarchy).
+# --disk: of the disk that FILE is on, the command gets at most --riops reads and --rbps bytes a second (io.max, or blkio of v1).
+# The exit code is the command's. 77: no cgroup can be made here (needs root, or systemd-run --user with a v2 hierarchy),
+# or none that slows reads.
 set -u
 [ $# -gt 0 ] || set -- --help
-case $1 in -h | --help) sed -n '2,7s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
-limit=$1 report='' sample='' drop=()
+case $1 in -h | --help) sed -n '2,10s/^# \{0,1\}//p' "$0"; exit 0 ;; esac
+limit=$1 report='' sample='' drop=() disk='' riops='' rbps=''
 shift
 while [ $# -gt 0 ]; do
     case $1 in
     --report) report=$2; shift 2 ;;
     --sample) sample=$2; shift 2 ;;
     --drop) drop+=("$2"); shift 2 ;;
+    --disk) disk=$2; shift 2 ;;
+    --riops) riops=$2; shift 2 ;;
+    --rbps) rbps=$2; shift 2 ;;
     --) shift; break ;;
     *) echo "cgroup.sh: unknown word '$1'" >&2; exit 2 ;;
     esac
@@ -38,6 +44,10 @@ elif [ -f $root/cgroup.controllers ]; then
         mkdir "$group" 2>/dev/null && break
         group=''
     done
+fi
+if [ -z "$group" ] && [ -n "$disk" ]; then
+    echo "cgroup.sh: SKIPPED: reads cannot be slowed here (needs root and a cgroup hierarchy)" >&2
+    exit 77
 fi
 if [ -z "$group" ]; then
     # An ordinary user under systemd: it delegates a scope, in which this script runs again as the scope's only member.
@@ -68,6 +78,34 @@ v2)
 v2 | scope) peak=memory.peak now=memory.current total='' anon=anon file=file mapped=file_mapped ;;
 esac
 
+# The number of the whole disk: limits of a partition are refused.
+disk_of() {
+    local at
+    at=$(readlink -f "/sys/dev/block/$(stat -c %Hd:%Ld "$1")") || return 1
+    [ ! -e "$at/partition" ] || at=${at%/*}
+    cat "$at/dev" 2>/dev/null
+}
+io=''
+slow_down() {
+    local number
+    number=$(disk_of "$disk") || return 1
+    if [ "$version" = v1 ]; then
+        io=$root/blkio$(own '[0-9]*:blkio:')
+        io=${io%/}/strobe-bench-$$
+        mkdir "$io" 2>/dev/null || { io=''; return 1; }
+        [ -z "$riops" ] || echo "$number $riops" 2>/dev/null >"$io/blkio.throttle.read_iops_device" || return 1
+        [ -z "$rbps" ] || echo "$number $rbps" 2>/dev/null >"$io/blkio.throttle.read_bps_device"
+    else
+        echo +io 2>/dev/null >"${group%/*}/cgroup.subtree_control"
+        set_to io.max "$number${riops:+ riops=$riops}${rbps:+ rbps=$rbps}"
+    fi
+}
+if [ -n "$disk" ] && ! slow_down; then
+    echo "cgroup.sh: SKIPPED: reads cannot be slowed here (no blkio or io controller for the disk of $disk)" >&2
+    rmdir ${io:+"$io"} "$group"
+    exit 77
+fi
+
 read_stat() { # sets a (anonymous), c (page cache), m (mapped), j (major faults)
     local k v
     a=0 c=0 m=0 j=0
@@ -94,6 +132,7 @@ finish() {
     # Page cache that is still charged goes with the group; a group with processes stays, and is worth a word.
     set_to memory.force_empty 0
     rmdir "$group" || echo "cgroup.sh: $group stays" >&2
+    [ -z "$io" ] || rmdir "$io" || echo "cgroup.sh: $io stays" >&2
 }
 
 for f in ${drop[@]+"${drop[@]}"}; do dd if="$f" iflag=nocache count=0 status=none; done
@@ -104,7 +143,7 @@ trap finish EXIT
 if [ "$version" = scope ]; then
     "$@"
 else
-    (echo $BASHPID >"$group/cgroup.procs" && exec "$@")
+    (echo $BASHPID >"$group/cgroup.procs" && { [ -z "$io" ] || echo $BASHPID >"$io/cgroup.procs"; } && exec "$@")
 fi
 code=$?
 read_stat
