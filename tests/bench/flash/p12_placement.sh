@@ -1,19 +1,21 @@
 #!/bin/bash
 # P12: the order of neurons in a packed file: as they are, by firing rate, by co-activation; each with gaps of 0 to 15 neurons that a
-# read may go over. Two parts.
+# read may go over. Three parts.
 # Offline, on a real model and two real texts, one profiled and the OTHER one counted: reads, neurons read per neuron missed
 # (amplification), bytes, and neurons missed per read (run) of a token, for caches of several sizes.
+# Read, the same model, text and caches: the other text goes through the engine (perplexity, token by token), and its reads are counted,
+# without guesses, which must be those counted offline (pass: within 3 %), and with them.
 # Live, on the synthetic preset: tokens per second at `share` of the memory, with the gap fixed through the disk model that the plan reads.
 # Its weights are drawn independently, so that next to nothing fires together but by rate: what placement costs where it cannot help.
 #   tests/bench/flash/p12_placement.sh [--quick] [--profile TEXT] [--test TEXT] [--model deploy/model/strobe-small.gguf] [--mask sketch]
 #       [--caches "0 20 50"] [--windows 24] [--window 128] [--preset tinyllama] [--active 0.1] [--livemask sketch] [--share 0.5]
-#       [--gaps "0 1 3 7 15"] [--learn 256] [--tokens 48] [--rounds 5]
+#       [--gaps "0 1 3 7 15"] [--readgaps "0 3 15"] [--learn 256] [--tokens 48] [--rounds 5]
 # --preset '' leaves the live part out.
 cd "$(dirname "$0")/../../.." && set -eu
 model=deploy/model/strobe-small.gguf profile=../shared/data/text/tinystories-sample.txt test=../shared/data/text/botchan.txt mask=sketch
-caches="0 20 50" windows=24 window=128 preset=tinyllama active=0.1 livemask=sketch share=0.5 gaps="0 1 3 7 15" learn=256 tokens=48 rounds=5
+caches="0 20 50" windows=24 window=128 preset=tinyllama active=0.1 livemask=sketch share=0.5 gaps="0 1 3 7 15" readgaps="0 3 15" learn=256 tokens=48 rounds=5
 threads=$(nproc)
-opts="model profile test mask caches windows window preset active livemask share gaps learn tokens rounds threads"
+opts="model profile test mask caches windows window preset active livemask share gaps readgaps learn tokens rounds threads"
 . tests/bench/flash/lib.sh
 flash_args "$@"
 ninja -C "$(dirname "$BENCH")/.." tests/bench/extents >/dev/null
@@ -63,6 +65,7 @@ def offline():
                       f"{g['amplification']:.2f}", f"{g['bundles'] * stride / 1024:.0f}"] for g in all if g['gap'] in (0, 1, 3, 7, 15)]
     print(f"# {arg('model')}, mask {arg('mask')}; profiled {os.path.basename(arg('profile'))}, counted {os.path.basename(arg('test'))}; per token, all layers")
     table(['cache', 'order', 'gap', 'missed', 'reads', 'to none', 'run', 'amplification', 'KiB'], rows)
+    read({o: f or first for o, f in files.items()}, traces['test'], stride)
 
 
 def disk_model(data, file, stride, gap):
@@ -74,6 +77,49 @@ def disk_model(data, file, stride, gap):
         name = ''
     with open(os.path.join(data, f'disk-{dev:x}{name}.json'), 'w') as f:
         json.dump({'read_s': (gap + 0.5) * stride / 1e9, 'bytes_per_s': 1e9, 'seq_bytes_per_s': 1e9, 'latency_s': 1e-4, 'depth': 32, 'mem_bytes_per_s': 1e10}, f)
+
+
+def cache_of(file, percent, words):
+    """The least budget under which a layer keeps so many neurons, as offline; None: there is none."""
+    want = strobe('inspect', file)['ffn'] * int(percent) // 100
+    of = lambda ram: strobe('estimate', file, '--ram', ram, *words, ok=(0, 4))
+    low = of(1)['least_bytes']
+    high = low + os.path.getsize(file)
+    while low < high: # more memory, more neurons
+        mid = (low + high) // 2
+        low, high = (low, mid) if of(mid)['neurons_cached_per_layer'] >= want else (mid + 1, high)
+    return low if of(low)['neurons_cached_per_layer'] == want else None
+
+
+def read(files, trace, stride):
+    long, window, rows, off = 4 if QUICK else count('windows'), count('window'), [], []
+    with tempfile.TemporaryDirectory() as data:
+        for cache in [c for c in each('caches') if c != '0']:
+            for gap in map(int, each('readgaps')):
+                disk_model(data, files['none'], stride, gap)
+                words = ['--ctx', window, '--batch', 1, '--threads', arg('threads'), '--flash', 'sparse', '--data', data]
+                base = None
+                for order, file in files.items():
+                    ram = cache_of(file, cache, [*words, '--slots', 1])
+                    if ram is None:
+                        record(kind='skipped', part='read', order=order, cache_pct=int(cache), gap=gap)
+                        print(f'SKIPPED: no budget keeps {cache} % of the neurons', file=sys.stderr)
+                        continue
+                    def token(*more): # the first window fills the cache
+                        a, b = (strobe('perplexity', file, arg('test'), '--ram', ram, '--windows', w, *words, *more) for w in (1, long))
+                        return {k: (b[k] - a[k]) / ((long - 1) * window) for k in ('reads', 'bytes_read', 'neurons_missed')}
+                    alone, ahead = token('--no-overlap'), token()
+                    want = extents(trace, cache, None if order == 'none' else file, window)[gap]
+                    base = base or alone
+                    error = alone['reads'] / want['extents'] - 1
+                    record(kind='read', order=order, cache_pct=int(cache), gap=gap, ram=ram, offline=want['extents'], reads=alone, ahead=ahead)
+                    rows.append([f'{cache} %', order, gap, f"{alone['neurons_missed']:.1f}", f"{alone['reads']:.1f}", f"{want['extents']:.1f}", f'{error:+.1%}',
+                                 f"{alone['reads'] / base['reads'] - 1:+.0%}", f"{alone['bytes_read'] / 1024:.0f}", f"{ahead['reads']:.1f}"])
+                    off += [f'{cache} %, {order}, gap {gap}: {error:+.1%}'] if abs(error) > 0.03 else []
+    print(f"\n# the same, read by the engine, per token")
+    table(['cache', 'order', 'gap', 'missed', 'reads', 'offline', 'to offline', 'to none', 'KiB', 'reads with guesses'], rows)
+    print('MISS: ' + '; '.join(off) if off else 'PASS: the engine reads what was counted offline' if rows else 'SKIPPED')
+    print()
 
 
 def live():
@@ -108,7 +154,7 @@ def live():
         rows.append([order, gap, spread([x['tokens_per_second'] for x in v]), f"{rate(order) / rate('none'):.2f}", f"{r['reads']:.0f}", f"{r['bytes_read'] / 1e6:.1f}",
                      f"{r['neurons_missed'] / r['reads']:.2f}", f"{r['bytes_read'] / r['neurons_missed'] / stride:.2f}", spread([x['prefill_ms'] for x in v], 0), r['begin_reads'], f"{ext['run']:.2f}"])
     print(f"# {os.path.basename(plain)}, mask {mask}, {ram / 1e6:.0f} MB, bundles of {stride} bytes; reads of tokens and of what comes before them; the last column offline, "
-          'cache 40 %, another prompt than profiled')
+          f'cache {100 * cached:.0f} %, another prompt than profiled')
     table(['order', 'gap', 'tok/s', 'to none', 'reads/token', 'MB/token', 'run', 'amplification', 'prompt ms', 'reads before', 'run, offline'], rows)
 
 
