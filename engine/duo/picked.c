@@ -79,11 +79,12 @@ enum status duo_greedy(const struct duo_pass *p, uint32_t budget, struct duo_pic
     struct duo_picked r = { .route = malloc((n + 1) * sizeof *r.route) };
     float *loss = malloc((2 * n + 1) * sizeof *loss);
     uint8_t *pick = calloc(2 * n + 1, 1);
-    if (!r.route || !loss || !pick)
+    bool ok = r.route && loss && pick;
+    if (!ok)
         err_set(err, ST_NOMEM, "greedy search");
-    for (size_t i = 0; r.route && i < n; i++)
+    for (size_t i = 0; ok && i < n; i++)
         r.route[i] = duo_all_small(p->text->n_layer);
-    for (uint32_t b = 0; b < budget && duo_tell(p->watch, "greedy", b, budget, err); b++)
+    for (uint32_t b = 0; ok && b < budget && duo_tell(p->watch, "greedy", b, budget, err); b++)
         greedy_round(p, &r, loss, loss + n, pick, err);
     settle(p, &r, loss, err);
     free(loss);
