@@ -422,6 +422,8 @@ enum status cli_perplexity(struct cli *c, struct err *err)
         eo.n_ctx = 512;
     if (eo.reuse) /* token by token, as it is when text is generated */
         eo.n_batch = 1;
+    if (eo.n_batch == 1 && (eo.reuse || !eo.n_span)) /* and no span of tokens where one would fit */
+        eo.n_span = 1;
     eo.neuron_trace = trace;
     struct buf text = BUF_INIT;
     if (cli_read_all(rest[0], 64 << 20, &text, err) == ST_OK &&

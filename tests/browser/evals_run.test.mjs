@@ -109,7 +109,7 @@ test('repeats, the self-test and reuse are asked for by keyboard at 320 px', opt
   assert.equal(doc.counts.scored, 9);
   assert.ok(doc.conditions.every((c) => c.repeats.most === 3 && c.repeats.questions === 1 && c.repeats.answers === 3));
   assert.ok(doc.notes.some((n) => n.startsWith('Self-test: ')) && doc.notes.some((n) => n.includes('up to 3 times')));
-  await page.getByText('Questions were asked up to 3 times.').waitFor();
+  await page.getByText('Questions were asked up to 3 times, and all answers count').waitFor();
   await clean(p);
 });
 

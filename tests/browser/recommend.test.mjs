@@ -169,8 +169,5 @@ test('names as long as they may be stay inside the screen', opts, async (t) => {
     await until(`no sideways scroll at ${width} px`, async () => (await noScroll(page)) === 0);
     await shot(page, `recommend-long-${width}`);
   }
-  await part(page, 'Top items now').locator('button.link').first().click();
-  await page.getByRole('heading', { name: /^Items like/ }).waitFor();
-  await until('no sideways scroll with similar items', async () => (await noScroll(page)) === 0);
   await clean(p);
 });

@@ -186,7 +186,9 @@ export async function loadLog() {
 export async function cancel() {
   try {
     const j = await postJson(`/api/jobs/${encodeURIComponent(job.value.id)}/cancel`, {});
-    if (job.value && job.value.id === j.id) job.value = j;
+    const chosen = job.value && job.value.id === j.id;
+    if (chosen && isOver(job.value)) return; // the stream told of the end before this answer came
+    if (chosen) job.value = j;
     patchList(j);
   } catch (e) {
     jobError.value = e;
