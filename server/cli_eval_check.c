@@ -193,8 +193,8 @@ static enum status copy_all(const struct importing *m, struct err *err)
 {
     const struct library *l = &m->k.lib;
     bool broken;
-    for (size_t i = 0; i < l->n; i = file_end(l, i, &broken)) {
-        file_end(l, i, &broken);
+    for (size_t i = 0, next; i < l->n; i = next) {
+        next = file_end(l, i, &broken);
         if (broken)
             json_array_append_new(m->left_out, json_text(str_c(l->entry[i].source)));
     }
